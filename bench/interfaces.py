@@ -1,0 +1,65 @@
+"""What a model and a noise source must offer: the whole contract between samplers and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from bench.grid import Grid
+from bench.schedule import NoiseSchedule
+
+Variance = Literal["fixed", "learned", "learned_range"]
+"""What a model says of the reverse variance: nothing, its logarithm, or a place between two bounds."""
+
+Clip = Literal["none", "x0", "x0-raw-eps"]
+"""What is done to a predicted x_0: nothing; clamped to [-1, 1] with eps re-derived from it; clamped with
+the network's own eps kept. Three inequivalent things that published code calls "clipping"."""
+
+
+class Prediction(NamedTuple):
+    """What a network says about (x_t, t).
+
+    Attributes:
+        eps: predicted noise, shape (B, C, H, W).
+        raw_variance: None for ``variance="fixed"``; the log-variance for ``"learned"``; v for
+            ``"learned_range"``, where (v + 1) / 2 interpolates between log beta~ and log beta
+            (Nichol & Dhariwal 2021, eq. 15). Shape (B, C, H, W).
+    """
+
+    eps: Tensor
+    raw_variance: Tensor | None = None
+
+
+@runtime_checkable
+class EpsilonModel(Protocol):
+    """A noise predictor eps(x_t, t). Any module, function or object with these attributes is one.
+
+    Attributes:
+        schedule: the schedule it was trained on.
+        shape: (C, H, W) of one sample.
+        variance: what ``Prediction.raw_variance`` holds.
+    """
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def variance(self) -> Variance: ...
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        """Predict the noise in x (B, C, H, W) at the original time steps t, int64 (B,)."""
+        ...
+
+
+Noise = Callable[[int], Tensor]
+"""noise(index) -> standard normal values shaped like x, for the step with that index."""
+
+SamplerFunction = Callable[..., Iterator[Tensor]]
+"""(model, x, grid, noise, **parameters) -> iterator over x after every step; the last one is x_0."""
+
+__all__ = ["Clip", "EpsilonModel", "Grid", "Noise", "Prediction", "SamplerFunction", "Variance"]

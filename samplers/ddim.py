@@ -1,0 +1,57 @@
+"""DDIM: the non-Markovian family from a deterministic map (eta = 0) to ancestral sampling (eta = 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from typing import Annotated
+
+from torch import Tensor
+
+from bench import AtLeast, Clip, EpsilonModel, Grid, Noise, Sampler, hookimpl, predict_x0, sampler
+
+
+@sampler(order=1, source="Song et al. 2021, Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 and 16")
+def ddim(
+    model: EpsilonModel,
+    x: Tensor,
+    grid: Grid,
+    noise: Noise,
+    *,
+    eta: Annotated[float, AtLeast(0)] = 0.0,
+    clip: Clip = "none",
+) -> Iterator[Tensor]:
+    r"""Step from t to s, the next time step of the grid, with z standard normal:
+
+        sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)
+        x_s   = sqrt(abar_s) x_0(x_t) + sqrt(1 - abar_s - sigma^2) eps(x_t, t) + sigma z
+
+    Args:
+        model: the noise predictor.
+        x: x_T, shape (B, C, H, W).
+        grid: the time steps.
+        noise: asked for at a step only where sigma > 0.
+        eta: 0 is deterministic, 1 is DDPM's fixedsmall posterior; above 1, sigma is kept below
+            sqrt(1 - abar_s), the most noise x_s can hold.
+        clip: ``none`` as published; ``x0`` clamps x_0 to [-1, 1] and re-derives eps from it;
+            ``x0-raw-eps`` clamps x_0 and keeps the network's eps.
+
+    Yields:
+        x after every step; the last is x_0.
+    """
+    for step in grid:
+        eps = model(x, step.times(x)).eps
+        x0, eps = predict_x0(x, eps, step.alpha_bar, clip)
+        sigma = eta * sqrt((1 - step.alpha_bar_next) / (1 - step.alpha_bar))
+        sigma *= sqrt(1 - step.alpha_bar / step.alpha_bar_next)
+        sigma = min(sigma, sqrt(1 - step.alpha_bar_next))
+        x = sqrt(step.alpha_bar_next) * x0 + sqrt(1 - step.alpha_bar_next - sigma**2) * eps
+        if sigma > 0:
+            x = x + sigma * noise(step.index)
+        yield x
+
+
+@hookimpl
+def bench_samplers() -> Sequence[Sampler]:
+    """Register the rows of the DDIM paper's table 1."""
+    return [ddim.with_(eta=eta) for eta in (0.0, 0.2, 0.5, 1.0)]

@@ -1,0 +1,95 @@
+"""DDPM: ancestral sampling from the reverse Gaussians, with three choices of their variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import log, sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench import (
+    EpsilonModel,
+    Grid,
+    Noise,
+    NotApplicable,
+    Sampler,
+    Variance,
+    hookimpl,
+    posterior,
+    predict_x0,
+    sampler,
+)
+
+
+@sampler(order=1, source="Ho et al. 2020, Denoising Diffusion Probabilistic Models, arXiv:2006.11239, algorithm 2")
+def ddpm(
+    model: EpsilonModel,
+    x: Tensor,
+    grid: Grid,
+    noise: Noise,
+    *,
+    variance: Literal["fixedsmall", "fixedlarge", "learned"] = "fixedsmall",
+    clip: Literal["x0", "none"] = "x0",
+) -> Iterator[Tensor]:
+    r"""Draw x_s from N(mean, variance), s the next time step of the grid, beta' = 1 - abar_t / abar_s:
+
+        mean       = beta' sqrt(abar_s) / (1 - abar_t) x_0 + (1 - abar_s) sqrt(1 - beta') / (1 - abar_t) x_t
+        fixedsmall = beta~ = beta' (1 - abar_s) / (1 - abar_t)    the posterior's, for x_0 a point
+        fixedlarge = beta'                                        the posterior's, for x_0 white noise
+        learned    = the network's: its logarithm, or v with
+                     log variance = (v + 1)/2 log beta' + (1 - v)/2 log beta~
+                     (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15)
+
+    No noise is added at the last step. On a sub-sequence of time steps the same formulas hold with abar of the
+    chosen steps. fixedlarge is the sigma-hat row of the DDIM paper's table 1.
+
+    Args:
+        model: the noise predictor; ``learned`` needs one that predicts a variance.
+        x: x_T, shape (B, C, H, W).
+        grid: the time steps.
+        noise: asked for at every step but the last.
+        variance: which of the three.
+        clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; or ``none``.
+
+    Yields:
+        x after every step; the last is x_0.
+
+    Raises:
+        NotApplicable: if the variance is to be learned and the model predicts none.
+    """
+    if variance == "learned" and model.variance == "fixed":
+        raise NotApplicable("the model predicts no variance")
+    for step in grid:
+        eps, raw_variance = model(x, step.times(x))
+        x0, _ = predict_x0(x, eps, step.alpha_bar, clip)
+        mean, beta, beta_tilde = posterior(x, x0, step)
+        if step.last or beta == 0:
+            x = mean
+        elif variance == "learned":
+            assert raw_variance is not None  # the model said it predicts one
+            log_variance = learned_log_variance(raw_variance, model.variance, beta, beta_tilde)
+            x = mean + torch.exp(0.5 * log_variance) * noise(step.index)
+        else:
+            x = mean + sqrt(beta if variance == "fixedlarge" else beta_tilde) * noise(step.index)
+        yield x
+
+
+def learned_log_variance(raw: Tensor, kind: Variance, beta: float, beta_tilde: float) -> Tensor:
+    """Return the log-variance that a network's raw output stands for (Nichol & Dhariwal 2021, eq. 15)."""
+    if kind == "learned":
+        return raw
+    middle, half_width = (log(beta) + log(beta_tilde)) / 2, (log(beta) - log(beta_tilde)) / 2
+    return middle + half_width * raw
+
+
+@hookimpl
+def bench_samplers() -> Sequence[Sampler]:
+    """Register the three variances; fixedlarge under the name of its row in the DDIM paper too."""
+    return [
+        ddpm.with_(variance="fixedsmall"),
+        ddpm.with_(variance="fixedlarge"),
+        ddpm.with_(variance="learned"),
+        ddpm.with_(variance="fixedlarge", alias="sigma-hat"),
+    ]
