@@ -1,0 +1,83 @@
+"""The Frechet distance as a metric in any feature space, with the error of one run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bench.errors import UsageError
+from bench.metrics.base import Needs, Score
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.reference import Reference
+from bench.stats import jackknife
+
+_JACKKNIFE_TOLERANCE = 1e-7  # the values without a group only carry the error, not the score
+
+
+@dataclass(frozen=True)
+class FrechetMetric:
+    """Frechet distance between samples and reference in one feature space.
+
+    The value is FD_N, biased upwards by C/N with C depending on the model; the score carries its jackknife
+    correction beside it. Lower is better; the unit is that of the squared features.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500; bias: Binkowski et al. 2018, arXiv:1801.01401, appendix D.
+
+    Attributes:
+        name: column name. Only the 2048-d Inception layer is called ``fid``.
+        space: name of the feature space.
+    """
+
+    name: str
+    space: str
+    needs: Needs = "moments"
+    higher_is_better: bool = False
+
+    def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
+        """Return the distance, its bias-corrected value, standard error and leave-one-group-out values.
+
+        Flags: ``rank-deficient`` where the samples, or the samples without one group, are too few for a
+        covariance of full rank (bias is then not of order 1/N); ``singular-reference``;
+        ``imported-reference``; ``incomplete`` where samples are missing.
+
+        Raises:
+            UsageError: for fewer than two samples or a reference of another dimension.
+        """
+        total = sample.total
+        if total.n < 2:
+            raise UsageError(f"{self.name} needs at least 2 samples, got {total.n}")
+        if reference.mean.shape[0] != sample.dim:
+            raise UsageError(
+                f"{self.name}: the samples have {sample.dim} features and reference {reference.name!r} has"
+                f" {reference.mean.shape[0]}; build the reference in the same feature space"
+            )
+        value = reference.frechet.distance_to(total)
+        left: list[float] = []
+        fewest = total.n
+        for group in sample.present:
+            rest = sample.leave_out(group, total)
+            fewest = min(fewest, rest.n)
+            if fewest < 2:
+                left = []
+                break
+            left.append(reference.frechet.distance_to(rest, tolerance=_JACKKNIFE_TOLERANCE))
+        found = jackknife(value, left)
+        flags = {
+            "rank-deficient": fewest - 1 < sample.dim,
+            "singular-reference": not reference.frechet.full_rank,
+            "imported-reference": reference.imported,
+            "incomplete": total.n < sample.n,
+            "no-error": math.isnan(found.se),
+        }
+        return Score(
+            metric=self.name,
+            value=value,
+            debiased=found.debiased,
+            se=found.se,
+            leave_one_out=found.leave_one_out,
+            n=total.n,
+            space=reference.space,
+            reference=reference.hash,
+            higher_is_better=self.higher_is_better,
+            flags=tuple(name for name, raised in flags.items() if raised),
+        )

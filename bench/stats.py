@@ -1,0 +1,193 @@
+"""How far a score can be trusted, and whether two of them differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
+
+from bench.errors import UsageError
+from bench.metrics.base import Score
+
+Verdict = Literal["better", "worse", "tie"]
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """Delete-a-group jackknife of an estimate f with G groups (Tukey 1958; Shao & Tu 1995, section 2.3).
+
+    Attributes:
+        value: f of everything.
+        debiased: G f - (G - 1) mean_k f_(-k), free of bias of order 1/n.
+        se: sqrt((G - 1) / G sum_k (f_(-k) - mean)^2); NaN for fewer than two groups.
+        leave_one_out: the f_(-k).
+    """
+
+    value: float
+    debiased: float
+    se: float
+    leave_one_out: tuple[float, ...]
+
+
+def jackknife(value: float, leave_one_out: Sequence[float]) -> Jackknife:
+    """Return bias correction and standard error of ``value`` from its values without each group."""
+    groups = len(leave_one_out)
+    if groups < 2:
+        return Jackknife(value, math.nan, math.nan, tuple(leave_one_out))
+    left = np.asarray(leave_one_out, dtype=np.float64)
+    debiased = groups * value - (groups - 1) * float(left.mean())
+    se = math.sqrt((groups - 1) / groups * float(np.sum((left - left.mean()) ** 2)))
+    return Jackknife(value, debiased, se, tuple(float(v) for v in left))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Score A against score B.
+
+    Attributes:
+        difference: A - B of the debiased values.
+        raw_difference: A - B of the plain values.
+        se: standard error of the difference, paired through the groups both left out.
+        z: difference / se.
+        p: two-sided, Student's t with groups - 1 degrees of freedom.
+        low: lower end of the 95% interval of the difference.
+        high: its upper end.
+        verdict: of A: ``better``, ``worse``, or ``tie`` where the interval holds zero.
+    """
+
+    difference: float
+    raw_difference: float
+    se: float
+    z: float
+    p: float
+    low: float
+    high: float
+    verdict: Verdict
+
+
+def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
+    """Compare two scores, paired: group k of both is left out together.
+
+    Samples that share noise have scores that move together, and the error of the difference is far smaller
+    than that of either; independent samples are compared correctly too, with nothing gained.
+
+    Raises:
+        UsageError: if the scores differ in metric, feature space, number of samples, reference, quantisation
+            or number of groups; the sentence names the fields.
+    """
+    refuse_mixed(a, b)
+    left = np.asarray(a.leave_one_out) - np.asarray(b.leave_one_out)
+    raw = a.value - b.value
+    paired = jackknife(raw, left.tolist())
+    freedom = len(left) - 1
+    if freedom < 1 or not math.isfinite(paired.se):
+        raise UsageError(f"{a.metric} has {len(left)} jackknife groups; a comparison needs at least 2")
+    difference, se = paired.debiased, paired.se
+    z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
+    p = 2.0 * float(stdtr(freedom, -abs(z)))
+    reach = float(stdtrit(freedom, 0.5 + level / 2)) * se
+    verdict: Verdict = "tie"
+    if p < 1.0 - level:
+        verdict = "better" if (difference > 0) == a.higher_is_better else "worse"
+    return Comparison(difference, raw, se, z, p, difference - reach, difference + reach, verdict)
+
+
+def refuse_mixed(a: Score, b: Score) -> None:
+    """Raise UsageError, naming the fields, unless the two scores measure the same thing."""
+    fields = {
+        "metric": (a.metric, b.metric),
+        "feature space": (a.space, b.space),
+        "N": (a.n, b.n),
+        "reference": (a.reference, b.reference),
+        "quantisation": (a.quantisation, b.quantisation),
+        "jackknife groups": (len(a.leave_one_out), len(b.leave_one_out)),
+    }
+    differing = [f"{name} ({x} and {y})" for name, (x, y) in fields.items() if x != y]
+    if differing:
+        raise UsageError(f"these scores cannot be compared: they differ in {', '.join(differing)}")
+
+
+def interval(score: Score, *, level: float = LEVEL) -> tuple[float, float]:
+    """Return the confidence interval of the debiased value (Student's t, groups - 1 degrees of freedom)."""
+    reach = float(stdtrit(len(score.leave_one_out) - 1, 0.5 + level / 2)) * score.se
+    return score.debiased - reach, score.debiased + reach
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number: the chance of any false claim stays below the level.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for place, index in enumerate(order):
+        running = max(running, (len(p_values) - place) * p_values[index])
+        adjusted[index] = min(running, 1.0)
+    return adjusted
+
+
+def ties_with_best(scores: Mapping[str, Score], *, level: float = LEVEL) -> tuple[str, list[str]]:
+    """Return the best of a column and those that cannot be told from it, after Holm's correction.
+
+    Scores that cannot be compared with the best raise UsageError; give one column at a time.
+    """
+    if not scores:
+        raise UsageError("a column without scores has no best")
+
+    def rank(name: str) -> float:
+        score = scores[name]
+        debiased = score.value if math.isnan(score.debiased) else score.debiased
+        return -debiased if score.higher_is_better else debiased
+
+    best = min(scores, key=rank)
+    others = [name for name in scores if name != best]
+    adjusted = holm([compare(scores[name], scores[best], level=level).p for name in others])
+    return best, [name for name, p in zip(others, adjusted, strict=True) if p >= 1.0 - level]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Scores of the same trial over several seeds.
+
+    Attributes:
+        mean: over the seeds.
+        sd: sample standard deviation between seeds; NaN for one seed.
+        n: number of seeds.
+        min_of_n: the smallest. Not an estimate of anything: it falls with n.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    min_of_n: float
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean, sd / sqrt(n)."""
+        return self.sd / math.sqrt(self.n)
+
+
+def replicates(values: Sequence[float]) -> Replicates:
+    """Summarise the values of several seeds; ValueError for none."""
+    if not len(values):
+        raise ValueError("no replicates to summarise")
+    data = np.asarray(values, dtype=np.float64)
+    sd = float(data.std(ddof=1)) if data.size > 1 else math.nan
+    return Replicates(float(data.mean()), sd, int(data.size), float(data.min()))
+
+
+def influence_se(influence: npt.ArrayLike) -> float:
+    """Return sd(IF) / sqrt(n), the delta-method standard error from influence values (n,).
+
+    For two samples that share noise give the difference of their influence values: the error of the
+    difference of the scores.
+    """
+    values = np.asarray(influence, dtype=np.float64)
+    return float(values.std(ddof=1)) / math.sqrt(values.size)

@@ -1,0 +1,138 @@
+"""Error bars and comparisons against closed forms, scipy and simulation."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from bench.errors import UsageError
+from bench.metrics.base import Score
+from bench.stats import compare, holm, influence_se, interval, jackknife, replicates, ties_with_best
+
+
+def score(value, left, **fields):
+    found = jackknife(value, left)
+    base = Score("fd", value, found.debiased, found.se, found.leave_one_out, 1000, "space-1", "ref")
+    return replace(base, **fields)
+
+
+def mean_score(x, groups=20):
+    """The mean as a score: its jackknife is known in closed form."""
+    parts = np.array_split(x, groups)
+    left = [float(np.concatenate(parts[:g] + parts[g + 1 :]).mean()) for g in range(groups)]
+    return score(float(x.mean()), left)
+
+
+def test_jackknife_of_a_mean_is_the_error_of_group_means():
+    x = np.random.default_rng(0).normal(size=1000)
+    found = mean_score(x)
+    means = x.reshape(20, 50).mean(1)
+    assert found.debiased == pytest.approx(x.mean(), rel=1e-12)
+    assert found.se == pytest.approx(means.std(ddof=1) / math.sqrt(20), rel=1e-12)
+
+
+def test_jackknife_removes_bias_of_order_one_over_n():
+    """The biased variance: f = sum (x - mean)^2 / n becomes exactly the unbiased one, group size 1."""
+    x = np.random.default_rng(1).normal(size=30)
+    found = jackknife(float(x.var()), [float(np.delete(x, i).var()) for i in range(30)])
+    assert found.debiased == pytest.approx(x.var(ddof=1), rel=1e-12)
+
+
+def test_fewer_than_two_groups_have_no_error():
+    found = jackknife(1.0, [1.0])
+    assert math.isnan(found.se) and math.isnan(found.debiased)
+
+
+def test_comparison_is_the_paired_t_test():
+    """For means with groups of one sample the paired jackknife is Student's paired t-test."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=20)
+    y = x + 0.3 + 0.4 * rng.normal(size=20)
+    found = compare(mean_score(x), mean_score(y))
+    t = scipy.stats.ttest_rel(x, y)
+    assert found.difference == pytest.approx(x.mean() - y.mean(), rel=1e-12)
+    assert found.z == pytest.approx(t.statistic, rel=1e-10)
+    assert found.p == pytest.approx(t.pvalue, rel=1e-10)
+    ends = t.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high), rel=1e-10)
+
+
+def test_verdict_follows_direction_and_interval():
+    low = score(1.0, [1.0 + 0.001 * k for k in (-1, 1) * 10])
+    high = score(2.0, [2.0 + 0.001 * k for k in (1, -1) * 10])
+    assert compare(low, high).verdict == "better"
+    assert compare(high, low).verdict == "worse"
+    up = {"higher_is_better": True}
+    assert compare(replace(low, **up), replace(high, **up)).verdict == "worse"
+    assert compare(low, replace(low)).verdict == "tie"
+    assert compare(low, replace(low)).p == 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("space", "space-2", r"feature space \(space-1 and space-2\)"),
+        ("n", 500, r"N \(1000 and 500\)"),
+        ("reference", "other", r"reference \(ref and other\)"),
+        ("quantisation", "none", r"quantisation \(uint8 and none\)"),
+        ("metric", "fid", r"metric \(fd and fid\)"),
+    ],
+)
+def test_refuses_to_compare_unlike_scores(field, value, named):
+    a = score(1.0, [1.0, 1.1, 0.9])
+    with pytest.raises(UsageError, match=named) as refusal:
+        compare(a, replace(a, **{field: value}))
+    assert str(refusal.value).count(" and ") == 1
+
+
+def test_refusal_names_every_field():
+    a = score(1.0, [1.0, 1.1, 0.9])
+    with pytest.raises(UsageError, match="feature space .* N .* jackknife groups"):
+        compare(a, replace(a, space="x", n=2, leave_one_out=(1.0,)))
+
+
+def test_holm_against_its_definition():
+    """Holm's example: adjusted values are the running maximum of (m - i) p_(i), at most 1."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_ties_with_the_best():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=1000)
+    column = {
+        "a": mean_score(noise),
+        "b": mean_score(noise + 0.01 * rng.normal(size=1000) + 1e-4),
+        "c": mean_score(noise + 0.01 * rng.normal(size=1000) + 0.01),
+        "d": mean_score(noise + 1),
+    }
+    best, ties = ties_with_best(column)
+    assert best in "ab"
+    assert set(ties) | {best} == {"a", "b"}
+
+
+def test_interval_covers_the_mean():
+    """2000 repetitions of known truth: 95% intervals hold it 95% of the time (binomial error 0.5%)."""
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(2000):
+        low, high = interval(mean_score(rng.normal(size=100)))
+        hits += low < 0.0 < high
+    assert 0.93 < hits / 2000 < 0.97
+
+
+def test_replicates_keep_mean_and_minimum_apart():
+    found = replicates([3.0, 1.0, 2.0])
+    assert (found.mean, found.sd, found.n, found.min_of_n) == (2.0, 1.0, 3, 1.0)
+    assert found.se == pytest.approx(1 / math.sqrt(3))
+    assert math.isnan(replicates([1.0]).sd)
+    with pytest.raises(ValueError, match="no replicates"):
+        replicates([])
+
+
+def test_influence_se_of_a_mean():
+    x = np.random.default_rng(5).normal(size=50)
+    assert influence_se(x - x.mean()) == pytest.approx(scipy.stats.sem(x), rel=1e-12)
