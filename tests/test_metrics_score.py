@@ -171,14 +171,14 @@ def test_import_npz(tmp_path):
 def test_import_refuses_broken_files(tmp_path, content):
     path = tmp_path / "stats.npz"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="is not an .npz file with mu and sigma"):
+    with pytest.raises(UsageError, match=r"is not an \.npz file with mu and sigma"):
         import_npz(path, "x")
 
 
 def test_import_refuses_pickles_and_missing_parts(tmp_path):
     path = tmp_path / "stats.npz"
     np.savez(path, mu=np.array([{"code": 1}], dtype=object), sigma=np.eye(1))
-    with pytest.raises(UsageError, match="is not an .npz file"):
+    with pytest.raises(UsageError, match=r"is not an \.npz file"):
         import_npz(path, "x")
     np.savez(path, mu=np.zeros(3))
     with pytest.raises(UsageError, match="sigma"):

@@ -89,7 +89,7 @@ def test_refuses_to_compare_unlike_scores(field, value, named):
 
 def test_refusal_names_every_field():
     a = score(1.0, [1.0, 1.1, 0.9])
-    with pytest.raises(UsageError, match="feature space .* N .* jackknife groups"):
+    with pytest.raises(UsageError, match=r"feature space .* N .* jackknife groups"):
         compare(a, replace(a, space="x", n=2, leave_one_out=(1.0,)))
 
 
