@@ -1,0 +1,229 @@
+"""Loading public checkpoints, and this project's own, into the one U-Net.
+
+The family is told by the key names; the options by the files where they say them, by the weights where they
+show them, by the card of a known checkpoint, and by the caller, who has the last word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench import NoiseSchedule, Variance
+from models.cards import CheckpointCard
+from models.epsilon import EpsilonNetwork
+from models.errors import CheckpointError
+from models.families import Family, detect_family, find_family
+from models.families.base import Process, convert
+from models.families.native import metadata
+from models.files import Checkpoint, check_digest, read_checkpoint
+from models.hub import resolve
+from models.unet import UNet, UNetConfig
+
+Source = str | Path | Mapping[str, Any]
+
+
+def load_network(
+    source: Source,
+    config: Mapping[str, Any] | None = None,
+    *,
+    ema: bool | None = None,
+    family: str | None = None,
+    digest: str | None = None,
+    folders: Sequence[str | Path] = (),
+) -> UNet:
+    """Return our U-Net with a public checkpoint's weights; its forward(x, t) is the family's raw output.
+
+    Args:
+        source: a diffusers folder, a .safetensors, .pt, .pth, .ckpt or .bin file, ``hub:OWNER/NAME``, the
+            name of a card (`models.cards`), or a state dict in the family's own key names.
+        config: the family's own constructor arguments; inferred, where the weights show them, if not given.
+        ema: True for averaged weights, False for raw ones, None for averaged ones where the file has both.
+        family: the code base, where it is not to be told from the key names.
+        digest: ``md5:...`` or ``sha256:...`` of the file.
+        folders: where to look for named checkpoints first.
+
+    Returns:
+        The network on the CPU in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, it is damaged, holds code, lacks weights, has others
+            or misshapen ones, or needs an argument that was not given. Nothing is executed or half-loaded.
+        UnknownNameError: if a name is unknown.
+    """
+    return _load(source, config, ema, family, digest, folders)[0]
+
+
+def load_model(
+    source: Source,
+    *,
+    config: Mapping[str, Any] | None = None,
+    T: int | None = None,
+    schedule: NoiseSchedule | str | None = None,
+    variance: Variance | None = None,
+    rescale_timesteps: bool | None = None,
+    image_size: int | None = None,
+    ema: bool | None = None,
+    family: str | None = None,
+    digest: str | None = None,
+    folders: Sequence[str | Path] = (),
+    device: torch.device | str = "cpu",
+) -> EpsilonNetwork:
+    """Return a public checkpoint as a noise predictor, a :class:`bench.EpsilonModel`.
+
+    What is not given is taken from the files, the card or the family's convention, in this order.
+
+    Args:
+        source: see `load_network`, as for config, ema, family, digest and folders.
+        config: the family's own constructor arguments.
+        T: number of time steps it was trained with.
+        schedule: ``"linear"`` or ``"cosine"`` as the family has it for T, or the schedule itself.
+        variance: what the second half of the output channels holds.
+        rescale_timesteps: whether the network receives t 1000/T for the time step t.
+        image_size: height and width of an image.
+        ema: which weights.
+        family: which code base.
+        digest: of the file.
+        folders: where to look.
+        device: where the network goes.
+
+    Raises:
+        CheckpointError: see `load_network`; also if the image size or the diffusion is not known, naming what
+            to give.
+        UnknownNameError: if a name is unknown.
+    """
+    network, stored, kind, name = _load(source, config, ema, family, digest, folders)
+    unet = network.config
+    size = image_size or unet.image_size
+    process = _decide(stored, kind, T, schedule, variance, rescale_timesteps)
+    missing = []
+    if size is None:
+        missing.append("the size of an image (give image_size=32, say)")
+    if process.schedule is None:
+        missing.append(
+            "the diffusion (give T=1000 and schedule='linear', or T=4000 and schedule='cosine', say)"
+        )
+    elif process.rescale_timesteps is None and process.schedule.T != 1000:
+        missing.append(
+            "whether time steps are rescaled (give rescale_timesteps=True for improved-diffusion's default)"
+        )
+    if process.variance is None:
+        missing.append("the meaning of the doubled output channels (give variance='learned_range', say)")
+    if missing:
+        raise CheckpointError(f"{name} does not say {', nor '.join(missing)}")
+    assert size is not None and process.schedule is not None and process.variance is not None
+    if process.variance != "fixed" and unet.out_channels != 2 * unet.in_channels:
+        raise CheckpointError(
+            f"{name} has {unet.out_channels} output channels for {unet.in_channels} input channels, "
+            f"so its variance is not {process.variance}: leave variance out"
+        )
+    shape = (unet.in_channels, size, size)
+    rescale = bool(process.rescale_timesteps)
+    return EpsilonNetwork(network, process.schedule, shape, process.variance, rescale).to(device).eval()
+
+
+def save_network(
+    path: str | Path, network: UNet | Mapping[str, Tensor], process: Process, config: UNetConfig
+) -> None:
+    """Write weights, configuration and diffusion as one .safetensors file that `load_model` reads back.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: ending in .safetensors.
+        network: the network, or its averaged state dict.
+        process: schedule, variance and rescaling of time steps.
+        config: the network's.
+    """
+    target = Path(path)
+    state = network.state_dict() if isinstance(network, UNet) else network
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        save_file(tensors, part, metadata(config, process))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _load(
+    source: Source,
+    config: Mapping[str, Any] | None,
+    ema: bool | None,
+    family: str | None,
+    digest: str | None,
+    folders: Sequence[str | Path],
+) -> tuple[UNet, Process, Family, str]:
+    card: CheckpointCard | None = None
+    if not isinstance(source, Mapping):
+        source, card = resolve(source, folders)
+        if digest is not None:
+            check_digest(source, digest)
+    checkpoint = read_checkpoint(source, ema)
+    kind = find_family(family) if family else detect_family(checkpoint.state)
+    unet, state, stored = _interpret(checkpoint, kind, card, config)
+    return convert(kind, state, unet).eval(), stored, kind, checkpoint.name
+
+
+def _interpret(
+    checkpoint: Checkpoint, kind: Family, card: CheckpointCard | None, config: Mapping[str, Any] | None
+) -> tuple[UNetConfig, Mapping[str, Tensor], Process]:
+    carded = card.config if card and card.family == kind.name and not card.hub else {}
+    given = {**carded, **checkpoint.config, **(config or {})}
+    kind.check(given)
+    if open_question := kind.undecided({k: v for k, v in given.items() if not k.startswith("_")}):
+        raise CheckpointError(f"{checkpoint.name} does not say {open_question}")
+    merged = {**kind.infer(checkpoint.state), **given}
+    try:
+        unet = kind.read(merged)
+        stored = kind.process(checkpoint.state, merged, unet)
+    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"the configuration of {checkpoint.name} is not a {kind.name} network's: {error}"
+        ) from error
+    if card is not None and card.family == kind.name and not card.hub:
+        stored = Process(kind.schedule(card.T, card.schedule), card.variance, card.rescale_timesteps)
+    return unet, kind.modernise(checkpoint.state), stored
+
+
+def _decide(
+    stored: Process,
+    kind: Family,
+    T: int | None,
+    schedule: NoiseSchedule | str | None,
+    variance: Variance | None,
+    rescale_timesteps: bool | None,
+) -> Process:
+    """Let what the caller gives take the place of what is stored."""
+    if isinstance(schedule, str):
+        if schedule not in ("linear", "cosine"):
+            raise CheckpointError(
+                f"unknown schedule {schedule!r}: give 'linear', 'cosine' or a NoiseSchedule"
+            )
+        if T is None and stored.schedule is None:
+            raise CheckpointError(f"a {schedule} schedule needs its number of time steps: give T=1000, say")
+        schedule = kind.schedule(T or len(stored.schedule or ()), schedule)
+    decided = schedule or stored.schedule
+    if T is not None and decided is not None and decided.T != T:
+        raise CheckpointError(
+            f"T={T} contradicts the schedule, which has {decided.T} steps: give schedule= as well"
+        )
+    return replace(
+        stored,
+        schedule=decided,
+        variance=variance or stored.variance,
+        rescale_timesteps=stored.rescale_timesteps if rescale_timesteps is None else rescale_timesteps,
+    )
+
+
+__all__ = ["EpsilonNetwork", "Process", "Source", "load_model", "load_network", "save_network"]

@@ -1,0 +1,244 @@
+"""What the loader must know about a family of checkpoints, and the conversion that all families share."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bench import NoiseSchedule, Variance
+from models.errors import CheckpointError
+from models.unet import UNet, UNetConfig
+
+State = Mapping[str, Tensor]
+"""A state dict: the name of every weight, and the weight."""
+
+Config = Mapping[str, Any]
+"""The arguments of a family's own constructor, by name."""
+
+Part = Literal["down", "up", "middle"]
+Kind = Literal["block", "attention", "resample"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a residual block, an attention or a resampler stands.
+
+    Attributes:
+        part: the way down, the way up, or between them.
+        kind: which of the three it is.
+        level: 0 is the highest resolution.
+        index: counts the kind within its level, or within the middle.
+    """
+
+    part: Part
+    kind: Kind
+    level: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """The diffusion a network was trained for, as far as its checkpoint or its family tells.
+
+    Attributes:
+        schedule: of the forward process; None where it must be given.
+        variance: what the second half of the output channels holds; None where it must be given.
+        rescale_timesteps: whether the network receives t 1000/T for the time step t; None where it must be
+            given.
+    """
+
+    schedule: NoiseSchedule | None
+    variance: Variance | None
+    rescale_timesteps: bool | None = False
+
+
+class Family(ABC):
+    """One public code base: its key names, its constructor's arguments, its diffusion.
+
+    A family names, for every weight of ours, the weights of its own that make it up. Everything else (fusing
+    q, k and v, dropping the two trailing dimensions of a 1x1 convolution, completeness, shapes) is shared.
+    """
+
+    name: ClassVar[str]
+    origin: ClassVar[str]
+    signature: ClassVar[frozenset[str]]
+    """Keys that its state dicts have and no other family's has."""
+    arguments: ClassVar[frozenset[str]]
+    """Arguments of its constructor that are understood."""
+    stem: ClassVar[Mapping[str, str]]
+    """Names of ``time_embed.0``, ``time_embed.2``, ``conv_in``, ``norm_out`` and ``conv_out``."""
+    leaves: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Names, below a block, attention or resampler, of its layers; several where ours is a fusion of them."""
+
+    @abstractmethod
+    def infer(self, state: State) -> dict[str, Any]:
+        """Return the constructor's arguments that the weights themselves tell."""
+
+    @abstractmethod
+    def read(self, config: Config) -> UNetConfig:
+        """Translate the constructor's arguments, inferred and given; absent ones have its defaults.
+
+        Raises:
+            CheckpointError: if a needed one is absent, or one asks for what our U-Net does not have.
+        """
+
+    @abstractmethod
+    def prefix(self, place: Place, config: UNetConfig) -> str:
+        """Return the family's name of the module at ``place``."""
+
+    @abstractmethod
+    def schedule(self, T: int, kind: str) -> NoiseSchedule:
+        """Return what the family calls its ``"linear"`` or ``"cosine"`` schedule of T steps."""
+
+    @abstractmethod
+    def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
+        """Return the diffusion, as far as the checkpoint or the family's convention tells."""
+
+    def check(self, config: Config) -> None:
+        """Refuse an argument that the family does not have.
+
+        Raises:
+            CheckpointError: naming it, and the nearest known one.
+        """
+        for name, value in config.items():
+            if name not in self.arguments and not name.startswith("_") and value is not None:
+                near = difflib.get_close_matches(name, self.arguments, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(self.arguments))}"
+                raise CheckpointError(f"a {self.name} network takes no argument {name!r}; {hint}")
+
+    def demand(self, config: Config, name: str, *supported: Any) -> None:
+        """Refuse a value of an argument that our U-Net cannot represent; absent means the first one.
+
+        Raises:
+            CheckpointError: naming the argument and what is supported.
+        """
+        value = config.get(name, supported[0])
+        if value not in supported:
+            shown = " or ".join(repr(choice) for choice in supported)
+            raise CheckpointError(
+                f"a {self.name} network with {name}={value!r} is not supported, only {shown}"
+            )
+
+    def undecided(self, given: Config) -> str | None:
+        """Return a clause naming what neither weights nor ``given`` arguments tell; None if they tell all."""
+        return None
+
+    def modernise(self, state: State) -> State:
+        """Return the state dict in the family's current names and without what is not a weight."""
+        return state
+
+    def sources(self, key: str, config: UNetConfig) -> tuple[str, ...]:
+        """Return the family's weights whose concatenation is our weight ``key``."""
+        module, _, parameter = key.rpartition(".")
+        if module in self.stem:
+            return (f"{self.stem[module]}.{parameter}",)
+        place, leaf = locate(module)
+        prefix = self.prefix(place, config)
+        leaves = self.leaves[leaf if place.kind != "resample" or leaf != "conv" else f"{place.part}.conv"]
+        return tuple(f"{prefix}.{name}.{parameter}" if name else f"{prefix}.{parameter}" for name in leaves)
+
+
+def locate(module: str) -> tuple[Place, str]:
+    """Split the name of one of our layers into the place of its module and the layer's name in it."""
+    match module.split("."):
+        case ["middle", "attention", leaf]:
+            return Place("middle", "attention", -1, 0), leaf
+        case ["middle", "block1" | "block2" as block, leaf]:
+            return Place("middle", "block", -1, int(block[-1]) - 1), leaf
+        case ["down" | "up" as part, level, "resample", leaf]:
+            return Place("down" if part == "down" else "up", "resample", int(level), 0), leaf
+        case ["down" | "up" as part, level, "blocks" | "attentions" as kind, index, leaf]:
+            return (
+                Place(
+                    "down" if part == "down" else "up",
+                    "block" if kind == "blocks" else "attention",
+                    int(level),
+                    int(index),
+                ),
+                leaf,
+            )
+    raise KeyError(module)
+
+
+def convert(family: Family, state: State, config: UNetConfig) -> UNet:
+    """Return our U-Net with a family's weights, in float32.
+
+    Every weight is checked before the first is taken: nothing is ever half-loaded.
+
+    Raises:
+        CheckpointError: if a key is missing, left over, of another shape, or holds NaN or infinity.
+    """
+    with torch.device("meta"):
+        network = UNet(config)
+    sources = {key: family.sources(key, config) for key in network.state_dict()}
+    wanted = {name for names in sources.values() for name in names}
+    _refuse(family, "lacks", wanted - state.keys())
+    _refuse(family, "has, beyond what its configuration asks for,", state.keys() - wanted)
+    weights = {}
+    for key, meta in network.state_dict().items():
+        names = sources[key]
+        pieces = [state[name].detach().to(torch.float32) for name in names]
+        expected = (meta.shape[0] // len(names), *meta.shape[1:])
+        for name, piece in zip(names, pieces, strict=True):
+            if _squeeze(piece.shape, len(expected)) != expected:
+                raise CheckpointError(
+                    f"{name} of this {family.name} checkpoint has shape {tuple(piece.shape)} where its "
+                    f"configuration asks for {expected}: give the configuration it was made with"
+                )
+            if not bool(torch.isfinite(piece).all()):
+                raise CheckpointError(
+                    f"{name} of this {family.name} checkpoint holds NaN or infinity: get it again"
+                )
+        weights[key] = torch.cat(
+            [piece.reshape(expected) for piece in pieces]
+        )  # a copy: the caller keeps his own
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+def count(keys: Iterable[str], pattern: str) -> int:
+    """Return one more than the largest number at ``*`` in keys that begin with ``pattern``, or 0."""
+    before, after = pattern.split("*")
+    found = [
+        rest.split(".", 1)[0]
+        for key in keys
+        if key.startswith(before) and after in (rest := key[len(before) :])
+    ]
+    return max((int(number) + 1 for number in found if number.isdigit()), default=0)
+
+
+def size(state: State, key: str, dim: int = 0) -> int:
+    """Return the size of a weight that every checkpoint of the family has.
+
+    Raises:
+        CheckpointError: if it is not there.
+    """
+    if key not in state or state[key].ndim <= dim:
+        raise CheckpointError(f"this checkpoint lacks {key}: it is damaged, get it again")
+    return state[key].shape[dim]
+
+
+def ratio(width: int, channels: int) -> int | float:
+    """Return width / channels, an int where it is whole."""
+    return width // channels if width % channels == 0 else width / channels
+
+
+def _squeeze(shape: torch.Size, dims: int) -> tuple[int, ...]:
+    trailing = tuple(shape[dims:])
+    return tuple(shape[:dims]) if all(size == 1 for size in trailing) else tuple(shape)
+
+
+def _refuse(family: Family, verb: str, keys: Iterable[str]) -> None:
+    names = sorted(keys)
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise CheckpointError(
+            f"this {family.name} checkpoint {verb} {shown}: "
+            "it is damaged, or give the configuration it was made with"
+        )

@@ -1,0 +1,199 @@
+"""huggingface/diffusers: ``UNet2DModel``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from bench import NoiseSchedule, Variance
+from models.errors import CheckpointError
+from models.families.base import Config, Family, Place, Process, State, count, size
+from models.unet import UNetConfig
+
+BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
+LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Attention layers by the names that files of the first versions have."""
+
+VARIANCES: Mapping[str, Variance] = {"learned": "learned", "learned_range": "learned_range"}
+
+
+class Diffusers(Family):
+    """``UNet2DModel(sample_size, in_channels, out_channels, ..., block_out_channels, ...)``.
+
+    Every option of the network is in ``config.json``; what it omits has the class's default (so an omitted
+    ``attention_head_dim`` means 8 channels a head, and null means one head). ``up_blocks.0`` is the lowest
+    resolution. The diffusion is in ``scheduler_config.json``.
+    """
+
+    name = "diffusers"
+    origin = "github.com/huggingface/diffusers"
+    signature = frozenset(
+        {"time_embedding.linear_1.weight", "conv_norm_out.weight", "down_blocks.0.resnets.0.conv1.weight"}
+    )
+    arguments = frozenset(
+        {"sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type"}
+        | {"time_embedding_dim", "freq_shift", "flip_sin_to_cos", "down_block_types", "mid_block_type"}
+        | {"up_block_types", "block_out_channels", "layers_per_block", "mid_block_scale_factor", "dropout"}
+        | {
+            "downsample_padding",
+            "downsample_type",
+            "upsample_type",
+            "act_fn",
+            "attention_head_dim",
+            "norm_eps",
+        }
+        | {"norm_num_groups", "attn_norm_num_groups", "resnet_time_scale_shift", "add_attention"}
+        | {"class_embed_type", "num_class_embeds", "num_train_timesteps"}
+    )
+    stem: ClassVar[Mapping[str, str]] = {
+        "time_embed.0": "time_embedding.linear_1",
+        "time_embed.2": "time_embedding.linear_2",
+        "conv_in": "conv_in",
+        "norm_out": "conv_norm_out",
+        "conv_out": "conv_out",
+    }
+    leaves: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "norm1": ("norm1",),
+        "conv1": ("conv1",),
+        "time": ("time_emb_proj",),
+        "norm2": ("norm2",),
+        "conv2": ("conv2",),
+        "skip": ("conv_shortcut",),
+        "norm": ("group_norm",),
+        "qkv": ("to_q", "to_k", "to_v"),
+        "out": ("to_out.0",),
+        "down.conv": ("conv",),
+        "up.conv": ("conv",),
+    }
+
+    def infer(self, state: State) -> dict[str, Any]:
+        """Channels, widths, blocks, attention, scale-shift norm; the rest leaves no trace in the weights."""
+        levels = count(state, "down_blocks.*.")
+        widths = tuple(size(state, f"down_blocks.{n}.resnets.0.conv1.weight") for n in range(levels))
+        attend = [f"down_blocks.{n}.attentions.0.to_q.weight" in state for n in range(levels)]
+        doubled = size(state, "down_blocks.0.resnets.0.time_emb_proj.weight") == 2 * widths[0]
+        return {
+            "in_channels": size(state, "conv_in.weight", 1),
+            "out_channels": size(state, "conv_out.weight"),
+            "block_out_channels": widths,
+            "layers_per_block": count(state, "down_blocks.0.resnets.*."),
+            "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attend),
+            "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
+            "resnet_time_scale_shift": "scale_shift" if doubled else "default",
+        }
+
+    def undecided(self, given: Config) -> str | None:
+        """Ask for config.json: padding, heads, epsilon and embedding leave no trace in the weights."""
+        if given:
+            return None
+        return "padding, heads, epsilon and embedding: put its config.json beside it or give it as config="
+
+    def read(self, config: Config) -> UNetConfig:
+        """Translate; see the base class."""
+        down, up = tuple(config["down_block_types"]), tuple(config["up_block_types"])
+        mirrored = tuple(
+            name.replace("Up", "Down").replace("Downsample", "Upsample") for name in reversed(up)
+        )
+        if tuple(
+            name.replace("Downsample", "Upsample") for name in down
+        ) != mirrored or not BLOCKS.issuperset(down):
+            raise CheckpointError(
+                f"a diffusers network of blocks {', '.join(down)} and {', '.join(up)} is not supported, only "
+                "Down, AttnDown and ResnetDownsample blocks with the same on the way up"
+            )
+        widths = tuple(config["block_out_channels"])
+        resnet = config.get("downsample_type", "conv") == "resnet"
+        kinds = {("Resnet" in name) or (resnet and "Attn" in name) for name in down[:-1]}
+        self.demand(config, "downsample_type", "conv", "resnet")
+        self.demand(config, "upsample_type", "resnet" if resnet else "conv")
+        if len(kinds) > 1:
+            raise CheckpointError("a diffusers network that resamples in two different ways is not supported")
+        self.demand(config, "time_embedding_type", "positional")
+        self.demand(config, "time_embedding_dim", None, 4 * widths[0])
+        self.demand(config, "mid_block_type", "UNetMidBlock2D")
+        self.demand(config, "mid_block_scale_factor", 1)
+        self.demand(config, "center_input_sample", False)
+        self.demand(config, "act_fn", "silu", "swish")
+        self.demand(config, "downsample_padding", 1, 0)
+        self.demand(config, "resnet_time_scale_shift", "default", "scale_shift")
+        self.demand(config, "add_attention", True)
+        self.demand(config, "class_embed_type", None)
+        self.demand(config, "num_class_embeds", None)
+        groups = config.get("norm_num_groups", 32)
+        self.demand(config, "attn_norm_num_groups", None, groups)
+        sample_size = config.get("sample_size")
+        return UNetConfig(
+            image_size=max(sample_size) if isinstance(sample_size, list | tuple) else sample_size,
+            in_channels=config["in_channels"],
+            out_channels=config["out_channels"],
+            channels=widths[0],
+            widths=widths,
+            blocks=config["layers_per_block"],
+            attention=tuple("Attn" in name for name in down),
+            head_channels=config.get("attention_head_dim", 8),
+            dropout=config.get("dropout", 0.0),
+            scale_shift=config["resnet_time_scale_shift"] == "scale_shift",
+            resample="resblock" if kinds == {True} else "conv",
+            asymmetric_padding=config.get("downsample_padding", 1) == 0,
+            norm_groups=groups,
+            norm_eps=config.get("norm_eps", 1e-5),
+            embedding_order="cos-sin" if config.get("flip_sin_to_cos", True) else "sin-cos",
+            embedding_shift=config.get("freq_shift", 0),
+        )
+
+    def modernise(self, state: State) -> State:
+        """Give attention layers of old files their present names."""
+
+        def renamed(key: str) -> str:
+            *module, layer, parameter = key.split(".")
+            if "attentions" in module and layer in LEGACY:
+                return ".".join([*module, LEGACY[layer], parameter])
+            return key
+
+        return {renamed(key) if key.count(".") > 1 else key: value for key, value in state.items()}
+
+    def prefix(self, place: Place, config: UNetConfig) -> str:
+        """Return e.g. ``up_blocks.3.resnets.1``, ``mid_block.attentions.0``, ``up_blocks.0.upsamplers.0``."""
+        kind = "attentions" if place.kind == "attention" else "resnets"
+        if place.part == "middle":
+            return f"mid_block.{kind}.{place.index}"
+        level = place.level if place.part == "down" else len(config.widths) - 1 - place.level
+        kind = f"{place.part}samplers" if place.kind == "resample" else kind
+        return f"{place.part}_blocks.{level}.{kind}.{place.index}"
+
+    def schedule(self, T: int, kind: str) -> NoiseSchedule:
+        """Linear from 1e-4 to 0.02 whatever T."""
+        return NoiseSchedule.cosine(T) if kind == "cosine" else NoiseSchedule.linear(T)
+
+    def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
+        """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults: linear, T=1000."""
+        scheduler: Mapping[str, Any] = config.get("_scheduler") or {}
+        prediction = scheduler.get("prediction_type", "epsilon")
+        if prediction != "epsilon":
+            raise CheckpointError(
+                f"this diffusers model predicts {prediction}, and only epsilon is supported"
+            )
+        fixed = unet.out_channels == unet.in_channels
+        variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
+        return Process(_schedule(scheduler), variance)
+
+
+def _schedule(scheduler: Mapping[str, Any]) -> NoiseSchedule:
+    T = scheduler.get(
+        "num_train_timesteps", scheduler.get("timesteps", 1000)
+    )  # `timesteps` in the first versions
+    start, end = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
+    kind = scheduler.get("beta_schedule", "linear")
+    if (betas := scheduler.get("trained_betas")) is not None:
+        return NoiseSchedule.from_betas(betas)
+    if kind == "linear":
+        return NoiseSchedule.linear(T, start, end)
+    if kind == "squaredcos_cap_v2":
+        return NoiseSchedule.cosine(T)
+    if kind == "scaled_linear":
+        return NoiseSchedule.from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
+    raise CheckpointError(
+        f"the beta schedule {kind!r} of this diffusers model is not supported: give schedule="
+    )

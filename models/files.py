@@ -1,0 +1,201 @@
+"""Reading checkpoint files, which are untrusted: tensors and plain data come out, nothing is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from models.errors import CheckpointError
+
+PICKLES = {".pt", ".pth", ".ckpt", ".bin"}
+AVERAGED = ("ema_model", "ema", "model_ema", "ema_state_dict")
+RAW = ("net_model", "model", "state_dict", "model_state_dict")
+FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of one network and what its files say about it.
+
+    Attributes:
+        name: for messages.
+        state: every weight by the family's own name.
+        config: the constructor's arguments in the family's terms, as far as the files have them; names with a
+            leading underscore hold what is not one of them (``_scheduler``, ``_process``).
+    """
+
+    name: str
+    state: dict[str, Tensor]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(source: str | Path | Mapping[str, Any], ema: bool | None = None) -> Checkpoint:
+    """Read a diffusers folder, a .safetensors, a .pt/.pth/.ckpt/.bin file, or a state dict already in memory.
+
+    Args:
+        source: where the weights are.
+        ema: True for averaged weights, False for the raw ones, None for averaged ones where there are any.
+
+    Raises:
+        CheckpointError: if there is no such file, it is damaged, it holds code, or not the weights asked for.
+    """
+    if isinstance(source, Mapping):
+        return Checkpoint("this state dict", _select("this state dict", source, ema))
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path, ema)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    config = _neighbour(path)
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+        own = {"config": metadata.get("config"), "_process": metadata.get("process")}
+        if own["config"]:
+            config = {**_json(own["config"], path), "_process": _json(own["_process"] or "{}", path)}
+        return Checkpoint(str(path), _select(path, state, ema), config)
+    if path.suffix in PICKLES:
+        return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
+    raise CheckpointError(
+        f"{path} is not a checkpoint file: "
+        f"give a diffusers folder, a .safetensors or a {'/'.join(sorted(PICKLES))}"
+    )
+
+
+def check_digest(path: Path, digest: str) -> None:
+    """Compare a file with a digest written ``md5:...`` or ``sha256:...``.
+
+    Raises:
+        CheckpointError: if they differ.
+    """
+    algorithm, _, expected = digest.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != expected.lower():
+        raise CheckpointError(
+            f"{path} has {algorithm} {found}, not {expected}: it is damaged or another file"
+        )
+
+
+def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
+    networks = [folder / name for name in ("unet_ema", "unet") if (folder / name).is_dir()]
+    if ema is False:
+        networks.reverse()
+    if ema is True and folder.name != "unet_ema" and not (folder / "unet_ema").is_dir():
+        raise CheckpointError(
+            f"{folder} does not say that it holds averaged weights: leave ema out to load it"
+        )
+    root = next((f for f in [folder, *networks] if (f / "config.json").is_file()), None)
+    weights = root and next((root / name for name in FOLDER_WEIGHTS if (root / name).is_file()), None)
+    if root is None or weights is None:
+        raise CheckpointError(
+            f"{folder} is not a diffusers model: it needs config.json and {' or '.join(FOLDER_WEIGHTS)}"
+        )
+    state = _read_safetensors(weights)[0] if weights.suffix == ".safetensors" else _read_pickle(weights)
+    return Checkpoint(str(folder), _select(weights, state, None), _neighbour(weights))
+
+
+def _neighbour(weights: Path) -> dict[str, Any]:
+    """Read the config.json and scheduler_config.json that belong to a file of diffusers weights."""
+    path = weights.parent / "config.json"
+    if not path.is_file():
+        return {}
+    config = _json(path.read_bytes(), path)
+    kind = config.get("_class_name")
+    if kind != "UNet2DModel":
+        if weights.name in FOLDER_WEIGHTS:
+            raise CheckpointError(f"{path} describes a {kind}, and only diffusers' UNet2DModel is supported")
+        return {}
+    for folder in (weights.parent, weights.parent / "scheduler", weights.parent.parent / "scheduler"):
+        scheduler = folder / "scheduler_config.json"
+        if scheduler.is_file():
+            return {**config, "_scheduler": _json(scheduler.read_bytes(), scheduler)}
+    return config
+
+
+def _json(text: str | bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its configuration is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is damaged: its configuration is not a JSON object")
+    return value
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or not safetensors: get it again ({_first_line(error)})"
+        ) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile pickle can make the reader raise anything
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise CheckpointError(
+                f"{path} holds code or objects besides weights ({found[1]}) and none of it was run: "
+                "save its state dict alone, best as .safetensors"
+            ) from error
+        raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint: get it again") from error
+
+
+def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]:
+    """Take one state dict out of what a training loop saved, and a DataParallel prefix off its keys."""
+    averaged, raw = _candidates(value)
+    if averaged is None and raw is None:
+        raise CheckpointError(f"{name} holds no state dict: give one of a network's weights by name")
+    if ema is True and averaged is None:
+        raise CheckpointError(f"{name} does not say that it holds averaged weights: leave ema out to load it")
+    if ema is False and raw is None:
+        raise CheckpointError(f"{name} holds averaged weights only: leave ema out to load them")
+    if averaged is None and raw is not value:
+        warnings.warn(f"{name} holds no averaged (EMA) weights: expect a much worse FID", stacklevel=2)
+    chosen = raw if ema is False or averaged is None else averaged
+    assert chosen is not None
+    prefix = "module." if all(key.startswith("module.") for key in chosen) else ""
+    return {key[len(prefix) :]: weight for key, weight in chosen.items()}
+
+
+def _candidates(value: Any) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
+    """Return the averaged and the raw state dict among what was saved."""
+    if _is_state(value):
+        return None, value
+    if (
+        isinstance(value, list | tuple) and len(value) >= 4
+    ):  # ermongroup: [model, optimiser, epoch, step, (ema)]
+        return _state(value[4]) if len(value) > 4 else None, _state(value[0])
+    if isinstance(value, Mapping):
+        averaged = next((value[name] for name in AVERAGED if _is_state(value.get(name))), None)
+        return averaged, next((value[name] for name in RAW if _is_state(value.get(name))), None)
+    return None, None
+
+
+def _state(value: Any) -> dict[str, Tensor] | None:
+    return value if _is_state(value) else None
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(key, str) and isinstance(weight, Tensor) for key, weight in value.items())
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
