@@ -3,14 +3,19 @@
 Everything a plugin or a notebook needs is importable from here.
 """
 
-from bench.diffusion import posterior, predict_x0
+from bench.cards import ModelCard
+from bench.data import load_images
+from bench.diffusion import posterior_constants, posterior_mean, predict_x0
 from bench.errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from bench.grid import Grid, Step, make_grid
+from bench.images import from_uint8, to_uint8
 from bench.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
+from bench.metrics.frechet import frechet_distance
 from bench.noise import normal_noise
 from bench.plugins import hookimpl
-from bench.sampler import AtLeast, Sampler, get_sampler, sample, sampler
+from bench.sampler import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
 from bench.schedule import NoiseSchedule
+from bench.store import load_results
 
 __all__ = [
     "AtLeast",
@@ -18,6 +23,7 @@ __all__ = [
     "Clip",
     "EpsilonModel",
     "Grid",
+    "ModelCard",
     "Noise",
     "NoiseSchedule",
     "NotApplicable",
@@ -27,12 +33,19 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "Variance",
+    "frechet_distance",
+    "from_uint8",
     "get_sampler",
     "hookimpl",
+    "load_images",
+    "load_results",
     "make_grid",
     "normal_noise",
-    "posterior",
+    "posterior_constants",
+    "posterior_mean",
     "predict_x0",
     "sample",
     "sampler",
+    "to_uint8",
+    "trajectory",
 ]

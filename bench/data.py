@@ -84,7 +84,9 @@ def content_hash(images: Tensor) -> str:
 def _digits(name: str) -> ImageData:
     packed = resources.files("models").joinpath("assets", DIGITS_FILE).read_bytes()
     if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
-        raise UsageError(f"the package's {DIGITS_FILE} is damaged: its SHA-256 is wrong; install the package again")
+        raise UsageError(
+            f"the package's {DIGITS_FILE} is damaged: its SHA-256 is wrong; install the package again"
+        )
     split = "train" if name == "digits" else "held_out"
     with np.load(io.BytesIO(lzma.decompress(packed)), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays[f"{split}_images"]).unsqueeze(1)
@@ -109,7 +111,9 @@ def _npz(path: Path) -> ImageData:
         raise UsageError(f"{path} cannot be read as .npz ({error}); it may be truncated") from None
     images = _channels_first(pixels, path, key)
     if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu"):
-        raise UsageError(f"labels in {path} must be {len(images)} integers, got {labels.dtype} {labels.shape}")
+        raise UsageError(
+            f"labels in {path} must be {len(images)} integers, got {labels.dtype} {labels.shape}"
+        )
     ids = None if labels is None else torch.from_numpy(labels.astype(np.int64))
     return ImageData(str(path), images, content_hash(images), ids)
 
@@ -140,7 +144,13 @@ def _folder(path: Path, strict: bool) -> ImageData:
             with Image.open(file) as image:
                 mode = "L" if image.mode in ("1", "L", "I;16", "LA") else "RGB"
                 pixels.append(np.atleast_3d(np.asarray(image.convert(mode), np.uint8)))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (
+            UnidentifiedImageError,
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
             if strict:
                 raise UsageError(f"{file} cannot be decoded ({error})") from None
             unreadable.append(file)

@@ -31,20 +31,34 @@ def predict_x0(x: Tensor, eps: Tensor, alpha_bar: float, clip: Clip = "none") ->
     return x0, eps
 
 
-def posterior(x: Tensor, x0: Tensor, step: Step) -> tuple[Tensor, float, float]:
-    """Return (mean, beta', beta~) of q(x_s | x_t, x_0), s the next time step taken, beta' = 1 - abar_t/abar_s:
+def posterior_mean(x: Tensor, x0: Tensor, step: Step) -> Tensor:
+    """Return the mean of q(x_s | x_t, x_0), s the next time step taken, beta' = 1 - abar_t / abar_s:
 
-        mean  = beta' sqrt(abar_s) / (1 - abar_t) x_0 + (1 - abar_s) sqrt(1 - beta') / (1 - abar_t) x_t
-        beta~ = beta' (1 - abar_s) / (1 - abar_t)
+        beta' sqrt(abar_s) / (1 - abar_t) x_0 + (1 - abar_s) sqrt(1 - beta') / (1 - abar_t) x_t
+
+    At the last step the coefficients are exactly 1 and 0.
 
     Args:
         x: x_t, shape (B, C, H, W).
         x0: shaped like x.
         step: gives abar_t and abar_s.
 
-    Source: Ho et al. 2020, arXiv:2006.11239, eq. 6 and 7.
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 7.
     """
-    abar, abar_next = step.alpha_bar, step.alpha_bar_next
-    beta = 1 - abar / abar_next
-    mean = beta * sqrt(abar_next) / (1 - abar) * x0 + (1 - abar_next) * sqrt(1 - beta) / (1 - abar) * x
-    return mean, beta, beta * (1 - abar_next) / (1 - abar)
+    beta, _, x0_weight = posterior_constants(step)
+    x_weight = (1 - step.alpha_bar_next) * sqrt(1 - beta) / (1 - step.alpha_bar)
+    return x0_weight * x0 + x_weight * x
+
+
+def posterior_constants(step: Step) -> tuple[float, float, float]:
+    """Return beta', the posterior variance beta~ and the weight of x_0 in the posterior mean:
+
+        beta' = 1 - abar_t / abar_s
+        beta~ = beta' (1 - abar_s) / (1 - abar_t)
+        weight = beta' sqrt(abar_s) / (1 - abar_t)
+
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 7.
+    """
+    beta = 1 - step.alpha_bar / step.alpha_bar_next
+    share = beta / (1 - step.alpha_bar)
+    return beta, share * (1 - step.alpha_bar_next), share * sqrt(step.alpha_bar_next)

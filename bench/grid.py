@@ -175,7 +175,9 @@ def make_grid(
     if not isinstance(spacing, str):
         chosen, name = sorted(int(t) for t in spacing), "explicit"
         if steps is not None and steps != len(chosen):
-            raise ValueError(f"{len(chosen)} time steps were listed but {steps} steps asked for; leave one out")
+            raise ValueError(
+                f"{len(chosen)} time steps were listed but {steps} steps asked for; leave one out"
+            )
         steps = len(chosen)
     else:
         name = spacing

@@ -10,8 +10,9 @@ from torch import Tensor
 from bench.grid import Grid
 from bench.schedule import NoiseSchedule
 
-Variance = Literal["fixed", "learned", "learned_range"]
-"""What a model says of the reverse variance: nothing, its logarithm, or a place between two bounds."""
+Variance = Literal["fixed", "learned", "learned_range", "x0"]
+"""What a model says of the variance: nothing; the logarithm of the reverse step's; a place between that
+one's two bounds; or Var[x_0 | x_t], from which the best reverse variance of any step follows."""
 
 Clip = Literal["none", "x0", "x0-raw-eps"]
 """What is done to a predicted x_0: nothing; clamped to [-1, 1] with eps re-derived from it; clamped with
@@ -25,7 +26,7 @@ class Prediction(NamedTuple):
         eps: predicted noise, shape (B, C, H, W).
         raw_variance: None for ``variance="fixed"``; the log-variance for ``"learned"``; v for
             ``"learned_range"``, where (v + 1) / 2 interpolates between log beta~ and log beta
-            (Nichol & Dhariwal 2021, eq. 15). Shape (B, C, H, W).
+            (Nichol & Dhariwal 2021, eq. 15); Var[x_0 | x_t] for ``"x0"``. Shape (B, C, H, W).
     """
 
     eps: Tensor
@@ -43,13 +44,16 @@ class EpsilonModel(Protocol):
     """
 
     @property
-    def schedule(self) -> NoiseSchedule: ...
+    def schedule(self) -> NoiseSchedule:
+        """Give alpha_bar_t."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...
+    def shape(self) -> tuple[int, int, int]:
+        """Give (C, H, W)."""
 
     @property
-    def variance(self) -> Variance: ...
+    def variance(self) -> Variance:
+        """Say what ``raw_variance`` holds."""
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Predict the noise in x (B, C, H, W) at the original time steps t, int64 (B,)."""

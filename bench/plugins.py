@@ -26,9 +26,9 @@ from bench.errors import UnknownNameError, UsageError
 from bench.grid import SPACINGS, Spacing
 
 if TYPE_CHECKING:
+    from bench.cards import ModelCard
     from bench.executors.base import Executor
     from bench.metrics.base import Metric
-    from bench.models import ModelCard
     from bench.sampler import Sampler
 
 PROJECT = "sampler_bench"
@@ -160,14 +160,14 @@ class Registry:
         self.failures: list[PluginFailure] = []
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        builtin = Origin("sampler-bench", _own_version(), "")
+        builtin = Origin("sampler-bench", own_version(), "")
         for name, spacing in SPACINGS.items():
             self.spacings.add(name, spacing, builtin)
 
     def load_built_ins(self) -> None:
         """Register what ships with the project."""
         for name in BUILT_INS:
-            self._load(name, _own_version(), functools.partial(importlib.import_module, name))
+            self._load("sampler-bench", own_version(), functools.partial(importlib.import_module, name))
 
     def load_entry_points(self) -> None:
         """Register every installed distribution's plugins (entry-point group ``sampler_bench``)."""
@@ -184,7 +184,7 @@ class Registry:
         """
         if not path.is_file():
             raise UsageError(f"plugin file {path} does not exist")
-        self._load(str(path), "", functools.partial(_import_file, path))
+        self._load(str(path), "", functools.partial(import_file, path))
 
     def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:
         try:
@@ -297,7 +297,13 @@ def _defaults(sampler: Sampler) -> Mapping[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file under a name of its own and return the module.
+
+    Raises:
+        UsageError: if it is not a Python file.
+        Exception: whatever the file raises.
+    """
     name = f"sampler_bench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -312,7 +318,8 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Return the installed version, empty in a bare checkout."""
     try:
         return importlib.metadata.version("sampler-bench")
     except importlib.metadata.PackageNotFoundError:

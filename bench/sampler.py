@@ -121,7 +121,9 @@ def sampler(
     def decorate(function: SamplerFunction) -> Sampler:
         called = name or function.__name__.replace("_", "-")
         if len(_positional(function)) != 4:
-            raise UsageError(f"sampler {called!r} must take (model, x, grid, noise) and keyword-only parameters")
+            raise UsageError(
+                f"sampler {called!r} must take (model, x, grid, noise) and keyword-only parameters"
+            )
         parameters: dict[str, Parameter] = {}
         for parameter in _keyword_parameters(function):
             if parameter.default is inspect.Parameter.empty:
@@ -133,7 +135,19 @@ def sampler(
 
 
 def sample(model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: Noise) -> Tensor:
-    """Run a sampler to its end and return x_0.
+    """Run a sampler to its end and return x_0, shaped like x.
+
+    The arguments and what is raised are those of `trajectory`.
+    """
+    for x in trajectory(model, sampler, grid, x, noise):  # noqa: B020
+        pass
+    return x
+
+
+def trajectory(
+    model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: Noise
+) -> Iterator[Tensor]:
+    """Yield x after every step of a sampler; the last is x_0.
 
     Args:
         model: the noise predictor.
@@ -142,22 +156,20 @@ def sample(model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: 
         x: x_T, standard normal, shape (B, C, H, W).
         noise: noise(index) -> tensor like x, standard normal, for the step with that index.
 
-    Returns:
-        x_0, shape (B, C, H, W), dtype and device of x.
-
     Raises:
         BenchError: if the sampler yields nothing or something that is not shaped like x.
         NotApplicable: if the sampler cannot run on this model.
     """
-    result = None
-    for result in sampler(model, x, grid, noise):  # noqa: B007
-        pass
-    if result is None:
+    taken, shape = 0, x.shape
+    for taken, x in enumerate(sampler(model, x, grid, noise), start=1):  # noqa: B020
+        if not isinstance(x, Tensor) or x.shape != shape:
+            got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise BenchError(
+                f"sampler {sampler.label!r} yielded {got} at step {taken}, not shape {tuple(shape)}"
+            )
+        yield x
+    if taken == 0:
         raise BenchError(f"sampler {sampler.label!r} yielded nothing; it must yield x after every step")
-    if not isinstance(result, Tensor) or result.shape != x.shape:
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise BenchError(f"sampler {sampler.label!r} yielded {got}; it must yield a tensor of {tuple(x.shape)}")
-    return result
 
 
 def get_sampler(spec: str) -> Sampler:

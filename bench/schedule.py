@@ -105,7 +105,9 @@ def _check_steps(T: int) -> None:
 
 def _from_betas(name: str, betas: Tensor) -> NoiseSchedule:
     if betas.ndim != 1 or betas.numel() == 0:
-        raise ValueError(f"betas must be a non-empty one-dimensional sequence, got shape {tuple(betas.shape)}")
+        raise ValueError(
+            f"betas must be a non-empty one-dimensional sequence, got shape {tuple(betas.shape)}"
+        )
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError(f"every beta must lie in (0, 1), got values from {betas.min():g} to {betas.max():g}")
     return NoiseSchedule(name, betas, torch.cumprod(1 - betas, dim=0))

@@ -11,7 +11,9 @@ from torch import Tensor
 from bench import AtLeast, Clip, EpsilonModel, Grid, Noise, Sampler, hookimpl, predict_x0, sampler
 
 
-@sampler(order=1, source="Song et al. 2021, Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 and 16")
+@sampler(
+    order=1, source="Song et al. 2021, Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 and 16"
+)
 def ddim(
     model: EpsilonModel,
     x: Tensor,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from math import log, sqrt
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from bench import (
@@ -15,15 +14,19 @@ from bench import (
     Noise,
     NotApplicable,
     Sampler,
+    Step,
     Variance,
     hookimpl,
-    posterior,
+    posterior_constants,
+    posterior_mean,
     predict_x0,
     sampler,
 )
 
 
-@sampler(order=1, source="Ho et al. 2020, Denoising Diffusion Probabilistic Models, arXiv:2006.11239, algorithm 2")
+@sampler(
+    order=1, source="Ho et al. 2020, Denoising Diffusion Probabilistic Models, arXiv:2006.11239, algorithm 2"
+)
 def ddpm(
     model: EpsilonModel,
     x: Tensor,
@@ -39,11 +42,13 @@ def ddpm(
         fixedsmall = beta~ = beta' (1 - abar_s) / (1 - abar_t)    the posterior's, for x_0 a point
         fixedlarge = beta'                                        the posterior's, for x_0 white noise
         learned    = the network's: its logarithm, or v with
-                     log variance = (v + 1)/2 log beta' + (1 - v)/2 log beta~
-                     (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15)
+                     log variance = (1 + v)/2 log beta' + (1 - v)/2 log beta~
+                     (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15), or, from Var[x_0 | x_t],
+                     beta~ + (beta' sqrt(abar_s) / (1 - abar_t))^2 Var[x_0 | x_t]
+                     (Bao et al. 2022, arXiv:2201.06503, eq. 8)
 
-    No noise is added at the last step. On a sub-sequence of time steps the same formulas hold with abar of the
-    chosen steps. fixedlarge is the sigma-hat row of the DDIM paper's table 1.
+    No noise is added at the last step. On a sub-sequence of time steps the same formulas hold with abar of
+    the chosen steps. fixedlarge is the sigma-hat row of the DDIM paper's table 1.
 
     Args:
         model: the noise predictor; ``learned`` needs one that predicts a variance.
@@ -64,24 +69,27 @@ def ddpm(
     for step in grid:
         eps, raw_variance = model(x, step.times(x))
         x0, _ = predict_x0(x, eps, step.alpha_bar, clip)
-        mean, beta, beta_tilde = posterior(x, x0, step)
+        mean = posterior_mean(x, x0, step)
+        beta, beta_tilde, _ = posterior_constants(step)
         if step.last or beta == 0:
             x = mean
         elif variance == "learned":
             assert raw_variance is not None  # the model said it predicts one
-            log_variance = learned_log_variance(raw_variance, model.variance, beta, beta_tilde)
-            x = mean + torch.exp(0.5 * log_variance) * noise(step.index)
+            x = mean + learned_variance(raw_variance, model.variance, step).sqrt() * noise(step.index)
         else:
             x = mean + sqrt(beta if variance == "fixedlarge" else beta_tilde) * noise(step.index)
         yield x
 
 
-def learned_log_variance(raw: Tensor, kind: Variance, beta: float, beta_tilde: float) -> Tensor:
-    """Return the log-variance that a network's raw output stands for (Nichol & Dhariwal 2021, eq. 15)."""
+def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
+    """Return the variance of x_s that a network's raw output stands for; shapes are those of raw."""
+    beta, beta_tilde, x0_weight = posterior_constants(step)
+    if kind == "x0":
+        return beta_tilde + x0_weight**2 * raw
     if kind == "learned":
-        return raw
+        return raw.exp()
     middle, half_width = (log(beta) + log(beta_tilde)) / 2, (log(beta) - log(beta_tilde)) / 2
-    return middle + half_width * raw
+    return (middle + half_width * raw).exp()
 
 
 @hookimpl

@@ -1,0 +1,184 @@
+"""Models by name: cards that plugins register, factories in files, checkpoints on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from bench.data import load_images
+from bench.errors import BenchError, UsageError
+from bench.images import to_uint8
+from bench.interfaces import EpsilonModel
+from bench.plugins import import_file, registry, source_hash
+
+LAW_DRAWS = 50_000
+"""Images drawn from an exact model's law as its reference: as many as FID is computed with."""
+LAW_SEED, FLOOR_SEED = 1, 2
+
+
+@runtime_checkable
+class KnownLaw(Protocol):
+    """A model whose data can be drawn: its reference is its own law."""
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """Return n independent x_0, float32 (n, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model that ``--model NAME`` can load, and what its samples are scored against.
+
+    Attributes:
+        name: what the command line takes.
+        load: returns the model, on the CPU.
+        summary: one line for ``list models``.
+        data: image set that its samples should resemble: a name or path for `load_images`; None where the
+            model has a ``draw`` of its own, or the user gives ``--reference``.
+        held_out: images of the same law that were not trained on: their score is the floor.
+        metrics: names of the default metrics, the first is the table's.
+        batch: samples at a time where the user does not say.
+    """
+
+    name: str
+    load: Callable[[], EpsilonModel]
+    summary: str
+    data: str | None = None
+    held_out: str | None = None
+    metrics: tuple[str, ...] = ("fd_pixels",)
+    batch: int = 250
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images to score against, read or drawn when first needed.
+
+    Attributes:
+        name: for people.
+        images: returns uint8 images (N, C, H, W).
+    """
+
+    name: str
+    images: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything a record says about it.
+
+    Attributes:
+        card: its card; made up for a file or checkpoint.
+        model: on its device, in evaluation mode.
+        weights_hash: of what makes its predictions: weights, law, or source.
+        reference: what samples are scored against, None where nobody said.
+        floor: (n, seed) -> n images of the same law as the data, or as many as there are.
+    """
+
+    card: ModelCard
+    model: EpsilonModel
+    weights_hash: str
+    reference: Source | None
+    floor: Callable[[int, int], Tensor] | None
+
+
+def find_card(spec: str) -> ModelCard:
+    """Return the card for a registered name, ``file.py:factory`` or a checkpoint (path or ``hub:NAME``).
+
+    Raises:
+        UsageError: if there is no such model; the message offers the nearest names.
+    """
+    known = registry().models
+    path, colon, factory = spec.rpartition(":")
+    if spec in known.entries:
+        return known.entries[spec]
+    if colon and path.endswith(".py"):
+        return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
+    if spec.startswith("hub:") or Path(spec).exists() or "/" in spec:
+        return ModelCard(spec, lambda: _from_checkpoint(spec), f"checkpoint {spec}", batch=100)
+    return known.find(spec)
+
+
+def load_model(spec: str, device: torch.device | str = "cpu", reference: str | None = None) -> LoadedModel:
+    """Load a model by name and put it on a device.
+
+    Args:
+        spec: what ``--model`` takes: see `find_card`.
+        device: where the network goes.
+        reference: image set to score against instead of the card's.
+
+    Raises:
+        UsageError: if there is no such model, or the file does not define one.
+        BenchError: if its weights are missing, damaged or wrong.
+    """
+    card = find_card(spec)
+    model = card.load()
+    for attribute in ("schedule", "shape", "variance"):
+        if not hasattr(model, attribute):
+            raise UsageError(f"model {spec!r} has no attribute {attribute!r}; see bench.EpsilonModel")
+    if hasattr(model, "to"):
+        model = model.to(device)
+    if isinstance(model, nn.Module):
+        model.eval().requires_grad_(False)
+    return LoadedModel(
+        card, model, model_hash(model), _reference(card, model, reference), _floor(card, model)
+    )
+
+
+def model_hash(model: EpsilonModel) -> str:
+    """Return a hash of what makes the predictions, 16 hex digits: ``fingerprint``, weights, or the source."""
+    given = getattr(model, "fingerprint", None)
+    if isinstance(given, str):
+        return hashlib.sha256(given.encode()).hexdigest()[:16]
+    if isinstance(model, nn.Module):
+        digest = hashlib.sha256(source_hash(model).encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+    return source_hash(model)[:16]
+
+
+def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Source | None:
+    if given is None and card.data is None and isinstance(model, KnownLaw):
+        law = cast(KnownLaw, model)
+        return Source(
+            f"{LAW_DRAWS:,} draws from {card.name}", lambda: to_uint8(law.draw(LAW_DRAWS, LAW_SEED))
+        )
+    name = given or card.data
+    return None if name is None else Source(name, lambda: load_images(name).images)
+
+
+def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
+    if card.held_out is not None:
+        held_out = card.held_out
+        return lambda n, seed: load_images(held_out).images[:n]
+    if card.data is None and isinstance(model, KnownLaw):
+        law = cast(KnownLaw, model)
+        return lambda n, seed: to_uint8(law.draw(n, FLOOR_SEED + seed))
+    return None
+
+
+def _from_file(path: Path, factory: str) -> EpsilonModel:
+    if not path.is_file():
+        raise UsageError(f"model file {path} does not exist")
+    try:
+        make = getattr(import_file(path), factory)
+    except AttributeError:
+        raise UsageError(f"{path} defines no {factory!r}; give a function that returns the model") from None
+    except Exception as error:
+        raise BenchError(
+            f"model file {path} could not be imported: {type(error).__name__}: {error}"
+        ) from error
+    return cast(EpsilonModel, make())
+
+
+def _from_checkpoint(spec: str) -> EpsilonModel:
+    # By name: bench does not import models, so that there is no circle.
+    checkpoints = importlib.import_module("models.checkpoints")
+    return cast(EpsilonModel, checkpoints.load_model(spec))

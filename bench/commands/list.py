@@ -1,0 +1,71 @@
+"""List what can be used: samplers, models, spacings, metrics, executors, each with where it came from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.table import Table
+
+from bench.commands.common import (
+    add_json,
+    add_plugins,
+    console,
+    load_plugins,
+    print_json,
+    report_plugin_failures,
+)
+from bench.plugins import Catalog, Registry
+
+KINDS = ("samplers", "models", "spacings", "metrics", "executors")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the lists."""
+    registry = load_plugins(options.plugin)
+    lists = {kind: _entries(registry, kind) for kind in KINDS if options.kind in (None, kind)}
+    if options.json:
+        print_json({**lists, "failures": [vars(failure) for failure in registry.failures]})
+    else:
+        for kind, entries in lists.items():
+            _print(kind, entries)
+    return int(report_plugin_failures(registry.failures))
+
+
+def _entries(registry: Registry, kind: str) -> list[dict[str, Any]]:
+    catalog: Catalog[Any] = getattr(registry, kind)
+    found = []
+    for name in catalog:
+        origin = catalog.origins[name]
+        facts = _facts(kind, catalog.entries[name])
+        found.append({"name": name, **facts, "plugin": origin.plugin, "version": origin.version})
+    return found
+
+
+def _facts(kind: str, entry: Any) -> dict[str, Any]:
+    if kind == "samplers":
+        given = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
+        return {"parameters": given, "order": entry.order, "source": entry.source}
+    if kind == "models":
+        return {"summary": entry.summary, "metrics": ", ".join(entry.metrics)}
+    if kind == "metrics":
+        return {"feature space": entry.space, "better": "higher" if entry.higher_is_better else "lower"}
+    return {"summary": (entry.__doc__ or "").strip().partition("\n")[0]}
+
+
+def _print(kind: str, entries: list[dict[str, Any]]) -> None:
+    table = Table(title=kind, title_justify="left", title_style="bold")
+    for name in [key for key in entries[0] if key != "version"] if entries else ["none"]:
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        plugin = f"{entry['plugin']} {entry['version']}".strip()
+        cells = [str(value) for key, value in entry.items() if key not in ("plugin", "version")]
+        table.add_row(*cells, plugin)
+    console().print(table)

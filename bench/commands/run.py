@@ -1,0 +1,287 @@
+"""Sweep samplers over numbers of steps: draw, score, record; then print the table and draw the plots.
+
+What is done already is not done again: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.commands.common import (
+    add_json,
+    add_plugins,
+    add_results,
+    console,
+    load_plugins,
+    parse_devices,
+    parse_samplers,
+    parse_steps,
+    print_json,
+    report_plugin_failures,
+    warn,
+)
+from bench.commands.plot import draw
+from bench.errors import NotApplicable
+from bench.meter import Clock
+from bench.report import tables
+from bench.report.groups import group_records
+from bench.runner import Plan, Runner, Sweep, count_calls
+from bench.sampler import get_sampler
+from bench.store import Record, Store, frame, write_atomically
+from bench.trial import PRECISIONS, Trial
+
+DEFAULT_MODEL = "digits"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        default=["all"],
+        metavar="NAME[:k=v,...]",
+        help="all, or samplers with parameters, as in ddim:eta=0.35 [all]",
+    )
+    parser.add_argument("--steps", default="10,20,50,100,1000", metavar="S,S,...", help="[10,20,50,100,1000]")
+    parser.add_argument("--n", type=int, default=1000, help="samples a trial [1000]")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    parser.add_argument("--spacing", default="uniform", help="rule that chooses the time steps [uniform]")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"a name from `list models`, FILE.py:FUNCTION or a checkpoint [{DEFAULT_MODEL}]",
+    )
+    parser.add_argument(
+        "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
+    )
+    parser.add_argument(
+        "--metrics", metavar="NAME,...", help="scores, the first is the table's [the model's]"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
+    )
+    parser.add_argument(
+        "--executor", help="serial, processes or a plugin's [serial, for several devices processes]"
+    )
+    parser.add_argument("--batch", type=int, help="samples at a time [the model's]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+    parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be computed and how long it takes"
+    )
+    add_results(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run the sweep."""
+    registry = load_plugins(options.plugin)
+    if report_plugin_failures(registry.failures) and options.strict:
+        return 1
+    devices = parse_devices(options.device)
+    sweep = Sweep(
+        model=options.model,
+        samplers=parse_samplers(options.samplers),
+        steps=parse_steps(options.steps),
+        n=options.n,
+        seed=options.seed,
+        spacing=options.spacing,
+        batch=options.batch,
+        precision=options.precision,
+        devices=devices,
+        metrics=tuple(options.metrics.split(",")) if options.metrics else (),
+        reference=options.reference,
+        executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
+        strict=options.strict,
+        plugins=tuple(options.plugin),
+    )
+    store = Store(options.results)
+    if not options.dry_run:
+        store.prepare()
+    runner = Runner(sweep, store)
+    plan = runner.plan()
+    if options.dry_run:
+        return _dry_run(runner, plan, as_json=options.json)
+    started = time.perf_counter()
+    with _Display(quiet=options.json) as display:
+        records = runner.run(plan, display)
+        floor = runner.floor()
+    status = _report(records + ([floor] if floor else []), store, time.perf_counter() - started, options.json)
+    return 1 if registry.failures else status
+
+
+def _report(records: Sequence[Record], store: Store, seconds: float, as_json: bool) -> int:
+    """Print the table, write and draw everything, name the failures, and return the exit status."""
+    failed = [record for record in records if record.status == "failed"]
+    groups = group_records(records)
+    if as_json:
+        rows = frame(records)
+        print_json(rows.astype(object).where(rows.notna(), None).to_dict(orient="records"))
+    terminal = console()
+    paths = []
+    for group in groups:
+        if not as_json:
+            tables.show(group, terminal)
+        for suffix, form in (("txt", tables.plain), ("md", tables.markdown), ("csv", tables.comma_separated)):
+            path = store.folder / "tables" / f"{group.slug}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, form(group).encode())
+            paths.append(path)
+    paths += draw(groups, store)
+    if not as_json:
+        for record in records:
+            if record.status == "skipped":
+                print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+        print(f"{len(records)} records in {store.records}, {seconds:.0f} s")
+        for path in paths:
+            print(f"  {path}")
+    for record in failed:
+        where = f"{record.sampler['label']} at S={record.trial['steps']} ({record.sampler['plugin']})"
+        print(f"failed: {where}, {record.failure['stage']}: {record.message}", file=sys.stderr)
+    if failed:
+        print(
+            f"{len(failed)} of {len(records)} trials failed; `python -m bench show` has the tracebacks",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:
+    """Print what would be computed, with network calls counted and time estimated from measured calls."""
+    seconds = _seconds_a_call(runner, plan)
+    rows = []
+    for trial in plan.pending:
+        try:
+            calls = count_calls(runner.loaded.model, get_sampler(trial.sampler), plan.grids[trial.key])
+        except NotApplicable as reason:
+            rows.append(
+                {
+                    "trial": f"{trial.sampler}@{trial.steps}",
+                    "calls": 0,
+                    "seconds": 0.0,
+                    "skipped": str(reason),
+                }
+            )
+            continue
+        estimate = calls * len(trial.blocks) * seconds
+        rows.append(
+            {"trial": f"{trial.sampler}@{trial.steps}", "calls": calls * trial.n, "seconds": estimate}
+        )
+    total_calls, total = sum(row["calls"] for row in rows), sum(row["seconds"] for row in rows)
+    if as_json:
+        print_json(
+            {
+                "pending": rows,
+                "reused": len(plan.reused),
+                "network_evaluations": total_calls,
+                "seconds": total,
+            }
+        )
+        return 0
+    for row in rows:
+        print(
+            f"{row['trial']:<44} {row['calls']:>12,} network evaluations  {row['seconds']:>8.1f} s  {row.get('skipped', '')}"
+        )
+    _say_plan(plan)
+    print(
+        f"{len(rows)} trials to compute, {total_calls:,} network evaluations, about {_span(total)}; nothing was computed"
+    )
+    return 0
+
+
+def _seconds_a_call(runner: Runner, plan: Plan) -> float:
+    """Return the seconds of one network call on one block, the best of three after a warm-up."""
+    if not plan.pending:
+        return 0.0
+    model, device = runner.loaded.model, runner.worker.device
+    x = torch.zeros((plan.pending[0].batch, *model.shape), device=device)
+    times = torch.zeros(len(x), dtype=torch.int64, device=device)
+    measured = []
+    with torch.inference_mode():
+        for _ in range(4):
+            clock = Clock(device)
+            with clock.running():
+                model(x, times)
+            measured.append(clock.seconds)
+    return min(measured[1:])
+
+
+def _say_plan(plan: Plan) -> None:
+    for damage in plan.unreadable:
+        warn(damage)
+    for stale in plan.stale:
+        sampler, steps = stale.record.sampler["label"], stale.record.trial["steps"]
+        what = ", ".join(stale.fields) or f"status {stale.record.status}"
+        print(f"stale: {sampler} at S={steps}: {what} changed since; it is computed anew", file=sys.stderr)
+    if plan.reused:
+        print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
+
+
+class _Display:
+    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        terminal = console()
+        self._quiet = quiet
+        self._live = terminal.is_terminal and not quiet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeRemainingColumn(),
+            console=terminal,
+            disable=not self._live,
+        )
+        self._done = 0
+        self._total = 0
+        self._work = 0.0
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def planned(self, plan: Plan) -> None:
+        """Say what was found and set the bar up."""
+        if not self._quiet:
+            _say_plan(plan)
+        self._total = len(plan.pending)
+        self._bar = self._progress.add_task("sampling", total=sum(t.steps * t.n for t in plan.pending) or 1)
+        self._progress.advance(self._bar, self._work)
+
+    def advanced(self, trial: Trial, samples: int) -> None:
+        """Move the bar by the network's work."""
+        self._work += trial.steps * samples
+        if self._progress.tasks:
+            self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
+
+    def ended(self, record: Record) -> None:
+        """Print a line where there is no bar."""
+        self._done += 1
+        if self._quiet or self._live:
+            return
+        score = next(iter(record.scores.values()), None)
+        told = (
+            f"{score.metric} {score.value:.4g} ± {score.se:.2g}"
+            if score
+            else f"{record.status}: {record.message}"
+        )
+        seconds = record.cost.get("sampling_seconds", 0.0)
+        where = f"{record.sampler['label']} S={record.trial['steps']}"
+        print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,97 @@
+"""Tell everything known about a trial: ``show ddim:eta=0@20``, or a part of its key."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bench.commands.common import add_json, add_plugins, add_results, load_plugins, print_json, read_records
+from bench.errors import UnknownNameError, UsageError
+from bench.sampler import get_sampler
+from bench.store import Record, Store
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("trial", help="SAMPLER@STEPS, as in ddim:eta=0@20, or the beginning of a key")
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the records that match."""
+    load_plugins(options.plugin)
+    records, whole = read_records(options.results, options.model)
+    found = _matching(records, options.trial)
+    if options.json:
+        print_json([record.to_json() for record in found])
+    else:
+        print("\n\n".join(describe(record, Store(options.results)) for record in found))
+    return 0 if whole else 1
+
+
+def _matching(records: list[Record], text: str) -> list[Record]:
+    name, at, steps = text.rpartition("@")
+    if not at:
+        found = [
+            record for record in records if record.key.startswith(text) or record.sampler.get("label") == text
+        ]
+    else:
+        wanted = get_sampler(name).spec
+        found = [r for r in records if r.trial["sampler"] == wanted and str(r.trial["steps"]) == steps]
+    if not found:
+        known = [f"{record.trial['sampler']}@{record.trial['steps']}" for record in records]
+        raise (
+            UnknownNameError("trial", text, known[:40])
+            if at
+            else UsageError(f"no trial has the key {text!r}")
+        )
+    return found
+
+
+def describe(record: Record, store: Store) -> str:
+    """Return a record as lines of text."""
+    trial, cost, environment = record.trial, record.cost, record.environment
+    lines = [f"{record.sampler['label']} at S={trial['steps']} on {trial['model']}: {record.status}"]
+    if record.message:
+        lines.append(f"  {record.message}")
+    for name, score in record.scores.items():
+        flags = f"  [{', '.join(score.flags)}]" if score.flags else ""
+        lines.append(
+            f"  {name:<16} {score.value:.6g} ± {score.se:.2g}, bias-corrected {score.debiased:.6g}{flags}"
+        )
+    facts: dict[str, Any] = {
+        "source": record.sampler.get("source"),
+        "parameters": _pairs(record.sampler.get("parameters", {})),
+        "trial": _pairs({k: trial[k] for k in ("n", "seed", "spacing", "batch", "precision", "device")}),
+        "grid": _pairs(record.grid),
+    }
+    if cost:
+        sampling, model = cost["sampling_seconds"], cost["model_seconds"]
+        facts["network calls"] = f"{cost['calls']:g} an image, counted"
+        shares = f"network {model:.2f}, sampler and noise {sampling - model:.2f}"
+        facts["seconds"] = f"sampling {sampling:.2f} ({shares}), scoring {cost['scoring_seconds']:.2f}"
+        facts["peak memory"] = f"{cost['peak_bytes'] / 2**20:.0f} MiB"
+    facts |= {
+        "provenance": _pairs(record.provenance),
+        "made by": f"{environment.get('command')} on {environment.get('device_name')}",
+        "commit": f"{environment.get('commit')}{' with local changes' if environment.get('dirty') else ''}",
+        "versions": _pairs(environment.get("versions", {})),
+        "finished": environment.get("finished"),
+        "record": store.records / f"{record.name}.json",
+    }
+    if store.previews(record) is not None:
+        facts["pictures"] = store.records / f"{record.name}.png"
+    lines += [f"  {name:<16} {value}" for name, value in facts.items() if value]
+    if record.failure.get("traceback"):
+        lines += [
+            f"  failed at {record.failure['stage']}:",
+            *record.failure["traceback"].rstrip().splitlines(),
+        ]
+    return "\n".join(lines)
+
+
+def _pairs(values: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())

@@ -1,0 +1,1 @@
+"""Executors: ways to spread blocks over processes, devices or machines, one file each."""

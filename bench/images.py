@@ -1,0 +1,20 @@
+"""Images: from the sampler's range to the eight bits that every score is computed on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
+"""How x_0 becomes eight bits: rounding to the nearest level. Recorded; truncating instead moves FID by
+0.2%, floats by more, and published code does all three. Source: Karras et al. 2022's published code."""
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Return images in [-1, 1] as uint8, clip(127.5 x + 128, 0, 255) truncated; the shape stays."""
+    return (x * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [-1, 1]: x / 127.5 - 1, the training input of all papers here."""
+    return images.float() / 127.5 - 1

@@ -1,0 +1,112 @@
+"""What a trial costs: network calls counted where they happen, time read when the device has finished."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.interfaces import EpsilonModel, Prediction, Variance
+from bench.schedule import NoiseSchedule
+
+
+class Clock:
+    """Seconds of work on one device, summed over many intervals.
+
+    On a GPU an interval is a pair of events in the stream, read after the work is done, so that timing the
+    network does not stall it; elsewhere it is the wall clock.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._device = device
+        self._seconds = 0.0
+        self._pairs: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what happens inside."""
+        if not self._cuda:
+            start = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - start
+            return
+        with torch.cuda.device(self._device):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            yield
+            end.record()
+        self._pairs.append((begin, end))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds counted so far, after waiting for the device."""
+        if self._pairs:
+            torch.cuda.synchronize(self._device)
+            self._seconds += sum(begin.elapsed_time(end) for begin, end in self._pairs) / 1000
+            self._pairs.clear()
+        return self._seconds
+
+
+@dataclass
+class Meter:
+    """A model that counts its calls and times them, and is otherwise the model.
+
+    Attributes:
+        model: what is called.
+        clock: the network's share of the time.
+        precision: of the network's arithmetic, by autocast; its answer has the dtype of x again.
+        calls: calls of the network so far, each on a whole batch.
+        evaluations: rows sent through the network so far.
+    """
+
+    model: EpsilonModel
+    clock: Clock
+    precision: torch.dtype = torch.float32
+    calls: int = 0
+    evaluations: int = 0
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The model's."""
+        return self.model.schedule
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The model's."""
+        return self.model.shape
+
+    @property
+    def variance(self) -> Variance:
+        """The model's."""
+        return self.model.variance
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        self.calls += 1
+        self.evaluations += len(x)
+        with self.clock.running():
+            if self.precision == torch.float32:
+                return self.model(x, t)
+            with torch.autocast(x.device.type, self.precision):
+                eps, raw_variance = self.model(x, t)
+            return Prediction(eps.to(x.dtype), None if raw_variance is None else raw_variance.to(x.dtype))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the peak number of bytes used: of the GPU since `reset_peak_memory`, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start the GPU's peak anew; a process's peak cannot be."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

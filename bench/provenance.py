@@ -1,0 +1,95 @@
+"""Where a number comes from: hashes that make a record stale, and the environment it was made in."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
+NUMERICS = ("diffusion.py", "grid.py", "images.py", "noise.py", "schedule.py", "trial.py")
+"""Files of this package that every sample depends on."""
+
+
+@functools.cache
+def numerics_hash() -> str:
+    """Return a hash of the source that every sample depends on, 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in NUMERICS:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def short_hash(fields: Mapping[str, Any]) -> str:
+    """Return a hash of plain values, 12 hex digits."""
+    return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()[:12]
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return what a record says of the machine, the versions and the command."""
+    commit, dirty = _commit()
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device_name": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+        "commit": commit,
+        "dirty": dirty,
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
+
+
+@functools.cache
+def _commit() -> tuple[str, bool | None]:
+    """Return (commit, whether tracked files differ from it) of the checkout this runs from; none elsewhere."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return "", None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "", None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

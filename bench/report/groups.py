@@ -1,0 +1,122 @@
+"""Which records belong in one table: those that differ in nothing but sampler and number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.metrics.base import Score
+from bench.store import FLOOR, Record
+
+SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
+RULES = ("ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial's place in a table.
+
+    Attributes:
+        record: the trial's.
+        score: in the table's metric, None where the trial has none.
+    """
+
+    record: Record
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that can stand in one table.
+
+    Attributes:
+        title: what they have in common, in words.
+        slug: the same as part of a file name.
+        metric: name of the score.
+        rows: labels of the samplers, DDIM by eta first, then DDPM, then the rest by name.
+        columns: numbers of steps, ascending.
+        cells: by (row, column).
+        floor: the score of real images, where it was measured.
+    """
+
+    title: str
+    slug: str
+    metric: str
+    rows: Sequence[str]
+    columns: Sequence[int]
+    cells: dict[tuple[str, int], Cell]
+    floor: Score | None
+
+    def best(self, column: int) -> str | None:
+        """Return the row with the best score of a column."""
+        scored = [(row, self.cells[row, column].score) for row in self.rows if (row, column) in self.cells]
+        there = [(row, score) for row, score in scored if score is not None]
+        if not there:
+            return None
+        sign = -1 if there[0][1].higher_is_better else 1
+        return min(there, key=lambda item: sign * item[1].value)[0]
+
+    def series(self, row: str) -> list[tuple[int, Cell]]:
+        """Return (steps, cell) of a row's scored cells, steps ascending."""
+        cells = [(column, self.cells.get((row, column))) for column in self.columns]
+        return [(column, cell) for column, cell in cells if cell is not None and cell.score is not None]
+
+
+def group_records(records: Iterable[Record], metric: str | None = None) -> list[Group]:
+    """Sort records into tables.
+
+    Args:
+        records: in any order.
+        metric: name of the score to show; each record's first where None.
+    """
+    floors: list[Record] = []
+    found: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        common = tuple(record.trial[name] for name in SAME)
+        if record.sampler.get("name") == FLOOR:
+            floors.append(record)
+        else:
+            found.setdefault(common, []).append(record)
+    return [_group(members, floors, metric) for _, members in sorted(found.items(), key=lambda i: repr(i[0]))]
+
+
+def _floor(members: list[Record], floors: list[Record], metric: str) -> Score | None:
+    """Return the score of as many real images as the table's n, or of the most there are."""
+
+    def same(floor: Record) -> bool:
+        shared = ("model", "seed", "reference")
+        return all(floor.trial[name] == members[0].trial[name] for name in shared) and metric in floor.scores
+
+    fitting = [floor for floor in floors if same(floor) and floor.trial["n"] <= members[0].trial["n"]]
+    best = max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
+    return best.scores[metric] if best else None
+
+
+def _group(members: list[Record], floors: list[Record], metric: str | None) -> Group:
+    name = metric or next((m for r in members for m in r.trial["metrics"]), "")
+    labels = {str(r.sampler["label"]): r for r in members}
+    rows = sorted(labels, key=lambda label: _order(labels[label]))
+    columns = sorted({int(r.trial["steps"]) for r in members})
+    cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in members}
+    trial = members[0].trial
+    facts = [f"n={trial['n']:,}", f"spacing {trial['spacing']}", f"seed {trial['seed']}", trial["precision"]]
+    title = f"{trial['model']}: {name}, {', '.join(facts)}, {trial['device']}"
+    slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{trial['model']}-{name}").strip("-")
+    if trial["spacing"] != "uniform":
+        slug += f"-{trial['spacing']}"
+    return Group(title, slug, name, rows, columns, cells, _floor(members, floors, name))
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    name, parameters = record.sampler["name"], record.sampler["parameters"]
+    place = RULES.index(name) if name in RULES else len(RULES)
+    variances = ("fixedsmall", "fixedlarge", "learned")
+    variance = parameters.get("variance")
+    eta = parameters.get("eta")
+    return (
+        place,
+        name,
+        eta if isinstance(eta, int | float) else 0.0,
+        variances.index(variance) if variance in variances else 0,
+        str(record.sampler["label"]),
+    )

@@ -1,0 +1,441 @@
+"""The sweep: what is to be computed, what is there already, and the loop between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from bench.errors import BenchError, UsageError
+from bench.grid import Grid, make_grid
+from bench.interfaces import EpsilonModel, Prediction
+from bench.metrics.base import Metric, Score
+from bench.metrics.reference import Reference, reference_statistics
+from bench.plugins import PluginFailure, registry
+from bench.provenance import environment, numerics_hash, short_hash
+from bench.sampler import Sampler, get_sampler, trajectory
+from bench.store import FLOOR, Record, Store, Unreadable, stale_fields
+from bench.trial import BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
+
+COMPACT_EVERY = 16
+"""Blocks after which a trial's files become one: 2048-d sums are 17 MB a group."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What ``run`` was asked for.
+
+    Attributes:
+        model: what ``--model`` takes.
+        samplers: one row of the table each.
+        steps: one column each.
+        n: samples a trial.
+        seed: of the noise, common to all trials.
+        spacing: rule that chooses the time steps.
+        batch: samples at a time; the model's default where None.
+        precision: of the network's arithmetic.
+        devices: torch devices.
+        metrics: names; the model's default where empty.
+        reference: image set to score against instead of the model's.
+        executor: its name.
+        strict: stop at the first failure.
+        plugins: plugin files.
+    """
+
+    model: str
+    samplers: tuple[Sampler, ...]
+    steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
+    n: int = 1000
+    seed: int = 0
+    spacing: str = "uniform"
+    batch: int | None = None
+    precision: str = "float32"
+    devices: tuple[str, ...] = ("cpu",)
+    metrics: tuple[str, ...] = ()
+    reference: str | None = None
+    executor: str = "serial"
+    strict: bool = False
+    plugins: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A record that answers an older question.
+
+    Attributes:
+        record: as it was.
+        fields: what has changed since.
+    """
+
+    record: Record
+    fields: Sequence[str]
+
+
+@dataclass
+class Plan:
+    """What a sweep comes to, given what is there.
+
+    Attributes:
+        trials: every cell, in order.
+        grids: by trial key.
+        reused: records that answer their trial.
+        stale: records that no longer do.
+        unreadable: record files that are damaged.
+        pending: trials to compute.
+        provenance: by trial key.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    reused: dict[str, Record] = field(default_factory=dict)
+    stale: list[Stale] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    pending: list[Trial] = field(default_factory=list)
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Told what happens, to show it."""
+
+    def planned(self, plan: Plan) -> None:
+        """The plan is made."""
+
+    def advanced(self, trial: Trial, samples: int) -> None:
+        """So many more samples of a trial are drawn, or were found drawn."""
+
+    def ended(self, record: Record) -> None:
+        """A trial has its record."""
+
+
+class Runner:
+    """A sweep with its model loaded and its references measured.
+
+    Args:
+        sweep: what was asked for.
+        store: where records are.
+
+    Raises:
+        UsageError: if the sweep asks for something that cannot be.
+        BenchError: if the model cannot be loaded.
+    """
+
+    def __init__(self, sweep: Sweep, store: Store) -> None:
+        _check(sweep)
+        self.sweep, self.store = sweep, store
+        card_metrics = _default_metrics(sweep)
+        self.metrics: list[Metric] = [registry().metrics.find(name) for name in card_metrics]
+        self.setup = WorkerSetup(sweep.model, sweep.reference, card_metrics, sweep.plugins)
+        self.worker: Worker = worker(self.setup, sweep.devices[0])
+        self.loaded = self.worker.loaded
+        self.references = {metric.name: self._measure_reference(metric) for metric in self.metrics}
+
+    def plan(self) -> Plan:
+        """Return what is to be computed.
+
+        Raises:
+            UsageError: if a number of steps does not fit the model's schedule.
+        """
+        plan = Plan()
+        records, plan.unreadable = self.store.read()
+        known = {record.key: record for record in records}
+        for steps in self.sweep.steps:
+            for sampler in self.sweep.samplers:
+                trial = self._trial(sampler.spec, steps)
+                if trial.key in plan.provenance:
+                    continue
+                plan.trials.append(trial)
+                plan.grids[trial.key] = make_grid(self.loaded.model.schedule, steps, self.sweep.spacing)
+                plan.provenance[trial.key] = self._provenance(sampler)
+                self._place(plan, trial, known.get(trial.key))
+        return plan
+
+    def _place(self, plan: Plan, trial: Trial, record: Record | None) -> None:
+        """File a trial under what its record is worth."""
+        if record is not None and record.status != "failed":
+            changed = stale_fields(record, plan.provenance[trial.key])
+            if not changed:
+                plan.reused[trial.key] = record
+                return
+            plan.stale.append(Stale(record, changed))
+        plan.pending.append(trial)
+
+    def run(self, plan: Plan, observer: Observer) -> list[Record]:
+        """Compute what is pending and return the record of every trial, in the plan's order.
+
+        Raises:
+            BenchError: at the first failure if the sweep is strict; if results cannot be written.
+        """
+        self.store.prepare()
+        made = dict(plan.reused)
+        for record in self._compute(plan, observer):
+            made[record.key] = record
+            observer.ended(record)
+            if self.sweep.strict and record.status == "failed":
+                raise BenchError(f"{record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+        return [made[trial.key] for trial in plan.trials]
+
+    def floor(self) -> Record | None:
+        """Return the score of real images in the place of samples, or None where there are none.
+
+        Sampling error alone keeps n images of the very law at this distance from the reference.
+        """
+        if self.loaded.floor is None:
+            return None
+        images = self.loaded.floor(self.sweep.n, self.sweep.seed)
+        trial = self._trial(FLOOR, 0, n=len(images))
+        known = {record.key: record for record in self.store.read()[0]}.get(trial.key)
+        provenance = {**self._common_provenance(), "sampler": ""}
+        if known is not None and not stale_fields(known, provenance):
+            return known
+        with torch.inference_mode():
+            total = self.worker.measure(images[: trial.batch], range(len(images[: trial.batch])), trial.n)
+            for block in trial.blocks[1:]:
+                part = self.worker.measure(images[block.start : block.stop], block, trial.n)
+                for space, sums in part.items():
+                    total[space].merge(sums)
+        record = Record(
+            trial={**trial.to_json(), "key": trial.key},
+            status="done",
+            sampler={"name": FLOOR, "label": FLOOR, "parameters": {}},
+            model={"weights": self.loaded.weights_hash},
+            provenance=provenance,
+            scores=self._scores(total),
+            environment=environment(self.sweep.devices[0]),
+        )
+        self.store.prepare()
+        self.store.write(record, images[:16])
+        return record
+
+    def _compute(self, plan: Plan, observer: Observer) -> Iterator[Record]:
+        states = {trial.key: short_hash(plan.provenance[trial.key]) for trial in plan.pending}
+        collected = {trial.key: _Collected(trial) for trial in plan.pending}
+        tasks: list[Task] = []
+        for trial in plan.pending:
+            for result in self.store.read_blocks(trial, states[trial.key]):
+                if collected[trial.key].fits(result):
+                    collected[trial.key].add(result)
+                    observer.advanced(trial, len(result.block))
+        observer.planned(plan)
+        for trial in plan.pending:
+            tasks += [Task(trial, block) for block in collected[trial.key].missing()]
+        for trial in plan.pending:
+            if collected[trial.key].whole:
+                yield self._finish(trial, plan, collected.pop(trial.key).prefix)
+        executor = registry().executors.find(self.sweep.executor)
+        outcomes = executor.run(
+            _interleaved(tasks), self.setup, self.sweep.devices, lambda task: task.trial.key in collected
+        )
+        for task, outcome in outcomes:
+            trial = task.trial
+            mine = collected.get(trial.key)
+            if mine is None:  # it failed while this block was being drawn elsewhere
+                continue
+            if isinstance(outcome, Failure):
+                del collected[trial.key]
+                yield self._fail(trial, plan, outcome)
+                continue
+            self.store.write_block(trial, states[trial.key], outcome)
+            observer.advanced(trial, len(outcome.block))
+            mine.add(outcome)
+            if mine.whole:
+                yield self._finish(trial, plan, collected.pop(trial.key).prefix)
+            elif mine.due:
+                self.store.compact_blocks(trial, states[trial.key], mine.compacted())
+
+    def _finish(self, trial: Trial, plan: Plan, result: BlockResult | None) -> Record:
+        assert result is not None  # the trial is whole
+        try:
+            scores = self._scores(result.statistics)
+        except Exception as error:
+            return self._fail(trial, plan, Failure.of(error, "scores"))
+        record = Record(**self._head(trial, plan), status="done", scores=scores, cost=asdict(result.cost))
+        self.store.write(record, result.previews)
+        return record
+
+    def _fail(self, trial: Trial, plan: Plan, failure: Failure) -> Record:
+        record = Record(
+            **self._head(trial, plan),
+            status=failure.status,
+            message=failure.message,
+            failure={"stage": failure.stage, "traceback": failure.traceback},
+        )
+        self.store.write(record)
+        return record
+
+    def _head(self, trial: Trial, plan: Plan) -> dict[str, Any]:
+        sampler, grid = get_sampler(trial.sampler), plan.grids[trial.key]
+        origin = registry().samplers.origins[sampler.name]
+        return {
+            "trial": {**trial.to_json(), "key": trial.key},
+            "sampler": {
+                "name": sampler.name,
+                "label": sampler.label,
+                "parameters": dict(sampler.parameters),
+                "order": sampler.order,
+                "source": sampler.source,
+                "plugin": origin.plugin,
+                "version": origin.version,
+            },
+            "model": {"weights": self.loaded.weights_hash, "schedule": self.loaded.model.schedule.name},
+            "grid": {"steps": len(grid), "distinct_levels": grid.distinct_levels},
+            "provenance": plan.provenance[trial.key],
+            "environment": environment(self.sweep.devices[0]),
+        }
+
+    def _scores(self, statistics: Mapping[str, Any]) -> dict[str, Score]:
+        return {m.name: m.score(statistics[m.space], self.references[m.name]) for m in self.metrics}
+
+    def _trial(self, sampler: str, steps: int, n: int | None = None) -> Trial:
+        sweep = self.sweep
+        n = sweep.n if n is None else n
+        batch = min(sweep.batch or self.loaded.card.batch, n)
+        names = tuple(metric.name for metric in self.metrics)
+        device = torch.device(sweep.devices[0]).type
+        return Trial(
+            model=sweep.model,
+            sampler=sampler,
+            spacing=sweep.spacing,
+            steps=steps,
+            n=n,
+            seed=sweep.seed,
+            batch=batch,
+            precision=sweep.precision,
+            device=device,
+            metrics=names,
+            reference=sweep.reference,
+        )
+
+    def _provenance(self, sampler: Sampler) -> dict[str, Any]:
+        return {**self._common_provenance(), "sampler": registry().samplers.origins[sampler.name].source_hash}
+
+    def _common_provenance(self) -> dict[str, Any]:
+        return {
+            "weights": self.loaded.weights_hash,
+            "numerics": numerics_hash(),
+            **{f"reference of {name}": reference.hash for name, reference in self.references.items()},
+            **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
+        }
+
+    def _measure_reference(self, metric: Metric) -> Reference:
+        source = self.loaded.reference
+        if source is None:
+            raise UsageError(
+                f"model {self.sweep.model!r} does not say what its samples should resemble; give --reference"
+                " with an image folder, an .npz or the name of an image set"
+            )
+        space = self.worker.spaces[metric.space]
+        device = self.worker.device
+        return reference_statistics(
+            source.images(), space, name=source.name, needs=metric.needs, device=device
+        )
+
+
+class _Collected:
+    """The blocks of one trial, added up in the order of their indices as far as they follow on."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.prefix: BlockResult | None = None
+        self._waiting: dict[int, BlockResult] = {}
+        self._since_compaction = 0
+
+    @property
+    def reached(self) -> int:
+        return self.prefix.block.stop if self.prefix else 0
+
+    @property
+    def whole(self) -> bool:
+        return self.reached == self.trial.n
+
+    @property
+    def due(self) -> bool:
+        return self._since_compaction >= COMPACT_EVERY
+
+    def fits(self, result: BlockResult) -> bool:
+        """Whether a block kept by an earlier run ends where one of this trial's blocks does."""
+        return result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
+
+    def add(self, result: BlockResult) -> None:
+        self._waiting[result.block.start] = result
+        while (follower := self._waiting.pop(self.reached, None)) is not None:
+            self._since_compaction += 1
+            if self.prefix is None:
+                self.prefix = follower
+            else:
+                self.prefix.extend(follower)
+
+    def missing(self) -> list[range]:
+        here = [r.block for r in self._waiting.values()]
+        return [b for b in self.trial.blocks if b.start >= self.reached and b not in here]
+
+    def compacted(self) -> BlockResult:
+        assert self.prefix is not None
+        self._since_compaction = 0
+        return self.prefix
+
+
+def count_calls(model: EpsilonModel, sampler: Sampler, grid: Grid) -> int:
+    """Return the network calls a sampler makes on a grid, by running it on a network that answers zero.
+
+    Raises:
+        NotApplicable: if the sampler cannot run on this model.
+    """
+    counted = _ZeroModel(model)
+    x = torch.zeros((1, *model.shape))
+    for _ in trajectory(counted, sampler, grid, x, lambda index: torch.zeros_like(x)):
+        pass
+    return counted.calls
+
+
+class _ZeroModel:
+    def __init__(self, model: EpsilonModel) -> None:
+        self.schedule, self.shape, self.variance = model.schedule, model.shape, model.variance
+        self.calls = 0
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
+        self.calls += 1
+        zero = torch.zeros_like(x)
+        return Prediction(zero, None if self.variance == "fixed" else zero)
+
+
+def _interleaved(tasks: Sequence[Task]) -> list[Task]:
+    """Order blocks so that the trials of one S take turns: the machine's drift then hits all alike."""
+    return sorted(tasks, key=lambda task: (task.trial.steps, task.block.start))
+
+
+def _default_metrics(sweep: Sweep) -> tuple[str, ...]:
+    from bench.cards import find_card
+
+    for file in sweep.plugins:
+        with contextlib.suppress(UsageError):
+            registry().load_file(file)
+    return sweep.metrics or find_card(sweep.model).metrics
+
+
+def _check(sweep: Sweep) -> None:
+    if sweep.n < 2:
+        raise UsageError(f"--n must be at least 2 samples, got {sweep.n}")
+    if sweep.batch is not None and sweep.batch < 1:
+        raise UsageError(f"--batch must be at least 1, got {sweep.batch}")
+    if sweep.seed < 0:
+        raise UsageError(f"--seed must not be negative, got {sweep.seed}")
+    if not sweep.samplers:
+        raise UsageError(
+            "no sampler was asked for; give --samplers all or names from `python -m bench list samplers`"
+        )
+    if not sweep.steps or min(sweep.steps) < 1:
+        raise UsageError(f"every number of steps must be at least 1, got {', '.join(map(str, sweep.steps))}")
+
+
+def failures(records: Sequence[Record]) -> list[Record]:
+    """Return the records of trials that failed."""
+    return [record for record in records if record.status == "failed"]
+
+
+def plugin_failures() -> list[PluginFailure]:
+    """Return what went wrong while plugins were loaded."""
+    return registry().failures

@@ -1,0 +1,289 @@
+"""A trial: one cell of the table, drawn in blocks of samples."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.cards import LoadedModel, load_model
+from bench.errors import BenchError, NotApplicable
+from bench.grid import Grid, make_grid
+from bench.images import to_uint8
+from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
+from bench.metrics.base import FeatureSpace, get_space
+from bench.metrics.groups import GroupedStatistics
+from bench.noise import INITIAL, normal_noise
+from bench.plugins import registry
+from bench.sampler import Sampler, get_sampler, trajectory
+
+PREVIEWS = 16
+"""Images of each trial that are kept to look at: the first ones."""
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What the network may compute in; anything but float32 is autocast."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What defines a cell; two trials with equal fields give equal images.
+
+    Attributes:
+        model: what ``--model`` was given.
+        sampler: rule and parameters, as text: `get_sampler` reads it.
+        spacing: rule that chooses the time steps.
+        steps: S, the number of steps asked for.
+        n: number of samples.
+        seed: of the noise.
+        batch: samples drawn at once: a block.
+        precision: dtype of the network's arithmetic; the state is float32 always.
+        device: ``cpu`` or ``cuda``.
+        metrics: names of the scores; the first is the table's.
+        reference: image set scored against where the user chose it, else None.
+    """
+
+    model: str
+    sampler: str
+    spacing: str
+    steps: int
+    n: int
+    seed: int
+    batch: int
+    precision: str
+    device: str
+    metrics: tuple[str, ...]
+    reference: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the fields, 16 hex digits."""
+        text = json.dumps({**self.to_json(), "metrics": sorted(self.metrics)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {**{k: v for k, v in self.__dict__.items() if k != "key"}, "metrics": list(self.metrics)}
+
+    @property
+    def blocks(self) -> list[range]:
+        """Sample indices of every block, in order."""
+        return [range(i, min(i + self.batch, self.n)) for i in range(0, self.n, self.batch)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block of one trial: the unit of work, of resuming and of spreading over devices."""
+
+    trial: Trial
+    block: range
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What drawing and scoring took, added up over blocks.
+
+    Attributes:
+        calls: network calls of one sample's trajectory, counted.
+        sampling_seconds: from x_T to x_0, with the noise.
+        model_seconds: the network's part of it.
+        scoring_seconds: from x_0 to features.
+        peak_bytes: greatest memory use, of the GPU where there is one, else of the process.
+    """
+
+    calls: float = 0
+    sampling_seconds: float = 0
+    model_seconds: float = 0
+    scoring_seconds: float = 0
+    peak_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            max(self.calls, other.calls),
+            self.sampling_seconds + other.sampling_seconds,
+            self.model_seconds + other.model_seconds,
+            self.scoring_seconds + other.scoring_seconds,
+            max(self.peak_bytes, other.peak_bytes),
+        )
+
+
+@dataclass
+class BlockResult:
+    """What is left of a block once its images are scored.
+
+    Attributes:
+        block: sample indices.
+        statistics: sums by jackknife group, by feature space.
+        cost: of this block.
+        previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
+    """
+
+    block: range
+    statistics: dict[str, GroupedStatistics]
+    cost: Cost
+    previews: Tensor
+
+    def extend(self, other: BlockResult) -> None:
+        """Add the block that comes next.
+
+        Blocks are added in the order of their indices, so that the sums are the same to the last bit
+        whatever order they were drawn in.
+
+        Raises:
+            ValueError: if ``other`` does not begin where this ends.
+        """
+        if other.block.start != self.block.stop:
+            raise ValueError(f"block {other.block} does not follow {self.block}")
+        for name, sums in self.statistics.items():
+            sums.merge(other.statistics[name])
+        self.block = range(self.block.start, other.block.stop)
+        self.cost = self.cost + other.cost
+        self.previews = torch.cat([self.previews, other.previews])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no scores.
+
+    Attributes:
+        status: ``skipped`` where sampler and model do not fit, else ``failed``.
+        stage: what was being done.
+        message: one sentence.
+        traceback: the full text.
+    """
+
+    status: str
+    stage: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: Exception, stage: str) -> Failure:
+        """Describe an exception."""
+        if isinstance(error, NotApplicable):
+            return cls("skipped", stage, str(error))
+        text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        return cls("failed", stage, text, "".join(traceback.format_exception(error)))
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a process needs to draw blocks; picklable.
+
+    Attributes:
+        model: what ``--model`` was given.
+        reference: image set the user chose, or None.
+        metrics: names of the scores.
+        plugins: plugin files to load.
+    """
+
+    model: str
+    reference: str | None
+    metrics: tuple[str, ...]
+    plugins: tuple[Path, ...] = ()
+
+
+@dataclass
+class Worker:
+    """A model and the feature spaces on one device, ready to draw blocks."""
+
+    loaded: LoadedModel
+    device: torch.device
+    spaces: Mapping[str, FeatureSpace]
+    keep_features: frozenset[str]
+    stage: str = "setup"
+    _warm: set[tuple[int, str]] = field(default_factory=set)
+
+    @classmethod
+    def make(cls, setup: WorkerSetup, device: str) -> Worker:
+        """Load what the setup names.
+
+        Raises:
+            BenchError: if something it names is missing, damaged or unknown.
+        """
+        for file in setup.plugins:
+            registry().load_file(file)
+        loaded = load_model(setup.model, device, setup.reference)
+        metrics = [registry().metrics.find(name) for name in setup.metrics]
+        spaces = {m.space: get_space(m.space, loaded.model.shape).to(device) for m in metrics}
+        keep = frozenset(m.space for m in metrics if m.needs == "features")
+        return cls(loaded, torch.device(device), spaces, keep)
+
+    def __call__(self, task: Task) -> BlockResult | Failure:
+        """Draw and score a block; whatever a plugin raises comes back as a `Failure`."""
+        trial, block = task.trial, task.block
+        try:
+            self.stage = "setup"
+            sampler = get_sampler(trial.sampler)
+            grid = make_grid(self.loaded.model.schedule, trial.steps, trial.spacing)
+            with torch.inference_mode():
+                self._warm_up(trial, len(block))
+                reset_peak_memory(self.device)
+                x0, cost = self._draw(trial, sampler, grid, block)
+                self.stage = "scoring"
+                return self._score(trial, block, x0, cost)
+        except Exception as error:
+            return Failure.of(error, self.stage)
+
+    def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Cost]:
+        shape, seed, device = self.loaded.model.shape, trial.seed, self.device
+        model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
+        whole = Clock(device)
+
+        def noise(index: int) -> Tensor:
+            return normal_noise(seed, block, index + 1, shape, device=device)
+
+        self.stage = "step 1"
+        with whole.running():
+            x = normal_noise(seed, block, INITIAL, shape, device=device)
+            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B020
+                self.stage = f"step {taken + 1}"
+        if not bool(torch.isfinite(x).all()):
+            raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
+        return x, Cost(model.evaluations / len(block), whole.seconds, model.clock.seconds)
+
+    def _score(self, trial: Trial, block: range, x0: Tensor, cost: Cost) -> BlockResult:
+        clock = Clock(self.device)
+        with clock.running():
+            images = to_uint8(x0)
+            statistics = self.measure(images, block, trial.n)
+        previews = images[: max(0, PREVIEWS - block.start)].cpu()
+        cost = cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
+        return BlockResult(block, statistics, cost, previews)
+
+    def measure(self, images: Tensor, indices: range, n: int) -> dict[str, GroupedStatistics]:
+        """Return the statistics of uint8 images (B, C, H, W), samples ``indices`` of n, by feature space."""
+        statistics = {}
+        for name, space in self.spaces.items():
+            sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
+            sums.add(space(images.to(self.device)), list(indices))
+            statistics[name] = sums
+        return statistics
+
+    def _warm_up(self, trial: Trial, batch: int) -> None:
+        """Call the network and the spaces once, so that no first call is timed."""
+        key = (batch, trial.precision)
+        if key in self._warm:
+            return
+        shape = self.loaded.model.shape
+        x = torch.zeros((batch, *shape), device=self.device)
+        times = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, times)
+        normal_noise(0, range(batch), INITIAL, shape, device=self.device)
+        for space in self.spaces.values():
+            space(to_uint8(x))
+        self._warm.add(key)
+
+
+@functools.cache
+def worker(setup: WorkerSetup, device: str) -> Worker:
+    """Return this process's worker for a set-up and a device, made once."""
+    return Worker.make(setup, device)
