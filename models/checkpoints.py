@@ -7,6 +7,7 @@ show them, by the card of a known checkpoint, and by the caller, who has the las
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,8 @@ def _load(
     card: CheckpointCard | None = None
     if not isinstance(source, Mapping):
         source, card = resolve(source, folders)
+        if card is not None and card.warnings:
+            warnings.warn(f"{card.name}: {'; '.join(card.warnings)}", stacklevel=3)
         if digest is not None:
             check_digest(source, digest)
     checkpoint = read_checkpoint(source, ema)
@@ -181,13 +184,13 @@ def _interpret(
     kind.check(given)
     if open_question := kind.undecided({k: v for k, v in given.items() if not k.startswith("_")}):
         raise CheckpointError(f"{checkpoint.name} does not say {open_question}")
-    merged = {**kind.infer(checkpoint.state), **given}
     try:
+        merged = {**kind.infer(checkpoint.state), **given}
         unet = kind.read(merged)
         stored = kind.process(checkpoint.state, merged, unet)
-    except (CheckpointError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"the configuration of {checkpoint.name} is not a {kind.name} network's: {error}"
         ) from error

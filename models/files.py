@@ -20,6 +20,9 @@ from models.errors import CheckpointError
 PICKLES = {".pt", ".pth", ".ckpt", ".bin"}
 AVERAGED = ("ema_model", "ema", "model_ema", "ema_state_dict")
 RAW = ("net_model", "model", "state_dict", "model_state_dict")
+CONFIG_KEY, PROCESS_KEY = "sampler_bench_config", "sampler_bench_process"
+"""Metadata of this project's own .safetensors files, as JSON."""
+
 FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -59,9 +62,8 @@ def read_checkpoint(source: str | Path | Mapping[str, Any], ema: bool | None = N
     config = _neighbour(path)
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
-        own = {"config": metadata.get("config"), "_process": metadata.get("process")}
-        if own["config"]:
-            config = {**_json(own["config"], path), "_process": _json(own["_process"] or "{}", path)}
+        if own := metadata.get(CONFIG_KEY):
+            config = {**_json(own, path), "_process": _json(metadata.get(PROCESS_KEY, "{}"), path)}
         return Checkpoint(str(path), _select(path, state, ema), config)
     if path.suffix in PICKLES:
         return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
@@ -95,24 +97,34 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
             f"{folder} does not say that it holds averaged weights: leave ema out to load it"
         )
     root = next((f for f in [folder, *networks] if (f / "config.json").is_file()), None)
-    weights = root and next((root / name for name in FOLDER_WEIGHTS if (root / name).is_file()), None)
-    if root is None or weights is None:
+    weights = root and _weights_in(root)
+    if weights is None:
         raise CheckpointError(
             f"{folder} is not a diffusers model: it needs config.json and {' or '.join(FOLDER_WEIGHTS)}"
         )
     state = _read_safetensors(weights)[0] if weights.suffix == ".safetensors" else _read_pickle(weights)
-    return Checkpoint(str(folder), _select(weights, state, None), _neighbour(weights))
+    return Checkpoint(str(folder), _select(weights, state, None), _neighbour(weights, required=True))
 
 
-def _neighbour(weights: Path) -> dict[str, Any]:
-    """Read the config.json and scheduler_config.json that belong to a file of diffusers weights."""
+def _weights_in(folder: Path) -> Path | None:
+    """Return the weights by their usual name, or else the only .safetensors there is."""
+    usual = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
+    others = sorted(folder.glob("*.safetensors"))
+    return usual[0] if usual else others[0] if len(others) == 1 else None
+
+
+def _neighbour(weights: Path, *, required: bool = False) -> dict[str, Any]:
+    """Read the config.json and scheduler_config.json that belong to a file of diffusers weights.
+
+    A config.json that does not say it is UNet2DModel's is somebody else's, or, if ``required``, an error.
+    """
     path = weights.parent / "config.json"
     if not path.is_file():
         return {}
     config = _json(path.read_bytes(), path)
-    kind = config.get("_class_name")
+    kind = config.get("_class_name", "UNet2DModel" if required or weights.name in FOLDER_WEIGHTS else None)
     if kind != "UNet2DModel":
-        if weights.name in FOLDER_WEIGHTS:
+        if required:
             raise CheckpointError(f"{path} describes a {kind}, and only diffusers' UNet2DModel is supported")
         return {}
     for folder in (weights.parent, weights.parent / "scheduler", weights.parent.parent / "scheduler"):

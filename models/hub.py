@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import UnknownNameError
@@ -15,6 +14,8 @@ from models.files import FOLDER_WEIGHTS, check_digest
 
 FOLDER_VARIABLE = "SAMPLER_BENCH_MODELS"
 """Environment variable that names the folder of models."""
+
+CHUNK = 1 << 20
 
 
 def models_folder() -> Path:
@@ -62,11 +63,20 @@ def resolve(name: str | Path, folders: Sequence[str | Path] = ()) -> tuple[Path,
     raise _absent(card.name, card, places)
 
 
-def fetch(name: str, folder: str | Path | None = None) -> Path:
+def fetch(
+    name: str,
+    folder: str | Path | None = None,
+    progress: Callable[[Path, int, int | None], None] = lambda path, done, total: None,
+) -> Path:
     """Download a checkpoint's files into the folder of models, check them, and return where it lies.
 
     Files arrive under a temporary name and get their own once their hash, where one is published, is right.
     Those already there are left alone.
+
+    Args:
+        name: of a card.
+        folder: where to put them; the folder of models by default.
+        progress: called with the file, the bytes that have arrived and the bytes there are.
 
     Raises:
         CheckpointError: if its origin offers no direct link, a download fails, or a hash is wrong.
@@ -83,22 +93,25 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
                 f"{card.name} cannot be fetched by a direct link: get {target.name} from {card.origin} "
                 f"and put it at {target}"
             )
-        _download(file, target)
+        _download(file, target, progress)
     last = root / card.files[-1].path
     return last.parent if card.hub else last
 
 
-def _download(file: RemoteFile, target: Path) -> None:
+def _download(file: RemoteFile, target: Path, progress: Callable[[Path, int, int | None], None]) -> None:
     assert file.url is not None
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with urllib.request.urlopen(file.url) as response, part.open("wb") as out:
-            shutil.copyfileobj(response, out)
-            expected = response.headers.get("Content-Length")
-        if expected is not None and part.stat().st_size != int(expected):
+            length = response.headers.get("Content-Length")
+            total = int(length) if length is not None else None
+            while chunk := response.read(CHUNK):
+                out.write(chunk)
+                progress(target, out.tell(), total)
+        if total is not None and part.stat().st_size != total:
             raise CheckpointError(
-                f"{file.url} broke off: {part.stat().st_size} of {expected} bytes; try again"
+                f"{file.url} broke off at {part.stat().st_size} of {total} bytes: try again"
             )
         if file.digest:
             check_digest(part, file.digest)
@@ -170,4 +183,4 @@ def _check(path: Path, card: CheckpointCard | None) -> None:
 
 def _is_file_of(path: Path, file: RemoteFile) -> bool:
     parts = Path(file.path).parts
-    return path.resolve().parts[-len(parts) :] == parts
+    return path.absolute().parts[-len(parts) :] == parts

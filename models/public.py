@@ -273,7 +273,6 @@ CARDS: tuple[CheckpointCard, ...] = (
         config=DDPM_64.config,
         parameters=DDPM_64.parameters,
         averaged=True,
-        warnings=("the file holds raw and averaged weights: the averaged ones are taken",),
     ),
     CheckpointCard(
         name="pytorch-ddpm-cifar10",
@@ -292,7 +291,6 @@ CARDS: tuple[CheckpointCard, ...] = (
         },
         parameters=35_746_307,
         averaged=True,
-        warnings=("the file holds raw and averaged weights: the averaged ones are taken",),
     ),
     _openai("cifar10_uncond_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True),
     _openai("cifar10_uncond_vlb_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True),

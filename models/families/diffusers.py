@@ -72,7 +72,7 @@ class Diffusers(Family):
         """Channels, widths, blocks, attention, scale-shift norm; the rest leaves no trace in the weights."""
         levels = count(state, "down_blocks.*.")
         widths = tuple(size(state, f"down_blocks.{n}.resnets.0.conv1.weight") for n in range(levels))
-        attend = [f"down_blocks.{n}.attentions.0.to_q.weight" in state for n in range(levels)]
+        attend = [f"down_blocks.{n}.attentions.0.group_norm.weight" in state for n in range(levels)]
         doubled = size(state, "down_blocks.0.resnets.0.time_emb_proj.weight") == 2 * widths[0]
         return {
             "in_channels": size(state, "conv_in.weight", 1),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from bench import NoiseSchedule
 from models.families.base import Config, Family, Place, Process, State
+from models.files import CONFIG_KEY, PROCESS_KEY
 from models.unet import UNetConfig
 
 
@@ -63,8 +64,8 @@ def metadata(config: UNetConfig, process: Process) -> dict[str, str]:
     schedule = process.schedule
     described = schedule and {"name": schedule.name, "betas": schedule.betas.tolist()}
     return {
-        "config": json.dumps(dataclasses.asdict(config)),
-        "process": json.dumps(
+        CONFIG_KEY: json.dumps(dataclasses.asdict(config)),
+        PROCESS_KEY: json.dumps(
             {
                 "schedule": described,
                 "variance": process.variance,
