@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import lapack
 
 from bench.metrics.moments import Array, Moments
 
@@ -37,10 +38,18 @@ def frechet_distance(
 
 @dataclass(frozen=True, eq=False)
 class _Factor:
-    """``matrix`` is (d, r) with ``matrix @ matrix.T`` the covariance; triangular when it has full rank."""
+    """``matrix`` is (d, r) with ``matrix @ matrix.T`` the covariance; lower triangular when of full rank."""
 
-    matrix: torch.Tensor
+    matrix: Array
     full_rank: bool
+
+    def congruence(self, cov: Array) -> Array:
+        """A^T S A; only the lower triangle is meant."""
+        if not self.full_rank:
+            return np.asarray(self.matrix.T @ (cov @ self.matrix))
+        # A quarter of the arithmetic of two products: symmetry and the triangle are both used.
+        product, _ = lapack.dsygst(cov, self.matrix, itype=2, lower=1)
+        return np.asarray(product)
 
 
 class FrechetReference:
@@ -94,8 +103,8 @@ class FrechetReference:
 
         An eigenvalue is off by eps times the norms of what was multiplied, its root by that / (2 root).
         """
-        a = self._factor.matrix
-        values = torch.linalg.eigvalsh(a.T @ (torch.from_numpy(cov) @ a)).clamp_min(0.0).numpy()
+        product = torch.from_numpy(self._factor.congruence(cov))
+        values = torch.linalg.eigvalsh(product, UPLO="L").clamp_min(0.0).numpy()
         norms = self._norm * float(np.linalg.norm(cov))
         noise = _EPS * max(4.0 * float(values.max(initial=0.0)), norms)
         if values.size == 0 or noise == 0.0:
@@ -107,7 +116,7 @@ class FrechetReference:
 
     def _cross_by_singular_values(self, cov: Array, rank: int | None) -> float:
         """tr (S1 S2)^(1/2) as a nuclear norm, exact to eps of its largest term."""
-        product = self._factor.matrix.T @ _factor(cov, rank).matrix
+        product = torch.from_numpy(self._factor.matrix.T @ _factor(cov, rank).matrix)
         return float(torch.linalg.svdvals(product).sum()) if product.numel() else 0.0
 
 
@@ -129,19 +138,20 @@ def _checked(mean: npt.ArrayLike, cov: npt.ArrayLike) -> tuple[Array, Array]:
 def _factor(cov: Array, rank: int | None) -> _Factor:
     """Cholesky where the covariance has full rank, else the eigenvectors of its numerical range.
 
-    With unit variances the smallest eigenvalue is at least 1 / |L^-1|_F^2; below d eps it may be rounding.
-    Pivots alone do not show it: rounding divided by a small component of the null vector looks like a pivot.
+    Rank is judged by the condition of the correlation matrix, so that units do not matter; beyond
+    1 / (d eps) the smallest eigenvalue may be rounding. Pivots alone do not show it: rounding divided
+    by a small component of the null vector looks like a pivot.
     """
     dim = cov.shape[0]
-    sigma = torch.from_numpy(cov)
     if rank is None or rank >= dim:
-        lower, info = torch.linalg.cholesky_ex(sigma)
-        if int(info) == 0:
-            scaled = torch.diag(sigma.diagonal().sqrt())
-            inverse = torch.linalg.solve_triangular(lower, scaled, upper=False)
-            if float(torch.sum(inverse**2)) * dim * _EPS < 1.0:
+        lower, info = lapack.dpotrf(cov, lower=1, clean=1)
+        if info == 0:
+            scale = np.sqrt(np.diagonal(cov))
+            norm = float(np.max(np.abs(cov) @ (1 / scale) / scale))
+            inverse_condition, _ = lapack.dpocon(lower / scale[:, None], norm, uplo="L")
+            if inverse_condition > dim * _EPS:
                 return _Factor(lower, True)
-    values, vectors = torch.linalg.eigh(sigma)
+    values, vectors = torch.linalg.eigh(torch.from_numpy(cov))
     largest = float(values.abs().max())
     if float(values[0]) < -1e-6 * largest:
         raise ValueError(
@@ -150,4 +160,4 @@ def _factor(cov: Array, rank: int | None) -> _Factor:
     keep = values > dim * _EPS * largest
     if rank is not None and rank < dim:
         keep[: dim - rank] = False
-    return _Factor(vectors[:, keep] * values[keep].sqrt(), False)
+    return _Factor((vectors[:, keep] * values[keep].sqrt()).numpy(), False)
