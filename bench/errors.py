@@ -24,5 +24,5 @@ class UnknownNameError(UsageError):
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
-class NotApplicable(BenchError):
+class NotApplicable(BenchError):  # noqa: N818  it is no error
     """A sampler cannot run on a model, through no fault of either: the trial is skipped, with the reason."""

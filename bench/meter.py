@@ -38,7 +38,7 @@ class Clock:
             self._seconds += time.perf_counter() - start
             return
         with torch.cuda.device(self._device):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin, end = _event(), _event()
             begin.record()
             yield
             end.record()
@@ -52,6 +52,10 @@ class Clock:
             self._seconds += sum(begin.elapsed_time(end) for begin, end in self._pairs) / 1000
             self._pairs.clear()
         return self._seconds
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Meter:
         return self.model.variance
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        """Call the model, count it and time it."""
         self.calls += 1
         self.evaluations += len(x)
         with self.clock.running():

@@ -59,6 +59,8 @@ def normal_noise(
     if min(seed, step, draw) < 0 or (len(indices) and min(indices) < 0):
         raise ValueError(f"seed, step, draw and indices must not be negative, got {seed}, {step}, {draw}")
     device, size = torch.device(device), math.prod(shape)
+    if not len(indices):
+        return torch.empty((0, *shape), device=device)
     counters = -(-size // _NORMALS_PER_COUNTER)
     make = _normals_numpy if device.type == "cpu" else _normals_torch
     rows = [

@@ -73,7 +73,8 @@ def _processor() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    lines = [line for line in text.splitlines() if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in lines]
     return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
 
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import types
 import typing
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
@@ -50,6 +51,7 @@ class Sampler:
     alias: str | None = None
 
     def __call__(self, model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise) -> Iterator[Tensor]:
+        """Return the iterator over x after every step; `trajectory` checks what it yields."""
         return self.function(model, x, grid, noise, **self.parameters)
 
     def __hash__(self) -> int:
@@ -139,9 +141,7 @@ def sample(model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: 
 
     The arguments and what is raised are those of `trajectory`.
     """
-    for x in trajectory(model, sampler, grid, x, noise):  # noqa: B020
-        pass
-    return x
+    return deque(trajectory(model, sampler, grid, x, noise), maxlen=1).pop()
 
 
 def trajectory(

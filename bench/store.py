@@ -45,7 +45,8 @@ class Record:
         trial: the fields that define it, and its ``key``.
         status: ``done``, ``failed`` or ``skipped``.
         message: one sentence for a status that is not ``done``.
-        sampler: rule, parameters, label, order, source, plugin and version; ``name`` is `FLOOR` for real images.
+        sampler: rule, parameters, label, order, source, plugin and version; its name is `FLOOR` for real
+            images.
         model: name and weights hash.
         grid: steps taken and distinct levels.
         provenance: what would make the record stale if it changed.
@@ -227,8 +228,8 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
     Columns: ``model, weights, sampler, label, parameters, variance, eta, clip, spacing, steps,
     distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
     score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
-    scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``; besides,
-    every metric under its own name with ``_se`` and ``_debiased``. Seconds are of the whole trial.
+    scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
+    besides, every metric under its own name with ``_se`` and ``_debiased``. Seconds are of the whole trial.
 
     Args:
         folder: what ``--results`` was given.

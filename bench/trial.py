@@ -244,7 +244,7 @@ class Worker:
         self.stage = "step 1"
         with whole.running():
             x = normal_noise(seed, block, INITIAL, shape, device=device)
-            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B020
+            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B007, B020
                 self.stage = f"step {taken + 1}"
         if not bool(torch.isfinite(x).all()):
             raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")

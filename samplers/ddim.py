@@ -25,16 +25,16 @@ def ddim(
 ) -> Iterator[Tensor]:
     r"""Step from t to s, the next time step of the grid, with z standard normal:
 
-        sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)
-        x_s   = sqrt(abar_s) x_0(x_t) + sqrt(1 - abar_s - sigma^2) eps(x_t, t) + sigma z
+        sigma^2 = eta^2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s)
+        x_s     = sqrt(abar_s) x_0(x_t) + sqrt(1 - abar_s - sigma^2) eps(x_t, t) + sigma z
 
     Args:
         model: the noise predictor.
         x: x_T, shape (B, C, H, W).
         grid: the time steps.
         noise: asked for at a step only where sigma > 0.
-        eta: 0 is deterministic, 1 is DDPM's fixedsmall posterior; above 1, sigma is kept below
-            sqrt(1 - abar_s), the most noise x_s can hold.
+        eta: 0 is deterministic, 1 is DDPM's fixedsmall posterior; above 1, sigma^2 is kept at
+            1 - abar_s at most, all the noise that x_s can hold.
         clip: ``none`` as published; ``x0`` clamps x_0 to [-1, 1] and re-derives eps from it;
             ``x0-raw-eps`` clamps x_0 and keeps the network's eps.
 
@@ -42,14 +42,14 @@ def ddim(
         x after every step; the last is x_0.
     """
     for step in grid:
+        abar, abar_next = step.alpha_bar, step.alpha_bar_next
         eps = model(x, step.times(x)).eps
-        x0, eps = predict_x0(x, eps, step.alpha_bar, clip)
-        sigma = eta * sqrt((1 - step.alpha_bar_next) / (1 - step.alpha_bar))
-        sigma *= sqrt(1 - step.alpha_bar / step.alpha_bar_next)
-        sigma = min(sigma, sqrt(1 - step.alpha_bar_next))
-        x = sqrt(step.alpha_bar_next) * x0 + sqrt(1 - step.alpha_bar_next - sigma**2) * eps
-        if sigma > 0:
-            x = x + sigma * noise(step.index)
+        x0, eps = predict_x0(x, eps, abar, clip)
+        beta_tilde = (1 - abar_next) / (1 - abar) * (1 - abar / abar_next)
+        variance = min(eta**2 * beta_tilde, 1 - abar_next)
+        x = sqrt(abar_next) * x0 + sqrt(1 - abar_next - variance) * eps
+        if variance > 0:
+            x = x + sqrt(variance) * noise(step.index)
         yield x
 
 

@@ -1,1 +1,1 @@
-"""The verbs of the command line: each module has ``arguments(parser)`` and ``execute(namespace) -> status``."""
+"""The verbs of the command line: modules with ``arguments(parser)`` and ``execute(options) -> status``."""

@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -155,45 +156,40 @@ def _report(records: Sequence[Record], store: Store, seconds: float, as_json: bo
 
 def _dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:
     """Print what would be computed, with network calls counted and time estimated from measured calls."""
+    estimates = _estimates(runner, plan)
+    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
+    if as_json:
+        pending = [vars(estimate) for estimate in estimates]
+        print_json({"pending": pending, "reused": len(plan.reused), "evaluations": calls, "seconds": seconds})
+        return 0
+    for e in estimates:
+        cost = f"{e.evaluations:>12,} network evaluations  {e.seconds:>8.1f} s"
+        print(f"{e.trial:<44} {f'skipped: {e.skipped}' if e.skipped else cost}")
+    _say_plan(plan)
+    total = f"{len(estimates)} trials to compute, {calls:,} network evaluations, about {_span(seconds)}"
+    print(f"{total}; nothing was computed")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    trial: str
+    evaluations: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+
+
+def _estimates(runner: Runner, plan: Plan) -> list[_Estimate]:
     seconds = _seconds_a_call(runner, plan)
-    rows = []
+    found = []
     for trial in plan.pending:
+        name = f"{trial.sampler}@{trial.steps}"
         try:
             calls = count_calls(runner.loaded.model, get_sampler(trial.sampler), plan.grids[trial.key])
+            found.append(_Estimate(name, calls * trial.n, calls * len(trial.blocks) * seconds))
         except NotApplicable as reason:
-            rows.append(
-                {
-                    "trial": f"{trial.sampler}@{trial.steps}",
-                    "calls": 0,
-                    "seconds": 0.0,
-                    "skipped": str(reason),
-                }
-            )
-            continue
-        estimate = calls * len(trial.blocks) * seconds
-        rows.append(
-            {"trial": f"{trial.sampler}@{trial.steps}", "calls": calls * trial.n, "seconds": estimate}
-        )
-    total_calls, total = sum(row["calls"] for row in rows), sum(row["seconds"] for row in rows)
-    if as_json:
-        print_json(
-            {
-                "pending": rows,
-                "reused": len(plan.reused),
-                "network_evaluations": total_calls,
-                "seconds": total,
-            }
-        )
-        return 0
-    for row in rows:
-        print(
-            f"{row['trial']:<44} {row['calls']:>12,} network evaluations  {row['seconds']:>8.1f} s  {row.get('skipped', '')}"
-        )
-    _say_plan(plan)
-    print(
-        f"{len(rows)} trials to compute, {total_calls:,} network evaluations, about {_span(total)}; nothing was computed"
-    )
-    return 0
+            found.append(_Estimate(name, skipped=str(reason)))
+    return found
 
 
 def _seconds_a_call(runner: Runner, plan: Plan) -> float:

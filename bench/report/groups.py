@@ -37,6 +37,7 @@ class Group:
         columns: numbers of steps, ascending.
         cells: by (row, column).
         floor: the score of real images, where it was measured.
+        floor_record: the record it is from.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Group:
     columns: Sequence[int]
     cells: dict[tuple[str, int], Cell]
     floor: Score | None
+    floor_record: Record | None
 
     def best(self, column: int) -> str | None:
         """Return the row with the best score of a column."""
@@ -80,16 +82,15 @@ def group_records(records: Iterable[Record], metric: str | None = None) -> list[
     return [_group(members, floors, metric) for _, members in sorted(found.items(), key=lambda i: repr(i[0]))]
 
 
-def _floor(members: list[Record], floors: list[Record], metric: str) -> Score | None:
-    """Return the score of as many real images as the table's n, or of the most there are."""
+def _floor(members: list[Record], floors: list[Record], metric: str) -> Record | None:
+    """Return the record of as many real images as the table's n, or of the most there are."""
 
     def same(floor: Record) -> bool:
         shared = ("model", "seed", "reference")
         return all(floor.trial[name] == members[0].trial[name] for name in shared) and metric in floor.scores
 
     fitting = [floor for floor in floors if same(floor) and floor.trial["n"] <= members[0].trial["n"]]
-    best = max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
-    return best.scores[metric] if best else None
+    return max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
 
 
 def _group(members: list[Record], floors: list[Record], metric: str | None) -> Group:
@@ -104,7 +105,9 @@ def _group(members: list[Record], floors: list[Record], metric: str | None) -> G
     slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{trial['model']}-{name}").strip("-")
     if trial["spacing"] != "uniform":
         slug += f"-{trial['spacing']}"
-    return Group(title, slug, name, rows, columns, cells, _floor(members, floors, name))
+    floor = _floor(members, floors, name)
+    score = floor.scores[name] if floor else None
+    return Group(title, slug, name, rows, columns, cells, score, floor)
 
 
 def _order(record: Record) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bench.report.groups import Group
-from bench.store import Store, write_atomically
+from bench.store import FLOOR, Store, write_atomically
 
 TILE = 40
 """Least side of an enlarged image in pixels."""
@@ -21,27 +22,30 @@ def picture_grid(group: Group, store: Store, columns: int = 12) -> Image.Image |
 
     Along a column every trial starts from the same noise, so the columns show what a sampler changes.
     """
-    rows: list[tuple[str, int, Tensor]] = []
+    rows: list[tuple[str, str, Tensor]] = []
     for steps in group.columns:
         for label in group.rows:
             cell = group.cells.get((label, steps))
             previews = store.previews(cell.record) if cell is not None else None
             if previews is not None:
-                rows.append((label, steps, previews[:columns]))
+                rows.append((f"S={steps}", label, previews[:columns]))
     if not rows:
         return None
+    real = store.previews(group.floor_record) if group.floor_record is not None else None
+    if real is not None:
+        rows.append(("data", FLOOR, real[:columns]))
     scale = max(1, -(-TILE // rows[0][2].shape[-1]))
     side = rows[0][2].shape[-1] * scale
     width = LABEL + max(len(images) for _, _, images in rows) * (side + GAP) + MARGIN
-    breaks = [i > 0 and rows[i][1] != rows[i - 1][1] for i in range(len(rows))]
+    breaks = [i > 0 and rows[i][0] != rows[i - 1][0] for i in range(len(rows))]
     height = 2 * MARGIN + 24 + len(rows) * (side + GAP) + 10 * sum(breaks)
     picture = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     draw.text((MARGIN, MARGIN), f"{group.title.partition(':')[0]}: one initial noise a column", "black", font)
     y = MARGIN + 24
-    for (label, steps, images), new in zip(rows, breaks, strict=True):
+    for (column, label, images), new in zip(rows, breaks, strict=True):
         y += 10 * new
-        draw.text((MARGIN, y + side / 2), f"S={steps}", "#777777", font, anchor="lm")
+        draw.text((MARGIN, y + side / 2), column, "#777777", font, anchor="lm")
         draw.text((MARGIN + 58, y + side / 2), label, "black", font, anchor="lm")
         for place, image in enumerate(images):
             picture.paste(_enlarged(image, scale), (LABEL + place * (side + GAP), y))
@@ -51,8 +55,6 @@ def picture_grid(group: Group, store: Store, columns: int = 12) -> Image.Image |
 
 def save_picture(picture: Image.Image, path: Path) -> Path:
     """Write a picture as PNG and return the path."""
-    import io
-
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,9 @@ def score_against_time(group: Group) -> Figure:
             times = [1000 * cell.record.cost["sampling_seconds"] / cell.record.trial["n"] for cell in cells]
             values, errors = _values(cells)
             points += zip(times, values, strict=True)
-            style = {"linestyle": "none", "color": colour, "marker": marker, "capsize": 2}
-            axes.errorbar(times, values, errors, label=row, **style)
+            axes.errorbar(
+                times, values, errors, label=row, linestyle="none", color=colour, marker=marker, capsize=2
+            )
         front = pareto_front(points, higher_is_better=_higher(group))
         if front:
             axes.plot(

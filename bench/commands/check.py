@@ -1,0 +1,58 @@
+"""Test whether samplers keep the contract, and measure their true order on data whose answer is known.
+
+    python -m bench check mine.py            every sampler the file registers
+    python -m bench check ddim:eta=0.5       a sampler by name
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.check import Finding, check_sampler
+from bench.commands.common import add_json, add_plugins, load_plugins, print_json, report_plugin_failures
+from bench.errors import UsageError
+from bench.plugins import registry
+from bench.sampler import Sampler, get_sampler
+
+MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("what", nargs="+", metavar="FILE|SAMPLER", help="plugin files or samplers by name")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the findings; 1 if a clause is broken."""
+    load_plugins(options.plugin)
+    chosen = [sampler for text in options.what for sampler in _samplers(text)]
+    found = {sampler.label: check_sampler(sampler) for sampler in chosen}
+    if options.json:
+        print_json({label: [vars(finding) for finding in findings] for label, findings in found.items()})
+    else:
+        for label, findings in found.items():
+            print("\n".join(_lines(label, findings)))
+    broken = any(finding.kept is False for findings in found.values() for finding in findings)
+    return int(report_plugin_failures(registry().failures) or broken)
+
+
+def _samplers(text: str) -> list[Sampler]:
+    if not text.endswith(".py"):
+        return [get_sampler(text)]
+    before = set(registry().presets)
+    load_plugins([Path(text)])
+    new = [registry().presets.entries[name] for name in registry().presets if name not in before]
+    if not new and not registry().failures:
+        raise UsageError(f"{text} registers no sampler; define bench_samplers() with @hookimpl")
+    return new
+
+
+def _lines(label: str, findings: list[Finding]) -> list[str]:
+    lines = [label]
+    for finding in findings:
+        detail = f": {finding.detail}" if finding.detail else ""
+        lines.append(f"  {MARKS[finding.kept]} {finding.clause}{detail}")
+    return lines
