@@ -78,7 +78,7 @@ def test_attention_is_softmax_of_scaled_products(heads: int, heads_first: bool) 
 
 
 def test_downsampling_pads_as_configured() -> None:
-    # A kernel that is 1 at its centre picks pixels: odd ones if only right and bottom are padded, else even ones.
+    # A kernel that is 1 at its centre picks odd pixels if only right and bottom are padded, else even ones.
     x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 32, 4, 4)
     for asymmetric, offset in ((True, 1), (False, 0)):
         layer = Downsample(replace(SMALL, asymmetric_padding=asymmetric), 32)

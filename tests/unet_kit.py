@@ -1,4 +1,4 @@
-"""Small networks of every family with random weights, for tests that need a checkpoint but no published one."""
+"""Small networks of every family with random weights, for tests that need no published checkpoint."""
 
 from __future__ import annotations
 
