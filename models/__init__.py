@@ -1,7 +1,7 @@
 """Networks and closed forms that predict noise, and the loaders of public checkpoints."""
 
 from models.cards import CheckpointCard, all_cards, find_card
-from models.checkpoints import load_model, load_network, save_network
+from models.checkpoints import load_model, load_network, load_spec, save_network
 from models.epsilon import EpsilonNetwork
 from models.errors import CheckpointError
 from models.families.base import Process
@@ -20,6 +20,7 @@ __all__ = [
     "find_card",
     "load_model",
     "load_network",
+    "load_spec",
     "resolve",
     "save_network",
 ]

@@ -26,6 +26,7 @@ from models.families.base import Process, convert
 from models.families.native import metadata
 from models.files import Checkpoint, check_digest, read_checkpoint
 from models.hub import resolve
+from models.spec import split_spec
 from models.unet import UNet, UNetConfig
 
 Source = str | Path | Mapping[str, Any]
@@ -130,6 +131,21 @@ def load_model(
     return EpsilonNetwork(network, process.schedule, shape, process.variance, rescale).to(device).eval()
 
 
+def load_spec(spec: str, **options: Any) -> EpsilonNetwork:
+    """Load what the command line's ``--model`` names: ``SOURCE`` or ``SOURCE:name=value,...``.
+
+    Args:
+        spec: for example ``model.pt:T=4000,schedule=cosine,rescale_timesteps=true``; see `split_spec`.
+        options: of `load_model`; those in ``spec`` come first.
+
+    Raises:
+        CheckpointError: see `load_model`.
+        UnknownNameError: if a name is unknown.
+    """
+    source, given, config = split_spec(spec)
+    return load_model(source, **{**options, **({"config": config} if config else {}), **given})
+
+
 def save_network(
     path: str | Path, network: UNet | Mapping[str, Tensor], process: Process, config: UNetConfig
 ) -> None:
@@ -229,4 +245,4 @@ def _decide(
     )
 
 
-__all__ = ["EpsilonNetwork", "Process", "Source", "load_model", "load_network", "save_network"]
+__all__ = ["EpsilonNetwork", "Process", "Source", "load_model", "load_network", "load_spec", "save_network"]

@@ -15,6 +15,7 @@ from unet_kit import family_checkpoint, random_network
 import models
 from bench import EpsilonModel, NoiseSchedule, make_grid
 from models import CheckpointError, EpsilonNetwork, Process, UNetConfig
+from models.spec import split_spec
 
 
 def refused(*words: str, source: Any, **options: Any) -> None:
@@ -213,3 +214,32 @@ def test_cosine_model_of_4000_rescaled_steps_samples_through_a_grid() -> None:
         x0 = (x - (1 - step.alpha_bar) ** 0.5 * eps) / step.alpha_bar**0.5
         x = step.alpha_bar_next**0.5 * x0 + (1 - step.alpha_bar_next) ** 0.5 * eps
     assert float((x - image).abs().max()) < 1e-9
+
+
+def test_command_line_says_what_the_file_does_not(tmp_path: Path) -> None:
+    _, state, config = family_checkpoint("openai")
+    torch.save(state, tmp_path / "model.pt")
+    spec = f"{tmp_path}/model.pt:T=4000,schedule=cosine,rescale_timesteps=true,num_heads=4,image_size=8"
+    model = models.load_spec(spec)
+    reference = models.load_model(state, config=config, T=4000, schedule="cosine", rescale_timesteps=True)
+    assert model.fingerprint == reference.fingerprint
+    x, t = torch.randn(1, 3, 8, 8), torch.tensor([3001])
+    assert torch.equal(model(x, t).eps, reference(x, t).eps)
+    with pytest.raises(CheckpointError, match="num_heads"):
+        models.load_spec(f"{tmp_path}/model.pt:num_head=4,T=1000,schedule=linear")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("hub:google/ddpm-cifar10-32", ("hub:google/ddpm-cifar10-32", {}, {})),
+        ("hub:a/b:ema=false", ("hub:a/b", {"ema": False}, {})),
+        ("a.pt:digest=md5:00,ch=64,dropout=0.5", ("a.pt", {"digest": "md5:00"}, {"ch": 64, "dropout": 0.5})),
+        (
+            "C:/models/a.pt:family=pesser,resolution=none",
+            ("C:/models/a.pt", {"family": "pesser"}, {"resolution": None}),
+        ),
+    ],
+)
+def test_specs_are_split(spec: str, expected: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+    assert split_spec(spec) == expected
