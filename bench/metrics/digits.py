@@ -1,0 +1,140 @@
+"""The feature space ``digits``: the penultimate layer of a small classifier of 12 x 12 handwritten digits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib import resources
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.errors import UsageError
+from bench.images import from_uint8
+from bench.metrics.base import Metric, Shape, fingerprint
+from bench.metrics.distance import FrechetMetric
+from bench.plugins import hookimpl
+
+CLASSIFIER_FILE = "digits-classifier.safetensors"
+CLASSIFIER_SHA256 = "36df1ed847683ae787fefa1dffcadc368ebae17169ba367c7e87b812a4eb5952"
+IMAGE_SHAPE: Shape = (1, 12, 12)
+DIM = 64
+
+_BATCH = 500  # images at a time, whatever is given: the work fits the caches
+
+
+class DigitsClassifier(nn.Module):
+    """Three convolutions, a layer of 64 features and one of 10 classes; (B, 1, 12, 12) in [-1, 1] -> (B, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 24, 3, padding=1)
+        self.conv2 = nn.Conv2d(24, 48, 3, padding=1, stride=2)
+        self.conv3 = nn.Conv2d(48, 64, 3, padding=1)
+        self.embed = nn.Linear(64 * 6 * 6, DIM)
+        self.classify = nn.Linear(DIM, 10)
+        self.dropout = nn.Dropout(0.3)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the penultimate layer, (B, 64)."""
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = functional.silu(conv(x))
+        return functional.silu(self.embed(self.dropout(x.flatten(1))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the ten digits, (B, 10)."""
+        logits: Tensor = self.classify(self.dropout(self.features(x)))
+        return logits
+
+
+class DigitsFeatures:
+    """uint8 images (B, 1, 12, 12) -> 64 float32 features, always in float32.
+
+    The classifier is the shipped one, verified by hash and read when the space is made.
+
+    Attributes:
+        name: ``digits``.
+        dim: 64.
+        fingerprint: covers the weight file, the layer, the preprocessing and the dtype.
+
+    Raises:
+        UsageError: if the weight file is missing or damaged.
+    """
+
+    name = "digits"
+    dim = DIM
+
+    def __init__(self) -> None:
+        self.classifier = load_classifier()
+        self.fingerprint = fingerprint(
+            self.name, weights=CLASSIFIER_SHA256, layer="embed, SiLU", input="x / 127.5 - 1", dtype="float32"
+        )
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map uint8 images (B, 1, 12, 12) to float32 features (B, 64) on the same device.
+
+        Raises:
+            UsageError: for images of another shape or dtype.
+        """
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != IMAGE_SHAPE:
+            raise UsageError(
+                f"feature space digits expects uint8 images (B, 1, 12, 12), got {images.dtype}"
+                f" {tuple(images.shape)}; use pixels for other images"
+            )
+        if not len(images):
+            return torch.empty(0, DIM, device=images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.cat([self.classifier.features(from_uint8(part)) for part in images.split(_BATCH)])
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the classifier's logits (B, 10) for uint8 images (B, 1, 12, 12)."""
+        logits: Tensor = self.classifier.classify(self(images))
+        return logits
+
+    def to(self, device: torch.device | str) -> DigitsFeatures:
+        """Move the classifier to ``device`` and return the space itself."""
+        self.classifier.to(device)
+        return self
+
+
+def load_classifier() -> DigitsClassifier:
+    """Return the shipped classifier in evaluation mode.
+
+    Raises:
+        UsageError: if its file is missing, truncated or damaged.
+    """
+    classifier = DigitsClassifier()
+    try:
+        data = resources.files("models").joinpath("assets", CLASSIFIER_FILE).read_bytes()
+        if hashlib.sha256(data).hexdigest() != CLASSIFIER_SHA256:
+            raise UsageError(
+                f"the package's {CLASSIFIER_FILE} is damaged: its SHA-256 is not {CLASSIFIER_SHA256[:16]}...; install"
+                " the package again"
+            )
+        classifier.load_state_dict(load(data))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UsageError(
+            f"the package's {CLASSIFIER_FILE} cannot be read ({error}); install the package again"
+        ) from None
+    return classifier.eval().requires_grad_(False)
+
+
+def digit_space(name: str, shape: Shape) -> DigitsFeatures:
+    """Make the space for images of ``shape``, which must be (1, 12, 12)."""
+    if tuple(shape) != IMAGE_SHAPE:
+        raise UsageError(
+            f"feature space digits is for images of shape {IMAGE_SHAPE}, not {tuple(shape)}; use pixels, or a space"
+            " made for such images"
+        )
+    return DigitsFeatures()
+
+
+@hookimpl
+def bench_metrics() -> Iterable[Metric]:
+    """Offer ``fd_digits``."""
+    return [FrechetMetric("fd_digits", space="digits")]

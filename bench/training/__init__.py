@@ -1,0 +1,7 @@
+"""Training of epsilon-networks: ``train(config, out_dir)`` and the presets."""
+
+from bench.training.config import TrainConfig
+from bench.training.loop import Progress, TrainingError, TrainResult, train
+from bench.training.presets import PRESETS, get_preset
+
+__all__ = ["PRESETS", "Progress", "TrainConfig", "TrainResult", "TrainingError", "get_preset", "train"]

@@ -1,0 +1,170 @@
+"""What defines a training run: one frozen dataclass, hashed into every checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from bench.errors import UsageError
+from bench.schedule import NoiseSchedule
+
+Objective = Literal["simple", "vlb", "hybrid"]
+"""L_simple (Ho et al. 2020, eq. 14); L_vlb (eq. 5); L_simple + lambda L_vlb (Nichol & Dhariwal 2021, eq. 16)."""
+
+TrainedVariance = Literal["fixedsmall", "fixedlarge", "learned_range"]
+"""The reverse variance that L_vlb is computed with: beta~, beta, or between the two as the network says."""
+
+TimestepSampling = Literal["uniform", "loss-second-moment"]
+"""p(t) = 1/T, or proportional to sqrt(E[L_t^2]) (Nichol & Dhariwal 2021, eq. 18)."""
+
+# Changing these continues the same run: they say where it ends up on disk, not what is computed.
+_BOOKKEEPING = ("checkpoint_every",)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. The same config on the same machine gives the same weights to the last bit.
+
+    Attributes:
+        name: of the run, for people.
+        network: "module:factory"; ``factory(images, schedule, learned_range, **network_options)`` returns an
+            ``nn.Module`` whose ``forward(x, t)`` maps (B, C, H, W) and int64 (B,) to (B, C, H, W), or to
+            (B, 2C, H, W) holding eps and v where the variance is ``learned_range``.
+        network_options: further arguments of the factory.
+        data: what :func:`bench.data.load_images` takes.
+        schedule: ``linear`` or ``cosine``.
+        timesteps: T of the schedule.
+        objective: what is minimised.
+        variance: the reverse variance of L_vlb.
+        vlb_weight: lambda of L_hybrid, with L_vlb in bits per dimension.
+        timestep_sampling: how t is drawn.
+        steps: optimiser steps.
+        batch: images a step, over all micro-batches.
+        accumulate: micro-batches a step; must divide ``batch``.
+        optimiser: ``adam``, or ``muon`` for the matrices of ``muon_parameters`` and Adam for the rest.
+        learning_rate: of Adam, after the warm-up.
+        muon_learning_rate: of Muon, likewise.
+        muon_parameters: regular expression that the full names of Muon's matrices match.
+        warmup: steps over which the learning rate rises linearly.
+        decay: of the learning rates to zero: ``none``, ``cosine`` over the whole run, or ``linear`` over the
+            last ``decay_steps``.
+        decay_steps: see ``decay``.
+        beta1: of Adam.
+        beta2: of Adam.
+        weight_decay: decoupled (AdamW).
+        ema: decay of the exponential moving average; at step i it is at most (1 + i) / (10 + i).
+        clip: largest global norm of a gradient; infinity for none.
+        flip: mirror half of the images left to right.
+        precision: ``float32``, or ``bf16`` for the network under autocast.
+        channels_last: memory format of network and images.
+        compile: whether the network goes through torch.compile.
+        seed: of everything random: initial weights, data order, t, noise, flips, dropout.
+        log_every: steps between rows of the metrics table.
+        checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
+    """
+
+    name: str
+    network: str
+    data: str
+    steps: int
+    batch: int
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Literal["linear", "cosine"] = "linear"
+    timesteps: int = 1000
+    objective: Objective = "simple"
+    variance: TrainedVariance = "fixedlarge"
+    vlb_weight: float = 0.001
+    timestep_sampling: TimestepSampling = "uniform"
+    accumulate: int = 1
+    optimiser: Literal["adam", "muon"] = "adam"
+    learning_rate: float = 2e-4
+    muon_learning_rate: float = 0.02
+    muon_parameters: str = ".*"
+    warmup: int = 5000
+    decay: Literal["none", "cosine", "linear"] = "none"
+    decay_steps: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    ema: float = 0.9999
+    clip: float = 1.0
+    flip: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 100
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "timesteps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch % self.accumulate:
+            raise UsageError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
+        if self.checkpoint_every % self.log_every:
+            raise UsageError(
+                f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every}, so"
+                " that a resumed table has the same rows"
+            )
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
+        if not self.learning_rate > 0 or self.clip <= 0:
+            raise UsageError(
+                f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}"
+            )
+        if self.decay == "linear" and not 0 < self.decay_steps <= self.steps:
+            raise UsageError(f"decay_steps must lie in 1 .. steps={self.steps}, got {self.decay_steps}")
+        if self.objective != "vlb" and self.vlb_weight < 0:
+            raise UsageError(f"vlb_weight must not be negative, got {self.vlb_weight}")
+
+    def make_schedule(self) -> NoiseSchedule:
+        """Return the noise schedule."""
+        if self.schedule == "cosine":
+            return NoiseSchedule.cosine(self.timesteps)
+        return NoiseSchedule.linear(self.timesteps)
+
+    def rate_share_at(self, step: int) -> float:
+        """Return what the learning rates are multiplied by at optimiser step ``step`` = 0, 1, ..."""
+        share = 1.0
+        if self.decay == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        elif self.decay == "linear":
+            share = min(1.0, (self.steps - step) / self.decay_steps)
+        return share * min(1.0, (step + 1) / self.warmup) if self.warmup else share
+
+    def ema_at(self, step: int) -> float:
+        """Return the decay of the moving average after optimiser step ``step`` = 0, 1, ..."""
+        return min(self.ema, (1 + step) / (10 + step))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the config as what ``json.dumps`` takes."""
+        return asdict(self) | {"network_options": dict(self.network_options)}
+
+    def but(self, **changes: Any) -> TrainConfig:
+        """Return the config with some values changed."""
+        return replace(self, **changes)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Return the config with the given values, as read from JSON or TOML.
+
+        Raises:
+            UsageError: naming an unknown or a missing key.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"unknown training option {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        if missing := [n for n in ("name", "network", "data", "steps", "batch") if n not in values]:
+            raise UsageError(f"a training config needs {missing[0]!r}")
+        return cls(**values)
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything that decides the weights."""
+        parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

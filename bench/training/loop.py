@@ -1,0 +1,312 @@
+"""The training loop: any network, data and schedule; resumes bit-exactly after a kill at any moment."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.data import load_images
+from bench.errors import BenchError, UsageError
+from bench.images import from_uint8
+from bench.schedule import NoiseSchedule
+from bench.training.checkpoint import (
+    load_into,
+    load_optimiser_tensors,
+    named,
+    optimiser_tensors,
+    read_safetensors,
+    under,
+    write_safetensors,
+)
+from bench.training.config import TrainConfig
+from bench.training.draws import Draw, batch_indices, derived_seed, initial_seed, step_generator
+from bench.training.ema import MovingAverage
+from bench.training.losses import DiffusionLoss
+from bench.training.optimisers import make_optimisers
+from bench.training.timesteps import make_timesteps
+
+CHECKPOINT, WEIGHTS, METRICS, LOSS_BY_T = "checkpoint.safetensors", "weights.safetensors", "metrics.csv", "loss_by_t.csv"
+_COLUMNS = ("step", "images", "loss", "simple", "vlb_bits_per_dim", "gradient_norm", "learning_rate", "images_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run reports at every row of its table.
+
+    Attributes:
+        step: optimiser steps done.
+        steps: of the whole run.
+        loss: mean since the last row of what is minimised.
+        simple: likewise of L_simple.
+        images_per_second: since the last row.
+        eta_seconds: until the end at that pace.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    simple: float
+    images_per_second: float
+    eta_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}/{self.steps}  loss {self.loss:.5f}  L_simple {self.simple:.5f}"
+            f"  {self.images_per_second:.0f} images/s  {self.eta_seconds / 60:.1f} min left"
+        )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        weights: the averaged weights, safetensors.
+        metrics: the table, CSV.
+        loss_by_t: mean losses over ranges of t, CSV.
+        steps: optimiser steps done in all.
+        resumed_at: the step this call began with.
+    """
+
+    weights: Path
+    metrics: Path
+    loss_by_t: Path
+    steps: int
+    resumed_at: int
+
+
+class TrainingError(BenchError):
+    """The run cannot go on; the message says at which step and why."""
+
+
+def train(
+    config: TrainConfig,
+    out_dir: Path | str,
+    *,
+    resume: bool = True,
+    device: torch.device | str = "cpu",
+    report: Callable[[Progress], None] | None = None,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train as ``config`` says, leaving checkpoint, averaged weights and tables in ``out_dir``.
+
+    A second call goes on from the last checkpoint, and ends with the same weights to the last bit as one
+    that was never interrupted, given the same machine, number of threads and versions.
+
+    Args:
+        config: the run.
+        out_dir: made where it does not exist.
+        resume: whether to go on from a checkpoint found there; otherwise an existing one is an error.
+        device: where to compute.
+        report: called with the progress at every row of the table.
+        stop_after: end early, with a checkpoint, after this many steps in all.
+
+    Raises:
+        UsageError: if ``out_dir`` holds a run with another config, or a broken checkpoint.
+        TrainingError: if the loss is no longer finite.
+    """
+    out, device = Path(out_dir), torch.device(device)
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        run = _Run(config, out, device)
+        resumed_at = run.restore(resume)
+        end = config.steps if stop_after is None else min(stop_after, config.steps)
+        run.go(end, report)
+    return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
+
+
+def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -> nn.Module:
+    """Return the network that ``config`` names, with its initial weights.
+
+    Raises:
+        UsageError: if there is no such factory.
+    """
+    module, _, name = config.network.partition(":")
+    try:
+        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"network {config.network!r} cannot be found ({error}); give it as module:factory"
+        ) from None
+    torch.manual_seed(initial_seed(config.seed))
+    return factory(images, schedule, config.variance == "learned_range", **config.network_options)
+
+
+class _Run:
+    """One training run and all of its state."""
+
+    def __init__(self, config: TrainConfig, out: Path, device: torch.device) -> None:
+        self.config, self.out, self.device = config, out, device
+        data = load_images(config.data)
+        self.data_hash, self.images = data.hash, data.images.to(device)
+        self.schedule = config.make_schedule()
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        network = make_network(config, data.images, self.schedule).to(device)
+        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.average = MovingAverage(self.network)
+        self.forward: Callable[[Tensor, Tensor], Tensor] = (
+            torch.compile(self.network) if config.compile else self.network
+        )
+        self.optimisers = make_optimisers(config, self.network)
+        self.loss = DiffusionLoss(self.schedule, config.objective, config.variance, config.vlb_weight, device)
+        self.timesteps = make_timesteps(config.timestep_sampling, config.timesteps)
+        self.step = 0
+        self.seconds = 0.0
+        self.by_t = torch.zeros(3, config.timesteps, dtype=torch.float64)  # count, L_simple, L_vlb
+        self._clear()
+
+    def _clear(self) -> None:
+        self.sums = torch.zeros(4, dtype=torch.float64)  # loss, L_simple, L_vlb, gradient norm
+        self.since = time.perf_counter()
+
+    def restore(self, resume: bool) -> int:
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            self._write_rows([])
+            return 0
+        if not resume:
+            raise UsageError(f"{path} exists; continue it, delete it, or choose another folder")
+        tensors, metadata = read_safetensors(path)
+        for key, mine in (("config_hash", self.config.hash), ("data_hash", self.data_hash)):
+            if metadata.get(key) != mine:
+                raise UsageError(
+                    f"{path} belongs to another run ({key} {metadata.get(key)}, not {mine}); choose another folder"
+                )
+        load_into(self.network, under("network", tensors), str(path))
+        load_into(self.average.module, under("average", tensors), str(path))
+        for index, optimiser in enumerate(self.optimisers):
+            load_optimiser_tensors(optimiser, under(f"optimiser{index}", tensors))
+        self.timesteps.load_state(under("timesteps", tensors))
+        self.by_t = tensors["by_t"]
+        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        with (self.out / METRICS).open(newline="") as file:
+            rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= self.step]
+        self._write_rows(rows)  # rows after the checkpoint are computed again
+        return self.step
+
+    def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
+        self._clear()
+        while self.step < end:
+            self.sums += self._optimise(self.draw(self.step))
+            self.step += 1
+            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+                self._log(report)
+            if self.step % self.config.checkpoint_every == 0 or self.step == end:
+                self._save()
+        if self.step == self.config.steps:
+            self._finish()
+
+    def draw(self, step: int) -> Draw:
+        config, generator = self.config, step_generator(self.config.seed, step)
+        t, weights = self.timesteps.draw(config.batch, generator)
+        return Draw(
+            batch_indices(config.seed, step, config.batch, len(self.images)),
+            t,
+            weights,
+            torch.randn(config.batch, *self.images.shape[1:], generator=generator),
+            torch.rand(config.batch, generator=generator) < 0.5,
+            derived_seed(generator),
+        )
+
+    def _optimise(self, draw: Draw) -> Tensor:
+        config = self.config
+        torch.manual_seed(draw.dropout_seed)
+        self.network.train()
+        share = config.rate_share_at(self.step)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * share
+        totals = torch.zeros(3, dtype=torch.float64)
+        for part in torch.arange(config.batch).chunk(config.accumulate):
+            losses = self._losses(draw, part)
+            t, weights = draw.t[part], draw.weights[part].to(self.device)
+            loss = (weights * losses.total).sum() / config.batch
+            loss.backward()
+            values = torch.stack([losses.total.detach(), losses.simple, losses.vlb]).cpu().double()
+            self.timesteps.update(t, values[0])
+            totals += (values * draw.weights[part].double()).sum(1) / config.batch
+            self.by_t[0].index_add_(0, t, torch.ones(len(t), dtype=torch.float64))
+            self.by_t[1:].index_add_(1, t, values[1:])
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if not (torch.isfinite(totals).all() and torch.isfinite(norm)):
+            raise TrainingError(
+                f"the loss or its gradient is not finite at step {self.step}; lower learning_rate={config.learning_rate:g}"
+                " or lengthen the warm-up, the last checkpoint is kept"
+            )
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.average.update(config.ema_at(self.step))
+        return torch.cat([totals, norm.detach().cpu().double().view(1)])
+
+    def _losses(self, draw: Draw, part: Tensor) -> Any:
+        x0 = self.images[draw.indices[part].to(self.device)]
+        if self.config.flip:
+            x0 = torch.where(draw.flips[part].to(self.device).view(-1, 1, 1, 1), x0.flip(3), x0)
+        x0 = from_uint8(x0).contiguous(memory_format=self.layout)
+        t, noise = draw.t[part].to(self.device), draw.noise[part].to(self.device)
+        x_t = self.loss.diffuse(x0, t, noise)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            output = self.forward(x_t, t)
+        return self.loss(output, x0, x_t, t, noise)
+
+    def _log(self, report: Callable[[Progress], None] | None) -> None:
+        now, config = time.perf_counter(), self.config
+        steps = self.step % config.log_every or config.log_every
+        elapsed = now - self.since
+        self.seconds += elapsed
+        loss, simple, vlb, norm = (self.sums / steps).tolist()
+        pace = steps * config.batch / elapsed
+        rate = config.learning_rate * config.rate_share_at(self.step - 1)
+        row = (self.step, self.step * config.batch, loss, simple, vlb, norm, rate, round(pace, 1), round(self.seconds, 1))
+        with (self.out / METRICS).open("a", newline="") as file:
+            csv.writer(file).writerow(row)
+        self._clear()
+        if report is not None:
+            left = (config.steps - self.step) * config.batch / pace
+            report(Progress(self.step, config.steps, loss, simple, pace, left))
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_json(),
+            "config_hash": self.config.hash,
+            "data_hash": self.data_hash,
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "torch": str(torch.__version__),
+        }
+
+    def _save(self) -> None:
+        tensors = (
+            named("network", self.network.state_dict())
+            | named("average", self.average.module.state_dict())
+            | named("timesteps", self.timesteps.state())
+            | {"by_t": self.by_t}
+        )
+        for index, optimiser in enumerate(self.optimisers):
+            tensors |= named(f"optimiser{index}", optimiser_tensors(optimiser))
+        write_safetensors(self.out / CHECKPOINT, tensors, self._metadata())
+
+    def _finish(self) -> None:
+        write_safetensors(self.out / WEIGHTS, self.average.module.state_dict(), self._metadata())
+        count, simple, vlb = self.by_t
+        edges = torch.linspace(0, self.config.timesteps, min(20, self.config.timesteps) + 1).round().long().tolist()
+        with (self.out / LOSS_BY_T).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("first_t", "last_t", "draws", "simple", "vlb_bits_per_dim"))
+            for first, end in zip(edges, edges[1:], strict=False):
+                n = count[first:end].sum()
+                sums = [float(v[first:end].sum() / n.clamp(min=1)) for v in (simple, vlb)]
+                writer.writerow((first, end - 1, int(n), *sums))
+
+    def _write_rows(self, rows: Sequence[Sequence[str]]) -> None:
+        with (self.out / METRICS).open("w", newline="") as file:
+            csv.writer(file).writerows([_COLUMNS, *rows])
