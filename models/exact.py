@@ -66,7 +66,8 @@ class ExactGaussian:
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """Return n independent draws from the law, float32 (n, C, H, W)."""
         z = normal_noise(seed + LAW_SEED, range(n), 0, self.shape).double().flatten(1)
-        return (self.law_mean + (z * self._eigenvalues.sqrt()) @ self._basis.T).float().view(n, *self.shape)
+        x0: Tensor = self.law_mean + (z * self._eigenvalues.sqrt()) @ self._basis.T
+        return x0.float().view(n, *self.shape)
 
 
 class ExactMixture:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.report.groups import Cell, Group
@@ -102,13 +103,13 @@ FORMATS: dict[str, Callable[[Group], str]] = {
 def show(group: Group, console: Console) -> None:
     """Print the table to a terminal, the best of each column bold."""
     head, *body = _rows(group, best="[bold green]%s[/]")
-    table = Table(title=group.title, caption=NOTE.replace("* best", "bold: best"), title_justify="left")
+    table = Table()
     table.add_column(head[0])
     for name in head[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in body:
         table.add_row(*row, end_section=row is body[-1])
-    console.print(table)
+    console.print(f"[bold]{escape(group.title)}[/]", table, NOTE.replace("* best", "bold: best"), sep="\n")
 
 
 def _rows(group: Group, best: str = "%s*", plus_minus: str = "±") -> list[list[str]]:

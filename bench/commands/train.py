@@ -1,0 +1,74 @@
+"""Train a model: a preset by name, or a TOML file with the fields of a training config.
+
+A stopped run goes on where it was: the same command, the same weights to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from bench.commands.common import console, parse_devices
+from bench.errors import UsageError
+from bench.training import PRESETS, Progress, TrainConfig, get_preset, train
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("what", metavar="PRESET|CONFIG.toml", help=f"one of {', '.join(PRESETS)}, or a file")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="checkpoint, weights, tables [results/train/NAME]")
+    parser.add_argument("--data", metavar="IMAGES", help="image folder, .npz or name [the preset's]")
+    parser.add_argument("--steps", type=int, help="optimiser steps [the preset's]")
+    parser.add_argument("--seed", type=int, help="of everything random [the preset's]")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    parser.add_argument("--fresh", action="store_true", help="refuse to go on from a checkpoint in DIR")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Train, showing a bar on a terminal and a line a row elsewhere."""
+    config = _config(options.what)
+    changes = {name: getattr(options, name) for name in ("data", "steps", "seed")}
+    config = config.but(**{name: value for name, value in changes.items() if value is not None})
+    out = options.out or Path("results") / "train" / config.name
+    device = parse_devices(options.device)[0]
+    terminal = console()
+    live = terminal.is_terminal
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=terminal, disable=not live) as bar:
+        task = bar.add_task(config.name, total=config.steps)
+
+        def report(progress: Progress) -> None:
+            bar.update(task, completed=progress.step, description=f"loss {progress.loss:.4f}")
+            if not live:
+                print(progress, file=sys.stderr, flush=True)
+
+        result = train(config, out, resume=not options.fresh, device=device, report=report)
+    print(f"{result.steps} steps; averaged weights {result.weights}, table {result.metrics}")
+    return 0
+
+
+def _config(what: str) -> TrainConfig:
+    """Return the config for a preset's name or a TOML file.
+
+    Raises:
+        UsageError: if the file is missing or not such a config.
+    """
+    path = Path(what)
+    if path.suffix != ".toml":
+        return get_preset(what)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"training config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"training config {path} is not TOML: {error}") from None
+    try:
+        return TrainConfig.from_mapping(values)
+    except TypeError as error:
+        raise UsageError(f"training config {path}: {error}; values: {json.dumps(values)[:200]}") from None

@@ -1,0 +1,359 @@
+"""The sweep: resume, kill, stale records, plugins that misbehave; all on a closed-form model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import get_sampler, load_results
+from bench.metrics.base import Score
+from bench.runner import Runner, Sweep, count_calls
+from bench.store import Store
+from models.exact import ExactGaussian
+
+MODEL = "exact-gaussian"
+
+
+class Silent:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.records, self.samples, self.plan = [], 0, None
+
+    def planned(self, plan):
+        self.plan = plan
+
+    def advanced(self, trial, samples):
+        self.samples += samples
+
+    def ended(self, record):
+        self.records.append(record)
+
+
+def sweep(**changes):
+    samplers = tuple(map(get_sampler, changes.pop("samplers", ("ddim", "ddpm:variance=learned"))))
+    return Sweep(**{"model": MODEL, "samplers": samplers, "steps": (5, 10), "n": 60, "batch": 20, **changes})
+
+
+def run(folder, **changes):
+    runner, observer = Runner(sweep(**changes), Store(folder)), Silent()
+    records = runner.run(runner.plan(), observer)
+    return records, observer
+
+
+def scores(records):
+    return {(r.trial["sampler"], r.trial["steps"]): r.scores["fd_pixels"] for r in records}
+
+
+def test_a_sweep_gives_a_row_a_trial_and_the_frame_its_columns(tmp_path):
+    records, observer = run(tmp_path)
+    table = load_results(tmp_path)
+    assert len(records) == len(table) == 4
+    assert observer.samples == 4 * 60
+    row = table[(table.label == "ddim eta=0") & (table.steps == 10)].iloc[0]
+    assert (row.network_calls, row.distinct_levels, row.status, row.n) == (10, 10, "done", 60)
+    assert row.score == pytest.approx(scores(records)["ddim:eta=0,clip=none", 10].value)
+    assert row.metric == "fd_pixels"
+    assert row.sampling_seconds >= row.model_seconds > 0
+    assert row.sampler_seconds == pytest.approx(row.sampling_seconds - row.model_seconds)
+    assert row.images_per_second == pytest.approx(60 / row.sampling_seconds)
+    expected = "weights reference feature_space commit dirty peak_bytes version_torch eta clip variance key".split()
+    assert set(expected) <= set(table.columns)
+
+
+def test_a_second_identical_run_computes_nothing(tmp_path):
+    first, _ = run(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    second, observer = run(tmp_path)
+    assert observer.records == []
+    assert observer.samples == 0
+    assert scores(first) == scores(second)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+
+
+def test_scores_do_not_depend_on_what_else_is_in_the_sweep(tmp_path):
+    alone, _ = run(tmp_path / "a", samplers=("ddim",), steps=(10,))
+    beside, _ = run(tmp_path / "b")
+    key = ("ddim:eta=0,clip=none", 10)
+    assert scores(alone)[key] == scores(beside)[key]
+
+
+def test_two_processes_give_the_scores_of_one(tmp_path):
+    one, _ = run(tmp_path / "one", steps=(5,))
+    two, _ = run(tmp_path / "two", steps=(5,), executor="processes", devices=("cpu", "cpu"))
+    for key, score in scores(one).items():
+        assert scores(two)[key].value == pytest.approx(score.value, rel=1e-9)
+
+
+def test_the_batch_size_changes_no_image(tmp_path):
+    small, _ = run(tmp_path / "a", batch=7)
+    large, _ = run(tmp_path / "b", batch=60)
+    for key, score in scores(small).items():
+        assert scores(large)[key].value == pytest.approx(score.value, rel=1e-4)
+
+
+def test_a_changed_source_is_named_and_recomputed(tmp_path):
+    run(tmp_path)
+    path = next(p for p in (tmp_path / "records").glob("*.json") if "ddim" in p.name and "S5" in p.name)
+    record = json.loads(path.read_text())
+    record["provenance"]["sampler"] = "another"
+    record["provenance"]["weights"] = "others"
+    path.write_text(json.dumps(record))
+    runner = Runner(sweep(), Store(tmp_path))
+    plan = runner.plan()
+    assert [set(stale.fields) for stale in plan.stale] == [{"sampler", "weights"}]
+    assert len(plan.pending) == 1
+    records = runner.run(plan, Silent())
+    assert len(records) == len(load_results(tmp_path)) == 4
+    assert Runner(sweep(), Store(tmp_path)).plan().pending == []
+
+
+def test_a_truncated_record_is_named_and_recomputed(tmp_path):
+    run(tmp_path)
+    path = sorted((tmp_path / "records").glob("*.json"))[0]
+    whole = json.loads(path.read_text())
+    path.write_text(path.read_text()[:100])
+    plan = Runner(sweep(), Store(tmp_path)).plan()
+    assert [damage.path for damage in plan.unreadable] == [path]
+    assert "truncated" in str(plan.unreadable[0])
+    run(tmp_path)
+    assert json.loads(path.read_text())["scores"] == whole["scores"]
+
+
+def test_blocks_of_a_stopped_run_are_used_and_the_scores_are_the_same_bits(tmp_path):
+    whole, _ = run(tmp_path / "whole", n=100, batch=10)
+
+    class Stop(Silent):
+        def advanced(self, trial, samples):
+            super().advanced(trial, samples)
+            if self.samples == 130:
+                raise KeyboardInterrupt
+
+    runner = Runner(sweep(n=100, batch=10), Store(tmp_path / "stopped"))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(runner.plan(), Stop())
+    assert len(list((tmp_path / "stopped" / "blocks").rglob("*.npz"))) == 13
+    resumed, observer = run(tmp_path / "stopped", n=100, batch=10)
+    assert observer.samples == 4 * 100
+    assert scores(resumed) == scores(whole)
+    assert not (tmp_path / "stopped" / "blocks").exists()
+
+
+def test_compacted_blocks_give_the_same_bits(tmp_path, monkeypatch):
+    plain, _ = run(tmp_path / "plain", n=100, batch=10)
+    monkeypatch.setattr("bench.runner.COMPACT_EVERY", 3)
+    compacted, _ = run(tmp_path / "compacted", n=100, batch=10)
+    assert scores(compacted) == scores(plain)
+
+
+KILLED = """
+import sys
+sys.argv = ["bench", "run", "--model", "exact-mixture", "--samplers", "ddim", "ddim:eta=1", "--steps", "20,40",
+            "--n", "400", "--batch", "20", "--results", sys.argv[1]]
+from bench.cli import main
+sys.exit(main())
+"""
+
+
+def _start(folder):
+    return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_kill_dash_nine_loses_nothing_and_counts_nothing_twice(tmp_path):
+    """Killed again and again, wherever it happens to be; the end is the uninterrupted run's, to the last bit."""
+    whole = _start(tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.stderr.read()
+    kills = 0
+    for attempt in range(40):
+        process = _start(tmp_path / "killed")
+        # Wait for a new block to appear, then kill: every attempt gets further, and dies in another place.
+        blocks = lambda: len(list((tmp_path / "killed").rglob("*.npz")))  # noqa: E731
+        done = lambda: len(list((tmp_path / "killed").rglob("*.json")))  # noqa: E731
+        before, deadline = (blocks(), done()), time.monotonic() + 60
+        while process.poll() is None and (blocks(), done()) == before and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(0.01 * (attempt % 4))
+        if process.poll() is None and attempt < 6:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+            process.wait(30)
+            process.stdout.close()
+            process.stderr.close()
+            continue
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        break
+    assert kills >= 1
+    one, other = (load_results(tmp_path / name).set_index("key").sort_index() for name in ("whole", "killed"))
+    assert list(one.index) == list(other.index)
+    assert other.index.is_unique
+    for column in ("score", "score_se", "score_debiased", "network_calls"):
+        assert np.array_equal(one[column].to_numpy(), other[column].to_numpy(), equal_nan=True)
+
+
+def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(BROKEN)
+    out = bench("run", "--model", MODEL, "--n", "40", "--steps", "5", "--plugin", plugin, "--results", tmp_path / "r",
+                "--samplers", "ddim", "raises-at-3", "returns-nan", "wrong-shape", "yields-nothing", "not-a-tensor")
+    assert out.returncode == 1
+    table = load_results(tmp_path / "r")
+    table = table[table["sampler"] != "real images"].set_index("sampler")
+    assert table.loc["ddim"].status == "done"
+    assert (table.drop("ddim").status == "failed").all()
+    assert "boom at three" in table.loc["raises-at-3"].message
+    assert "not finite" in table.loc["returns-nan"].message
+    assert "(40, 1, 2, 2) at step 1" in table.loc["wrong-shape"].message
+    assert "yielded nothing" in table.loc["yields-nothing"].message
+    assert "yielded str at step 1" in table.loc["not-a-tensor"].message
+    record = json.loads(next((tmp_path / "r" / "records").glob("*raises-at-3*.json")).read_text())
+    assert record["failure"]["stage"] == "step 3"
+    assert "ValueError: boom at three" in record["failure"]["traceback"]
+    assert "5 of 7 trials failed" in out.stderr
+    for name in ("raises-at-3", "returns-nan", "wrong-shape", "yields-nothing", "not-a-tensor"):
+        assert f"failed: {name}" in out.stderr
+
+    plugin.write_text(BROKEN.replace("if step.index == 2:", "if False:"))
+    again = bench("run", "--model", MODEL, "--n", "40", "--steps", "5", "--plugin", plugin, "--results",
+                  tmp_path / "r", "--samplers", "ddim", "raises-at-3")
+    assert again.returncode == 0, again.stderr
+    assert "1 of 2 trials are there already" in again.stderr
+
+
+def test_strict_stops_at_the_first_failure(tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(BROKEN)
+    out = bench("run", "--model", MODEL, "--n", "40", "--steps", "5,6", "--plugin", plugin, "--results",
+                tmp_path / "r", "--samplers", "raises-at-3", "ddim", "--strict")
+    assert out.returncode == 1
+    assert out.stderr.rstrip().splitlines()[-1].startswith("error: raises-at-3 at S=5: ValueError: boom")
+    assert len(load_results(tmp_path / "r")) == 1
+
+
+BROKEN = '''
+import torch
+from bench import hookimpl, sampler
+
+def steps(model, x, grid):
+    for step in grid:
+        model(x, step.times(x))
+        yield step, x
+
+@sampler
+def raises_at_3(model, x, grid, noise):
+    for step, x in steps(model, x, grid):
+        if step.index == 2:
+            raise ValueError("boom at three")
+        yield x
+
+@sampler
+def returns_nan(model, x, grid, noise):
+    for step, x in steps(model, x, grid):
+        yield x * float("nan")
+
+@sampler
+def wrong_shape(model, x, grid, noise):
+    for step, x in steps(model, x, grid):
+        yield x[:, :, :2, :2]
+
+@sampler
+def yields_nothing(model, x, grid, noise):
+    return
+    yield
+
+@sampler
+def not_a_tensor(model, x, grid, noise):
+    yield "x"
+
+@hookimpl
+def bench_samplers():
+    return [raises_at_3, returns_nan, wrong_shape, yields_nothing, not_a_tensor]
+'''
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(tmp_path):
+    model = tmp_path / "model.py"
+    model.write_text(FIXED_MODEL)
+    out = bench("run", "--model", f"{model}:make", "--n", "40", "--steps", "5", "--results", tmp_path / "r",
+                "--reference", "digits-held-out")
+    assert out.returncode == 0, out.stderr
+    table = load_results(tmp_path / "r")
+    learned = table[table.variance == "learned"].iloc[0]
+    assert (learned.status, learned.message) == ("skipped", "the model predicts no variance")
+    assert "skipped: ddpm learned at S=5" in out.stdout
+    assert (table.status == "done").sum() == 6
+
+
+FIXED_MODEL = '''
+import torch
+from bench import NoiseSchedule, Prediction
+
+class Shrink:
+    schedule, shape, variance = NoiseSchedule.linear(), (1, 12, 12), "fixed"
+
+    def __call__(self, x, t):
+        return Prediction(x)
+
+def make():
+    return Shrink()
+'''
+
+
+def test_calls_are_counted_not_computed():
+    from bench import make_grid, sampler
+
+    @sampler
+    def heun_like(model, x, grid, noise):
+        for step in grid:
+            model(x, step.times(x))
+            if not step.last:
+                model(x, step.times(x))
+            yield x
+
+    model = ExactGaussian(torch.zeros(1, 2, 2), torch.eye(4))
+    assert count_calls(model, heun_like, make_grid(model.schedule, 10)) == 19
+    assert count_calls(model, get_sampler("ddim"), make_grid(model.schedule, 30)) == 31
+
+
+def test_reference_runs_of_the_project_satisfy_nobody_s_resume(tmp_path):
+    run(tmp_path / "reference" / "mine")
+    assert Store(tmp_path).read() == ([], [])
+
+
+def test_scores_survive_the_round_trip_through_json(tmp_path):
+    records, _ = run(tmp_path)
+    read = {record.key: record for record in Store(tmp_path).read()[0]}
+    for record in records:
+        assert read[record.key].scores == record.scores
+        assert isinstance(record.scores["fd_pixels"], Score)
+
+
+def test_previews_are_the_first_images_losslessly(tmp_path):
+    records, _ = run(tmp_path, samplers=("ddim",), steps=(5,))
+    store = Store(tmp_path)
+    previews = store.previews(records[0])
+    assert previews.shape == (16, 1, 8, 8)
+    from bench import make_grid, normal_noise, sample, to_uint8
+    from bench.cards import load_model
+
+    model = load_model(MODEL).model
+    x = normal_noise(0, range(20), 0, (1, 8, 8))
+    x0 = sample(model, get_sampler("ddim"), make_grid(model.schedule, 5), x, torch.zeros_like)
+    assert torch.equal(previews, to_uint8(x0)[:16])
+
+
+def test_no_temporary_file_is_left(tmp_path):
+    run(tmp_path)
+    assert not [path for path in Path(tmp_path).rglob("*.tmp")]
