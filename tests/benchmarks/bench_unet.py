@@ -1,6 +1,6 @@
 """One forward pass of the CIFAR-10 DDPM network, 35.7 M parameters, in every way it can be run, side by side.
 
-Run with ``pytest tests/benchmarks/bench_unet.py --benchmark-only -o addopts=``; the ratios in its table are the
+Run with ``pytest tests/benchmarks/bench_unet.py --benchmark-only -o addopts=``; the table's ratios are the
 result. ``SAMPLER_BENCH_BATCH`` sets the batch; a GPU is used where there is one.
 """
 
