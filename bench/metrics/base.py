@@ -28,6 +28,9 @@ SPACES: dict[str, str] = {
     "inception_192": "bench.metrics.inception:inception_space",
     "inception_768": "bench.metrics.inception:inception_space",
     "inception_2048": "bench.metrics.inception:inception_space",
+    "inception_2048_any": "bench.metrics.inception:inception_space",
+    "inception_spatial": "bench.metrics.inception:inception_space",
+    "inception_probs": "bench.metrics.inception:inception_space",
 }
 """Built-in feature spaces: name -> "module:factory", imported when first asked for."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from bench.metrics.base import Metric
 from bench.plugins import hookimpl
 
-MODULES = ("bench.metrics.digits", "bench.metrics.pixels")
+MODULES = ("bench.metrics.digits", "bench.metrics.pixels", "bench.metrics.inception")
 
 
 @hookimpl

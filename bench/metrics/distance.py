@@ -38,7 +38,8 @@ class FrechetMetric:
 
         Flags: ``rank-deficient`` where the samples, or the samples without one group, are too few for a
         covariance of full rank (bias is then not of order 1/N); ``singular-reference``;
-        ``imported-reference``; ``incomplete`` where samples are missing.
+        ``imported-reference``; ``other-weights`` where a network's weights are not the published ones;
+        ``incomplete`` where samples are missing; ``no-error`` for fewer than two groups.
 
         Raises:
             UsageError: for fewer than two samples or a reference of another dimension.
@@ -66,6 +67,7 @@ class FrechetMetric:
             "rank-deficient": fewest - 1 < sample.dim,
             "singular-reference": not reference.frechet.full_rank,
             "imported-reference": reference.imported,
+            "other-weights": _other_weights(self.space, reference.space),
             "incomplete": total.n < sample.n,
             "no-error": math.isnan(found.se),
         }
@@ -81,3 +83,7 @@ class FrechetMetric:
             higher_is_better=self.higher_is_better,
             flags=tuple(name for name, raised in flags.items() if raised),
         )
+
+
+def _other_weights(space: str, fingerprint: str) -> bool:
+    return fingerprint.rpartition("-")[0].startswith(f"{space.removesuffix('_any')}_of_")

@@ -1,0 +1,122 @@
+"""Weight files of feature networks: found, checked by size and SHA-256, read without running code in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file that a feature space needs and that does not ship with the project.
+
+    Attributes:
+        name: file name.
+        size: bytes.
+        sha256: of the content.
+        url: where its authors publish it.
+        variable: environment variable that may hold its path.
+        fetch: command that downloads and checks it.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    url: str
+    variable: str
+    fetch: str
+
+    @property
+    def accept_variable(self) -> str:
+        """Environment variable that names the SHA-256 of another file to be accepted in its place."""
+        return f"{self.variable}_SHA256"
+
+    def places(self) -> list[Path]:
+        """Where the file is looked for, in order: the torch.hub cache, then the project's own."""
+        from bench.metrics.reference import cache_folder
+
+        return [Path(torch.hub.get_dir()) / "checkpoints" / self.name, cache_folder() / "weights" / self.name]
+
+    def find(self, path: os.PathLike[str] | str | None = None) -> Path:
+        """Return ``path``, the path in the environment, or the file in its usual places.
+
+        Raises:
+            UsageError: if it is nowhere; the sentence says which file, how large, which hash, where to put
+                it and the command that fetches it.
+        """
+        chosen = path or os.environ.get(self.variable)
+        if chosen:
+            if not Path(chosen).is_file():
+                source = "given" if path else f"in {self.variable}"
+                raise UsageError(f"the weight file {source}, {chosen}, does not exist; {self._wanted()}")
+            return Path(chosen)
+        for place in self.places():
+            if place.is_file():
+                return place
+        raise UsageError(f"weights are missing: {self._wanted()}")
+
+    def accepted(self, accept: str | None = None) -> str:
+        """Return the SHA-256 that is allowed: ``accept``, the environment's, or the published one."""
+        return (accept or os.environ.get(self.accept_variable) or self.sha256).strip().lower()
+
+    def load(
+        self, path: os.PathLike[str] | str | None = None, *, accept: str | None = None
+    ) -> tuple[Mapping[str, torch.Tensor], str]:
+        """Return (state dict, SHA-256) of the checked file.
+
+        Args:
+            path: of the file; found by :meth:`find` where it is None.
+            accept: SHA-256 of another file that is allowed in its place, default ``$..._SHA256``.
+
+        Raises:
+            UsageError: if the file is missing, truncated, or another one that was not allowed.
+        """
+        found = self.find(path)
+        allowed = self.accepted(accept)
+        size = found.stat().st_size
+        if allowed == self.sha256 and size != self.size:
+            what = "truncated" if size < self.size else "another file"
+            raise UsageError(f"{found} is {what}, it has {size:,} bytes: {self._wanted()}; {self._other()}")
+        with found.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != allowed:
+            raise UsageError(
+                f"{found} has SHA-256 {digest}, not {allowed}: {self._wanted()}; {self._other()}"
+            )
+        try:
+            state = torch.load(found, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler raises many kinds for a file that is no state dict
+            raise UsageError(f"{found} cannot be read as a state dict: {type(error).__name__}") from error
+        if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+            raise UsageError(f"{found} holds no state dict of tensors")
+        return state, digest
+
+    def _wanted(self) -> str:
+        return (
+            f"get {self.name} ({self.size:,} bytes, SHA-256 {self.sha256}) with `{self.fetch}`, or put it at"
+            f" {self.places()[0]}, or set {self.variable} to its path"
+        )
+
+    def _other(self) -> str:
+        return f"to use other weights knowingly, set {self.accept_variable} to their SHA-256"
+
+
+INCEPTION = WeightFile(
+    name="weights-inception-2015-12-05-6726825d.pth",
+    size=95_628_359,
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    url=(
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+        "weights-inception-2015-12-05-6726825d.pth"
+    ),
+    variable="SAMPLER_BENCH_INCEPTION",
+    fetch="python -m bench fetch inception",
+)
+"""The FID network: TensorFlow's inception-2015-12-05, converted by torch-fidelity (Apache License 2.0)."""
