@@ -99,7 +99,7 @@ def find_card(spec: str) -> ModelCard:
         return known.entries[spec]
     if colon and path.endswith(".py"):
         return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
-    if spec.startswith("hub:") or Path(spec).exists() or "/" in spec:
+    if spec.startswith("hub:") or "/" in spec or "=" in spec or Path(spec).exists():
         return ModelCard(spec, lambda: _from_checkpoint(spec), f"checkpoint {spec}", batch=100)
     return known.find(spec)
 
@@ -181,4 +181,4 @@ def _from_file(path: Path, factory: str) -> EpsilonModel:
 def _from_checkpoint(spec: str) -> EpsilonModel:
     # By name: bench does not import models, so that there is no circle.
     checkpoints = importlib.import_module("models.checkpoints")
-    return cast(EpsilonModel, checkpoints.load_model(spec))
+    return cast(EpsilonModel, checkpoints.load_spec(spec))

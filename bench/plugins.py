@@ -38,6 +38,7 @@ BUILT_INS = (
     "samplers.ddim",
     "models.exact",
     "models.digits",
+    "models.public",
     "bench.metrics.builtin",
     "bench.executors.serial",
     "bench.executors.processes",

@@ -1,0 +1,130 @@
+"""A third party's distribution, built and installed for real, beside the wheel's own contents."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests_plugins import HEUN, PYPROJECT
+
+from bench import load_results
+from bench.plugins import Hooks, Registry
+
+ROOT = Path(__file__).parent.parent
+
+
+def build(source, out):
+    """Build a wheel with the build back end that is installed, without a network."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = Path(out).glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with an installed third-party plugin, as pip leaves it."""
+    source = tmp_path_factory.mktemp("plugin")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "heun_plugin.py").write_text(HEUN)
+    wheel = build(source, tmp_path_factory.mktemp("dist"))
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel]
+    subprocess.run(command, check=True)
+    return target
+
+
+def bench(target, *arguments):
+    paths = [str(target), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def test_an_installed_plugin_is_listed_with_its_version(installed):
+    out = bench(installed, "list", "samplers", "--json")
+    assert out.returncode == 0, out.stderr
+    entry = next(e for e in json.loads(out.stdout)["samplers"] if e["name"] == "heun")
+    assert (entry["plugin"], entry["version"], entry["order"]) == ("heun-for-sampler-bench", "1.2.3", 2)
+
+
+def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(installed, tmp_path):
+    options = ["--model", "exact-gaussian", "--n", "60", "--steps", "5", "--results", tmp_path]
+    out = bench(installed, "run", "--samplers", "all", *options)
+    assert out.returncode == 0, out.stderr
+    table = load_results(tmp_path).set_index("label")
+    assert len(table) == 7 + 1 + 1
+    assert table.loc["heun"].network_calls == 9
+    record = json.loads(next((tmp_path / "records").glob("*heun*.json")).read_text())
+    assert record["sampler"]["plugin"] == "heun-for-sampler-bench"
+    assert record["provenance"]["sampler"]
+
+
+def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_path):
+    options = ["--samplers", "heun", "ddim", "--model", "exact-gaussian", "--n", "40", "--steps", "5"]
+    bench(installed, "run", *options, "--results", tmp_path)
+    module = installed / "heun_plugin.py"
+    before = module.read_text()
+    module.write_text(before + "\n# changed\n")
+    try:
+        out = bench(installed, "run", *options, "--results", tmp_path)
+    finally:
+        module.write_text(before)
+    assert "stale: heun at S=5: sampler changed since" in out.stderr
+    assert "1 of 2 trials are there already" in out.stderr
+
+
+def test_check_finds_the_plugin_sound(installed):
+    out = bench(installed, "check", "heun")
+    assert out.returncode == 0, out.stdout
+    assert "FAIL" not in out.stdout
+    assert "declared 2" in out.stdout
+
+
+def test_check_takes_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(HEUN)
+    out = bench(tmp_path, "check", tmp_path / "mine.py")
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert "1.9 network calls a step" in out.stdout
+
+
+def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
+    registry = Registry()
+    registry.load_built_ins()
+    before = list(registry.presets)
+    (tmp_path / "raises.py").write_text(
+        "from bench import hookimpl\n@hookimpl\ndef bench_samplers():\n    raise RuntimeError('no')\n"
+    )
+    registry.load_file(tmp_path / "raises.py")
+    (failure,) = registry.failures
+    assert (failure.stage, failure.message) == ("bench_samplers", "RuntimeError: no")
+    assert "RuntimeError: no" in failure.traceback
+    assert list(registry.presets) == before
+    (tmp_path / "good.py").write_text(HEUN)
+    registry.load_file(tmp_path / "good.py")
+    assert "heun" in registry.samplers.entries
+
+
+def test_every_hook_is_documented():
+    hooks = [name for name in vars(Hooks) if name.startswith("bench_")]
+    assert len(hooks) == 5
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for name in hooks:
+        assert getattr(Hooks, name).__doc__
+        assert f"`{name}`" in text
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
+    wheel = build(ROOT, tmp_path)
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {"bench", "samplers", "models"} == {top for top in tops if not top.endswith(".dist-info")}
+    assert any(name.startswith("models/assets/") and name.endswith(".safetensors") for name in names)
+    entry_points = next(name for name in names if name.endswith("entry_points.txt"))
+    assert "sampler-bench = bench.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    for package in ("bench", "samplers", "models"):
+        assert f"{package}/py.typed" in names

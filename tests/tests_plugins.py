@@ -1,0 +1,46 @@
+"""Plugins as third parties would write them, as text."""
+
+HEUN = '''
+from math import sqrt
+
+from bench import hookimpl, sampler
+
+
+@sampler(order=2, source="Karras et al. 2022, arXiv:2206.00364, algorithm 1, without its noise")
+def heun(model, x, grid, noise):
+    """Heun's rule for dx/dsigma = eps, with x scaled by 1/sqrt(abar) and sigma = sqrt(1/abar - 1)."""
+    for step in grid:
+        here, there = sqrt(1 / step.alpha_bar - 1), sqrt(1 / step.alpha_bar_next - 1)
+        scaled = x / sqrt(step.alpha_bar)
+        slope = model(x, step.times(x)).eps
+        if step.last:
+            x = scaled + (there - here) * slope
+        else:
+            ahead = sqrt(step.alpha_bar_next) * (scaled + (there - here) * slope)
+            after = grid[step.index + 1]
+            slope = (slope + model(ahead, after.times(x)).eps) / 2
+            x = sqrt(step.alpha_bar_next) * (scaled + (there - here) * slope)
+        yield x
+
+
+@hookimpl
+def bench_samplers():
+    return [heun]
+'''
+
+PYPROJECT = '''
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "heun-for-sampler-bench"
+version = "1.2.3"
+dependencies = []
+
+[project.entry-points.sampler_bench]
+heun = "heun_plugin"
+
+[tool.hatch.build.targets.wheel]
+packages = ["heun_plugin.py"]
+'''
