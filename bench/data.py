@@ -1,4 +1,4 @@
-"""Image data sets: the shipped digits, any .npz, any folder of images; all as uint8 (N, C, H, W) with a hash."""
+"""Image data: the shipped digits, any .npz, any folder of images; all as uint8 (N, C, H, W) with a hash."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ DIGITS_FILE = "digits-images.npz.xz"
 DIGITS_SHA256 = "27ed0c8c1c4476f2c18ca14408e12ba85cab3cc283e1c36bb97cfb5dc7ce61c3"
 NAMED = ("digits", "digits-held-out")
 
+_UNDECODABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _KEYS = ("images", "arr_0", "samples")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
 
@@ -104,7 +105,7 @@ def _npz(path: Path) -> ImageData:
                 found = ", ".join(arrays.files) or "nothing"
                 raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(_KEYS)}")
             pixels = arrays[key]
-            labels = arrays["labels"] if "labels" in arrays else None
+            labels = arrays.get("labels")
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         if isinstance(error, UsageError):
             raise
@@ -127,8 +128,8 @@ def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pat
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
         raise UsageError(
-            f"{key} in {path} has shape {pixels.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with 1"
-            " or 3 channels and at least one image"
+            f"{key} in {path} has shape {pixels.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with"
+            " 1 or 3 channels and at least one image"
         )
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
@@ -144,21 +145,15 @@ def _folder(path: Path, strict: bool) -> ImageData:
             with Image.open(file) as image:
                 mode = "L" if image.mode in ("1", "L", "I;16", "LA") else "RGB"
                 pixels.append(np.atleast_3d(np.asarray(image.convert(mode), np.uint8)))
-        except (
-            UnidentifiedImageError,
-            OSError,
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ) as error:
+        except _UNDECODABLE as error:
             if strict:
                 raise UsageError(f"{file} cannot be decoded ({error})") from None
             unreadable.append(file)
             continue
         if pixels[-1].shape != pixels[0].shape:
             raise UsageError(
-                f"{file} is {_size(pixels[-1])} where the images before it in {path} are {_size(pixels[0])}; all"
-                " must have one size and one number of channels"
+                f"{file} is {_size(pixels[-1])} where the images before it in {path} are {_size(pixels[0])};"
+                " all must have one size and one number of channels"
             )
     if not pixels:
         raise UsageError(f"none of the {len(files)} images in {path} can be decoded")

@@ -27,7 +27,7 @@ _BATCH = 500  # images at a time, whatever is given: the work fits the caches
 
 
 class DigitsClassifier(nn.Module):
-    """Three convolutions, a layer of 64 features and one of 10 classes; (B, 1, 12, 12) in [-1, 1] -> (B, 10)."""
+    """Three convolutions, a layer of 64 features, one of 10 classes; (B, 1, 12, 12) in [-1, 1] -> (B, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,12 @@ class DigitsFeatures:
         if not len(images):
             return torch.empty(0, DIM, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return torch.cat([self.classifier.features(from_uint8(part)) for part in images.split(_BATCH)])
+            return torch.cat(
+                [
+                    self.classifier.features(from_uint8(images[i : i + _BATCH]))
+                    for i in range(0, len(images), _BATCH)
+                ]
+            )
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -113,8 +118,8 @@ def load_classifier() -> DigitsClassifier:
         data = resources.files("models").joinpath("assets", CLASSIFIER_FILE).read_bytes()
         if hashlib.sha256(data).hexdigest() != CLASSIFIER_SHA256:
             raise UsageError(
-                f"the package's {CLASSIFIER_FILE} is damaged: its SHA-256 is not {CLASSIFIER_SHA256[:16]}...; install"
-                " the package again"
+                f"the package's {CLASSIFIER_FILE} is damaged: its SHA-256 is not {CLASSIFIER_SHA256[:16]}...;"
+                " install the package again"
             )
         classifier.load_state_dict(load(data))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -128,8 +133,8 @@ def digit_space(name: str, shape: Shape) -> DigitsFeatures:
     """Make the space for images of ``shape``, which must be (1, 12, 12)."""
     if tuple(shape) != IMAGE_SHAPE:
         raise UsageError(
-            f"feature space digits is for images of shape {IMAGE_SHAPE}, not {tuple(shape)}; use pixels, or a space"
-            " made for such images"
+            f"feature space digits is for images of shape {IMAGE_SHAPE}, not {tuple(shape)}; use pixels, or a"
+            " space made for such images"
         )
     return DigitsFeatures()
 

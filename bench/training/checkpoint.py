@@ -88,7 +88,8 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> No
     """
     own = module.state_dict()
     for name in sorted(own.keys() ^ tensors.keys()):
-        raise UsageError(f"{what} {'lacks' if name in own else 'has an unknown tensor'} {name}: it is of another network")
+        problem = "lacks" if name in own else "has an unknown tensor"
+        raise UsageError(f"{what} {problem} {name}: it is of another network")
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             raise UsageError(

@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.schedule import NoiseSchedule
 
 Objective = Literal["simple", "vlb", "hybrid"]
-"""L_simple (Ho et al. 2020, eq. 14); L_vlb (eq. 5); L_simple + lambda L_vlb (Nichol & Dhariwal 2021, eq. 16)."""
+"""L_simple (Ho et al. 2020, eq. 14); L_vlb (eq. 5); their weighted sum (Nichol & Dhariwal 2021, eq. 16)."""
 
 TrainedVariance = Literal["fixedsmall", "fixedlarge", "learned_range"]
 """The reverse variance that L_vlb is computed with: beta~, beta, or between the two as the network says."""
@@ -108,8 +108,8 @@ class TrainConfig:
             raise UsageError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.checkpoint_every % self.log_every:
             raise UsageError(
-                f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every}, so"
-                " that a resumed table has the same rows"
+                f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every},"
+                " so that a resumed table has the same rows"
             )
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must lie in [0, 1), got {self.ema}")

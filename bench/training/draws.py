@@ -1,4 +1,4 @@
-"""Everything random in a training step, as a function of (seed, step): a resumed run needs no random state."""
+"""All that is random in a training step, as a function of (seed, step): nothing has to be saved."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MovingAverage:
@@ -17,13 +17,13 @@ class MovingAverage:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self._pairs = list(zip(self.module.parameters(), module.parameters(), strict=True))
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._weights: list[Tensor] = list(module.parameters())
         self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move the average a share 1 - ``decay`` towards the present weights."""
-        averages, weights = [a for a, _ in self._pairs], [w for _, w in self._pairs]
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         for average, present in self._buffers:
             average.copy_(present)

@@ -7,6 +7,7 @@ import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,19 @@ from bench.training.losses import DiffusionLoss
 from bench.training.optimisers import make_optimisers
 from bench.training.timesteps import make_timesteps
 
-CHECKPOINT, WEIGHTS, METRICS, LOSS_BY_T = "checkpoint.safetensors", "weights.safetensors", "metrics.csv", "loss_by_t.csv"
-_COLUMNS = ("step", "images", "loss", "simple", "vlb_bits_per_dim", "gradient_norm", "learning_rate", "images_per_second", "seconds")
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+METRICS, LOSS_BY_T = "metrics.csv", "loss_by_t.csv"
+_COLUMNS = (
+    "step",
+    "images",
+    "loss",
+    "simple",
+    "vlb_bits_per_dim",
+    "gradient_norm",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,7 @@ class _Run:
         self.schedule = config.make_schedule()
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = make_network(config, data.images, self.schedule).to(device)
-        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=self.layout)
         self.average = MovingAverage(self.network)
         self.forward: Callable[[Tensor, Tensor], Tensor] = (
             torch.compile(self.network) if config.compile else self.network
@@ -178,7 +190,8 @@ class _Run:
         for key, mine in (("config_hash", self.config.hash), ("data_hash", self.data_hash)):
             if metadata.get(key) != mine:
                 raise UsageError(
-                    f"{path} belongs to another run ({key} {metadata.get(key)}, not {mine}); choose another folder"
+                    f"{path} belongs to another run ({key} {metadata.get(key)}, not {mine}); choose another"
+                    " folder"
                 )
         load_into(self.network, under("network", tensors), str(path))
         load_into(self.average.module, under("average", tensors), str(path))
@@ -239,8 +252,8 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if not (torch.isfinite(totals).all() and torch.isfinite(norm)):
             raise TrainingError(
-                f"the loss or its gradient is not finite at step {self.step}; lower learning_rate={config.learning_rate:g}"
-                " or lengthen the warm-up, the last checkpoint is kept"
+                f"the loss or its gradient is not finite at step {self.step}; lower the learning rate"
+                f" {config.learning_rate:g} or lengthen the warm-up, the last checkpoint is kept"
             )
         for optimiser in self.optimisers:
             optimiser.step()
@@ -266,7 +279,8 @@ class _Run:
         loss, simple, vlb, norm = (self.sums / steps).tolist()
         pace = steps * config.batch / elapsed
         rate = config.learning_rate * config.rate_share_at(self.step - 1)
-        row = (self.step, self.step * config.batch, loss, simple, vlb, norm, rate, round(pace, 1), round(self.seconds, 1))
+        images, seconds = self.step * config.batch, round(self.seconds, 1)
+        row = (self.step, images, loss, simple, vlb, norm, rate, round(pace, 1), seconds)
         with (self.out / METRICS).open("a", newline="") as file:
             csv.writer(file).writerow(row)
         self._clear()
@@ -298,11 +312,12 @@ class _Run:
     def _finish(self) -> None:
         write_safetensors(self.out / WEIGHTS, self.average.module.state_dict(), self._metadata())
         count, simple, vlb = self.by_t
-        edges = torch.linspace(0, self.config.timesteps, min(20, self.config.timesteps) + 1).round().long().tolist()
+        T = self.config.timesteps
+        edges = [round(k * T / min(20, T)) for k in range(min(20, T) + 1)]
         with (self.out / LOSS_BY_T).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("first_t", "last_t", "draws", "simple", "vlb_bits_per_dim"))
-            for first, end in zip(edges, edges[1:], strict=False):
+            for first, end in pairwise(edges):
                 n = count[first:end].sum()
                 sums = [float(v[first:end].sum() / n.clamp(min=1)) for v in (simple, vlb)]
                 writer.writerow((first, end - 1, int(n), *sums))

@@ -95,7 +95,8 @@ class DiffusionLoss:
         wanted = 2 * channels if self.variance == "learned_range" else channels
         if output.shape[1] != wanted:
             raise UsageError(
-                f"variance {self.variance} needs a network with {wanted} output channels, got {output.shape[1]}"
+                f"variance {self.variance} needs a network with {wanted} output channels, got"
+                f" {output.shape[1]}"
             )
         output = output.float()
         eps = output[:, :channels]
@@ -132,7 +133,7 @@ class DiffusionLoss:
         return nats * (self.T / math.log(2))
 
     def _decoder(self, eps: Tensor, log_variance: Tensor, x0: Tensor, x_t: Tensor) -> Tensor:
-        """Return -log p(x_0 | x_1) in nats per dimension: a Gaussian integrated over bins, the outer ones open."""
+        """Return -log p(x_0 | x_1) in nats per dimension: a Gaussian over bins, the outer ones open."""
         beta = self._betas[0]
         mean = (x_t - (beta / self._sqrt_rest[0]).float() * eps) / (1 - beta).sqrt().float()
         centred, scale = (x0 - mean).double(), (-0.5 * log_variance).exp().double()

@@ -25,9 +25,9 @@ def make_optimisers(config: TrainConfig, network: nn.Module) -> list[torch.optim
     if config.optimiser == "muon":
         chosen = [n for n, p in named.items() if p.ndim == 2 and re.fullmatch(config.muon_parameters, n)]
         if not hasattr(torch.optim, "Muon"):
-            raise UsageError(f"optimiser 'muon' needs torch 2.9 or later, this is {torch.__version__}; use 'adam'")
+            raise UsageError(f"optimiser 'muon' needs torch 2.9, this is {torch.__version__}; use 'adam'")
         if not chosen:
-            raise UsageError(f"muon_parameters={config.muon_parameters!r} matches no weight matrix; use 'adam'")
+            raise UsageError(f"muon_parameters={config.muon_parameters!r} matches no matrix; use 'adam'")
         matrices = [named.pop(n) for n in chosen]
         rate = config.muon_learning_rate
         made.append(torch.optim.Muon(matrices, rate, weight_decay=config.weight_decay, momentum=0.95))
