@@ -69,7 +69,14 @@ def test_table_json_holds_every_column(swept):
 def test_show_tells_where_a_number_comes_from(swept):
     out = bench("show", "ddim:eta=0.2@10", "--results", swept[0])
     assert out.returncode == 0
-    for text in ("fd_pixels", "arXiv:2010.02502", "10 an image, counted", "python -m bench run", "weights=", "torch="):
+    for text in (
+        "fd_pixels",
+        "arXiv:2010.02502",
+        "10 an image, counted",
+        "python -m bench run",
+        "weights=",
+        "torch=",
+    ):
         assert text in out.stdout
     key = json.loads(bench("show", "sigma-hat@5", "--results", swept[0], "--json").stdout)[0]["trial"]["key"]
     assert "ddpm fixedlarge at S=5" in bench("show", key[:8], "--results", swept[0]).stdout
@@ -82,13 +89,17 @@ def test_status_counts(swept):
 
 
 def test_dry_run_counts_calls_and_computes_nothing(tmp_path):
-    out = bench("run", "--model", MODEL, "--n", "50", "--steps", "10,30", "--dry-run", "--results", tmp_path / "r")
+    out = bench(
+        "run", "--model", MODEL, "--n", "50", "--steps", "10,30", "--dry-run", "--results", tmp_path / "r"
+    )
     assert out.returncode == 0, out.stderr
     assert "14 trials to compute" in out.stdout
     # uniform with 30 of 1000 takes 31 steps: 7 samplers * 50 samples * (10 + 31) calls
     assert f"{7 * 50 * (10 + 31):,} network evaluations" in out.stdout
     assert not (tmp_path / "r").exists()
-    as_json = bench("run", "--model", MODEL, "--steps", "10", "--dry-run", "--json", "--results", tmp_path / "r")
+    as_json = bench(
+        "run", "--model", MODEL, "--steps", "10", "--dry-run", "--json", "--results", tmp_path / "r"
+    )
     assert json.loads(as_json.stdout)["evaluations"] == 7 * 1000 * 10
 
 
@@ -167,8 +178,21 @@ def test_a_truncated_record_is_named_and_costs_its_own_row(swept, tmp_path):
 def test_a_plugin_with_a_syntax_error_costs_its_own_rows(tmp_path):
     plugin = tmp_path / "bad.py"
     plugin.write_text("def broken(:\n")
-    out = bench("run", "--model", MODEL, "--n", "20", "--steps", "2", "--samplers", "ddim", "--plugin", plugin,
-                "--results", tmp_path / "r")
+    out = bench(
+        "run",
+        "--model",
+        MODEL,
+        "--n",
+        "20",
+        "--steps",
+        "2",
+        "--samplers",
+        "ddim",
+        "--plugin",
+        plugin,
+        "--results",
+        tmp_path / "r",
+    )
     assert out.returncode == 1
     assert f"plugin {plugin} failed at import: SyntaxError" in out.stderr
     assert list(load_results(tmp_path / "r").status) == ["done", "done"]
@@ -184,8 +208,21 @@ def test_a_plugin_that_takes_a_name_does_not_get_it(tmp_path):
         "@sampler\ndef ddim(model, x, grid, noise):\n    yield x\n"
         "@hookimpl\ndef bench_samplers():\n    return [ddim]\n"
     )
-    out = bench("run", "--model", MODEL, "--n", "20", "--steps", "2", "--samplers", "ddim", "--plugin", plugin,
-                "--results", tmp_path / "r")
+    out = bench(
+        "run",
+        "--model",
+        MODEL,
+        "--n",
+        "20",
+        "--steps",
+        "2",
+        "--samplers",
+        "ddim",
+        "--plugin",
+        plugin,
+        "--results",
+        tmp_path / "r",
+    )
     assert out.returncode == 1
     assert "sampler 'ddim' is already registered by sampler-bench; choose another name" in out.stderr
     assert load_results(tmp_path / "r").network_calls.iloc[0] == 2
@@ -210,8 +247,24 @@ def test_interrupt_keeps_what_is_done(tmp_path):
     import signal
     import time
 
-    command = [sys.executable, "-m", "bench", "run", "--model", "exact-mixture", "--samplers", "ddim", "--steps",
-               "10,1000", "--n", "2000", "--batch", "100", "--results", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        "--model",
+        "exact-mixture",
+        "--samplers",
+        "ddim",
+        "--steps",
+        "10,1000",
+        "--n",
+        "2000",
+        "--batch",
+        "100",
+        "--results",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.npz"))) < 2 and time.monotonic() < deadline and process.poll() is None:

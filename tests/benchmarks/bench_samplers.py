@@ -1,0 +1,63 @@
+"""What a sampler costs beside the network: one step at (256, 3, 32, 32), everything but the network.
+
+`tox -e bench` prints the table. The network answers with tensors made beforehand, so what is timed is the
+sampler's arithmetic and its noise.
+"""
+
+import pytest
+import torch
+
+from bench import NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise, sample
+from bench.cards import load_model
+
+SHAPE = (3, 32, 32)
+BATCH = 256
+STEPS = 10
+SAMPLERS = ["ddim:eta=0", "ddim:eta=1", "ddim:eta=1,clip=x0", "ddpm", "sigma-hat", "ddpm:variance=learned"]
+
+
+class Ready:
+    """A network that costs nothing."""
+
+    schedule, shape, variance = NoiseSchedule.linear(), SHAPE, "learned_range"
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.answer = Prediction(
+            torch.randn(BATCH, *SHAPE, generator=generator), torch.rand(BATCH, *SHAPE, generator=generator)
+        )
+
+    def __call__(self, x, t):
+        return self.answer
+
+
+@pytest.mark.parametrize("spec", SAMPLERS)
+def test_sampler_without_its_noise(benchmark, spec):
+    """Ten steps of the sampler's arithmetic."""
+    model, x = Ready(), torch.randn(BATCH, *SHAPE)
+    grid, ready = make_grid(model.schedule, STEPS), torch.randn(BATCH, *SHAPE)
+    benchmark.group = "sampler arithmetic, ten steps at (256, 3, 32, 32)"
+    benchmark(sample, model, get_sampler(spec), grid, x, lambda index: ready)
+
+
+@pytest.mark.parametrize("spec", SAMPLERS)
+def test_sampler_with_its_noise(benchmark, spec):
+    """Ten steps with the counter-based noise."""
+    model, x = Ready(), torch.randn(BATCH, *SHAPE)
+    grid = make_grid(model.schedule, STEPS)
+    benchmark.group = "sampler with noise, ten steps at (256, 3, 32, 32)"
+    noise = lambda index: normal_noise(0, range(BATCH), index + 1, SHAPE)  # noqa: E731
+    benchmark(sample, model, get_sampler(spec), grid, x, noise)
+
+
+@pytest.mark.parametrize("what", ["network", "noise"])
+def test_noise_against_the_default_network(benchmark, what):
+    """One step of the default model at batch 250: the noise should stay under a tenth of the network."""
+    model = load_model("digits").model
+    x, t = torch.randn(250, *model.shape), torch.full((250,), 500)
+    benchmark.group = "one step of the default model at batch 250"
+    with torch.inference_mode():
+        if what == "network":
+            benchmark(model, x, t)
+        else:
+            benchmark(normal_noise, 0, range(250), 1, model.shape)
