@@ -49,7 +49,9 @@ def case(schedule, steps, seed=0):
     return t, x0, noise, noise + error, v
 
 
-@pytest.mark.parametrize("schedule", [NoiseSchedule.linear(1000), NoiseSchedule.cosine(50)], ids=["linear", "cosine"])
+@pytest.mark.parametrize(
+    "schedule", [NoiseSchedule.linear(1000), NoiseSchedule.cosine(50)], ids=["linear", "cosine"]
+)
 @pytest.mark.parametrize("variance", ["learned_range", "fixedsmall", "fixedlarge"])
 def test_terms_equal_the_formulas_in_float64(schedule, variance):
     last = schedule.T - 2  # the cosine's clipped last step is tested by its neighbours
@@ -92,7 +94,8 @@ def gradients(objective):
 def test_the_hybrid_stops_the_gradient_of_the_mean():
     eps, v, noise = gradients("hybrid")
     dimensions = math.prod(SHAPE)
-    assert torch.allclose(eps.grad, (2 * (eps - noise) / dimensions).detach(), rtol=1e-4, atol=1e-7)  # L_simple alone
+    simple = (2 * (eps - noise) / dimensions).detach()
+    assert torch.allclose(eps.grad, simple, rtol=1e-4, atol=1e-7)  # of L_simple alone
     assert (v.grad != 0).all()
     eps, _, noise = gradients("vlb")
     assert not torch.allclose(eps.grad, (2 * (eps - noise) / dimensions).detach(), rtol=0.1)
