@@ -192,7 +192,8 @@ def _order(sampler: Sampler) -> Finding:
     shown = ", ".join(f"{error:.2e}" for error in errors)
     detail = f"measured {order:.2f}, declared {sampler.order}; error at S={_STEPS}: {shown}"
     if max(errors) < EXACT:
-        return Finding("has the declared order", None, f"exact on Gaussian data; error at S={_STEPS}: {shown}")
+        exact = f"exact on Gaussian data; error at S={_STEPS}: {shown}"
+        return Finding("has the declared order", None, exact)
     if sampler.order is None:
         return Finding("has the declared order", None, detail)
     return Finding("has the declared order", abs(order - sampler.order) <= ORDER_TOLERANCE, detail)

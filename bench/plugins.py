@@ -159,6 +159,7 @@ class Registry:
         self.metrics: Catalog[Metric] = Catalog("metric")
         self.executors: Catalog[Executor] = Catalog("executor")
         self.failures: list[PluginFailure] = []
+        self._files: set[Path] = set()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         builtin = Origin("sampler-bench", own_version(), "")
@@ -178,13 +179,16 @@ class Registry:
             self._load(plugin, version, point.load)
 
     def load_file(self, path: Path) -> None:
-        """Register a plugin file.
+        """Register a plugin file; a file that was registered already is not read again.
 
         Raises:
             UsageError: if the file does not exist.
         """
         if not path.is_file():
             raise UsageError(f"plugin file {path} does not exist")
+        if path.resolve() in self._files:
+            return
+        self._files.add(path.resolve())
         self._load(str(path), "", functools.partial(import_file, path))
 
     def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:

@@ -80,7 +80,7 @@ def _processor() -> str:
 
 @functools.cache
 def _commit() -> tuple[str, bool | None]:
-    """Return (commit, whether tracked files differ from it) of the checkout this runs from; none elsewhere."""
+    """Return (commit, whether tracked files differ) of the checkout this runs from; none elsewhere."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return "", None

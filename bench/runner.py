@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any, Protocol
 
 import torch
 
+from bench.cards import find_card
 from bench.errors import BenchError, UsageError
 from bench.grid import Grid, make_grid
 from bench.interfaces import EpsilonModel, Prediction
 from bench.metrics.base import Metric, Score
 from bench.metrics.reference import Reference, reference_statistics
-from bench.plugins import PluginFailure, registry
+from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, short_hash
 from bench.sampler import Sampler, get_sampler, trajectory
 from bench.store import FLOOR, Record, Store, Unreadable, stale_fields
@@ -126,9 +126,11 @@ class Runner:
     def __init__(self, sweep: Sweep, store: Store) -> None:
         _check(sweep)
         self.sweep, self.store = sweep, store
-        card_metrics = _default_metrics(sweep)
-        self.metrics: list[Metric] = [registry().metrics.find(name) for name in card_metrics]
-        self.setup = WorkerSetup(sweep.model, sweep.reference, card_metrics, sweep.plugins)
+        for file in sweep.plugins:
+            registry().load_file(file)
+        names = sweep.metrics or find_card(sweep.model).metrics
+        self.metrics: list[Metric] = [registry().metrics.find(name) for name in names]
+        self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         self.references = {metric.name: self._measure_reference(metric) for metric in self.metrics}
@@ -407,15 +409,6 @@ def _interleaved(tasks: Sequence[Task]) -> list[Task]:
     return sorted(tasks, key=lambda task: (task.trial.steps, task.block.start))
 
 
-def _default_metrics(sweep: Sweep) -> tuple[str, ...]:
-    from bench.cards import find_card
-
-    for file in sweep.plugins:
-        with contextlib.suppress(UsageError):
-            registry().load_file(file)
-    return sweep.metrics or find_card(sweep.model).metrics
-
-
 def _check(sweep: Sweep) -> None:
     if sweep.n < 2:
         raise UsageError(f"--n must be at least 2 samples, got {sweep.n}")
@@ -429,13 +422,3 @@ def _check(sweep: Sweep) -> None:
         )
     if not sweep.steps or min(sweep.steps) < 1:
         raise UsageError(f"every number of steps must be at least 1, got {', '.join(map(str, sweep.steps))}")
-
-
-def failures(records: Sequence[Record]) -> list[Record]:
-    """Return the records of trials that failed."""
-    return [record for record in records if record.status == "failed"]
-
-
-def plugin_failures() -> list[PluginFailure]:
-    """Return what went wrong while plugins were loaded."""
-    return registry().failures

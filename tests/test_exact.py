@@ -63,7 +63,9 @@ def test_draws_follow_the_stated_law(make):
     draws = model.draw(20_000, seed=3).double().flatten(1)
     error = (draws.mean(0) - model.law_mean).abs() / (model.law_covariance.diagonal() / 20_000).sqrt()
     assert error.max() < 4.5
-    assert torch.allclose(draws.T.cov(), model.law_covariance, atol=0.05 * float(model.law_covariance.diagonal().max()))
+    assert torch.allclose(
+        draws.T.cov(), model.law_covariance, atol=0.05 * float(model.law_covariance.diagonal().max())
+    )
     assert torch.equal(model.draw(10, seed=3), model.draw(10, seed=3))
     assert not torch.equal(model.draw(10, seed=3), model.draw(10, seed=4))
 

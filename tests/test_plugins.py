@@ -33,7 +33,18 @@ def installed(tmp_path_factory):
     (source / "heun_plugin.py").write_text(HEUN)
     wheel = build(source, tmp_path_factory.mktemp("dist"))
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        target,
+        wheel,
+    ]
     subprocess.run(command, check=True)
     return target
 

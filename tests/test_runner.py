@@ -64,8 +64,17 @@ def test_a_sweep_gives_a_row_a_trial_and_the_frame_its_columns(tmp_path):
     assert row.sampling_seconds >= row.model_seconds > 0
     assert row.sampler_seconds == pytest.approx(row.sampling_seconds - row.model_seconds)
     assert row.images_per_second == pytest.approx(60 / row.sampling_seconds)
-    expected = "weights reference feature_space commit dirty peak_bytes version_torch eta clip variance key".split()
-    assert set(expected) <= set(table.columns)
+    expected = {
+        "weights",
+        "reference",
+        "feature_space",
+        "commit",
+        "dirty",
+        "peak_bytes",
+        "version_torch",
+        "eta",
+    }
+    assert expected | {"clip", "variance", "key"} <= set(table.columns)
 
 
 def test_a_second_identical_run_computes_nothing(tmp_path):
@@ -155,19 +164,21 @@ def test_compacted_blocks_give_the_same_bits(tmp_path, monkeypatch):
 
 KILLED = """
 import sys
-sys.argv = ["bench", "run", "--model", "exact-mixture", "--samplers", "ddim", "ddim:eta=1", "--steps", "20,40",
-            "--n", "400", "--batch", "20", "--results", sys.argv[1]]
+sys.argv = ["bench", "run", "--model", "exact-mixture", "--samplers", "ddim", "ddim:eta=1",
+            "--steps", "20,40", "--n", "400", "--batch", "20", "--results", sys.argv[1]]
 from bench.cli import main
 sys.exit(main())
 """
 
 
 def _start(folder):
-    return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 def test_kill_dash_nine_loses_nothing_and_counts_nothing_twice(tmp_path):
-    """Killed again and again, wherever it happens to be; the end is the uninterrupted run's, to the last bit."""
+    """Killed again and again, wherever it is; the end is the uninterrupted run's, to the last bit."""
     whole = _start(tmp_path / "whole")
     assert whole.wait(120) == 0, whole.stderr.read()
     kills = 0
@@ -201,8 +212,26 @@ def test_kill_dash_nine_loses_nothing_and_counts_nothing_twice(tmp_path):
 def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench("run", "--model", MODEL, "--n", "40", "--steps", "5", "--plugin", plugin, "--results", tmp_path / "r",
-                "--samplers", "ddim", "raises-at-3", "returns-nan", "wrong-shape", "yields-nothing", "not-a-tensor")
+    out = bench(
+        "run",
+        "--model",
+        MODEL,
+        "--n",
+        "40",
+        "--steps",
+        "5",
+        "--plugin",
+        plugin,
+        "--results",
+        tmp_path / "r",
+        "--samplers",
+        "ddim",
+        "raises-at-3",
+        "returns-nan",
+        "wrong-shape",
+        "yields-nothing",
+        "not-a-tensor",
+    )
     assert out.returncode == 1
     table = load_results(tmp_path / "r")
     table = table[table["sampler"] != "real images"].set_index("sampler")
@@ -221,8 +250,22 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
         assert f"failed: {name}" in out.stderr
 
     plugin.write_text(BROKEN.replace("if step.index == 2:", "if False:"))
-    again = bench("run", "--model", MODEL, "--n", "40", "--steps", "5", "--plugin", plugin, "--results",
-                  tmp_path / "r", "--samplers", "ddim", "raises-at-3")
+    again = bench(
+        "run",
+        "--model",
+        MODEL,
+        "--n",
+        "40",
+        "--steps",
+        "5",
+        "--plugin",
+        plugin,
+        "--results",
+        tmp_path / "r",
+        "--samplers",
+        "ddim",
+        "raises-at-3",
+    )
     assert again.returncode == 0, again.stderr
     assert "1 of 2 trials are there already" in again.stderr
 
@@ -230,14 +273,29 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
 def test_strict_stops_at_the_first_failure(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench("run", "--model", MODEL, "--n", "40", "--steps", "5,6", "--plugin", plugin, "--results",
-                tmp_path / "r", "--samplers", "raises-at-3", "ddim", "--strict")
+    out = bench(
+        "run",
+        "--model",
+        MODEL,
+        "--n",
+        "40",
+        "--steps",
+        "5,6",
+        "--plugin",
+        plugin,
+        "--results",
+        tmp_path / "r",
+        "--samplers",
+        "raises-at-3",
+        "ddim",
+        "--strict",
+    )
     assert out.returncode == 1
     assert out.stderr.rstrip().splitlines()[-1].startswith("error: raises-at-3 at S=5: ValueError: boom")
     assert len(load_results(tmp_path / "r")) == 1
 
 
-BROKEN = '''
+BROKEN = """
 import torch
 from bench import hookimpl, sampler
 
@@ -275,7 +333,7 @@ def not_a_tensor(model, x, grid, noise):
 @hookimpl
 def bench_samplers():
     return [raises_at_3, returns_nan, wrong_shape, yields_nothing, not_a_tensor]
-'''
+"""
 
 
 def bench(*arguments):
@@ -286,8 +344,19 @@ def bench(*arguments):
 def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(FIXED_MODEL)
-    out = bench("run", "--model", f"{model}:make", "--n", "40", "--steps", "5", "--results", tmp_path / "r",
-                "--reference", "digits-held-out")
+    out = bench(
+        "run",
+        "--model",
+        f"{model}:make",
+        "--n",
+        "40",
+        "--steps",
+        "5",
+        "--results",
+        tmp_path / "r",
+        "--reference",
+        "digits-held-out",
+    )
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path / "r")
     learned = table[table.variance == "learned"].iloc[0]
@@ -296,7 +365,7 @@ def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(t
     assert (table.status == "done").sum() == 6
 
 
-FIXED_MODEL = '''
+FIXED_MODEL = """
 import torch
 from bench import NoiseSchedule, Prediction
 
@@ -308,7 +377,7 @@ class Shrink:
 
 def make():
     return Shrink()
-'''
+"""
 
 
 def test_calls_are_counted_not_computed():
@@ -356,4 +425,4 @@ def test_previews_are_the_first_images_losslessly(tmp_path):
 
 def test_no_temporary_file_is_left(tmp_path):
     run(tmp_path)
-    assert not [path for path in Path(tmp_path).rglob("*.tmp")]
+    assert not list(Path(tmp_path).rglob("*.tmp"))

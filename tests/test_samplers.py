@@ -56,7 +56,10 @@ class Wild:
 def run(spec, dtype=torch.float64, steps=10, spacing="uniform"):
     x = normal_noise(0, range(3), 0, (3, 8, 8)).to(dtype)
     grid = make_grid(LINEAR, steps, spacing)
-    noise = lambda index: normal_noise(0, range(3), index + 1, (3, 8, 8)).to(dtype)
+
+    def noise(index):
+        return normal_noise(0, range(3), index + 1, (3, 8, 8)).to(dtype)
+
     return sample(Wild(), get_sampler(spec), grid, x, noise)
 
 
@@ -86,7 +89,9 @@ def test_no_noise_at_the_last_step(spec, spacing):
     asked = []
     grid = make_grid(LINEAR, 7, spacing)
     x = normal_noise(0, range(2), 0, (1, 2, 2))
-    sample(GaussianOracle(LINEAR), get_sampler(spec), grid, x, lambda i: asked.append(i) or torch.zeros_like(x))
+    sample(
+        GaussianOracle(LINEAR), get_sampler(spec), grid, x, lambda i: asked.append(i) or torch.zeros_like(x)
+    )
     assert asked == list(range(len(grid) - 1))
 
 
@@ -100,10 +105,10 @@ def test_ddim_without_noise_never_asks_for_any():
 
 def test_a_repeated_step_changes_nothing():
     x = normal_noise(0, range(2), 0, (1, 2, 2)).double()
+    by_level = {500: torch.ones_like(x), 0: torch.zeros_like(x)}
     for spec in ("ddim:eta=1", "ddpm", "sigma-hat", "ddpm:variance=learned"):
         once = make_grid(LINEAR, spacing=[0, 500])
         twice = make_grid(LINEAR, spacing=[0, 500, 500])
-        by_level = {500: torch.ones_like(x), 0: torch.zeros_like(x)}
         ends = [
             sample(GaussianOracle(LINEAR), get_sampler(spec), grid, x, lambda i, g=grid: by_level[g[i].t])
             for grid in (once, twice)

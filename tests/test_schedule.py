@@ -39,7 +39,9 @@ def test_posterior_of_the_full_grid_has_the_published_constants():
     assert math.log(beta_tilde) == pytest.approx(-9.816725, abs=1e-6)
     assert math.log(beta) == pytest.approx(-9.028686, abs=1e-6)
     _, _, x0_weight = posterior_constants(first)
-    x_weight = (1 - first.alpha_bar_next) * math.sqrt(1 - posterior_constants(first)[0]) / (1 - first.alpha_bar)
+    x_weight = (
+        (1 - first.alpha_bar_next) * math.sqrt(1 - posterior_constants(first)[0]) / (1 - first.alpha_bar)
+    )
     assert x0_weight == pytest.approx(1.2835149e-4, rel=1e-7)
     assert x_weight == pytest.approx(0.9899486783, rel=1e-9)
     # The x_0 coefficient of the last step is exactly 1: the float identity, not nearly.

@@ -28,7 +28,7 @@ def bench_samplers():
     return [heun]
 '''
 
-PYPROJECT = '''
+PYPROJECT = """
 [build-system]
 requires = ["hatchling"]
 build-backend = "hatchling.build"
@@ -43,4 +43,4 @@ heun = "heun_plugin"
 
 [tool.hatch.build.targets.wheel]
 packages = ["heun_plugin.py"]
-'''
+"""

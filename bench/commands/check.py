@@ -1,7 +1,6 @@
 """Test whether samplers keep the contract, and measure their true order on data whose answer is known.
 
-    python -m bench check mine.py            every sampler the file registers
-    python -m bench check ddim:eta=0.5       a sampler by name
+``check mine.py`` takes every sampler the file registers, ``check ddim:eta=0.5`` a sampler by name.
 """
 
 from __future__ import annotations

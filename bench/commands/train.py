@@ -22,7 +22,7 @@ from bench.training import PRESETS, Progress, TrainConfig, get_preset, train
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("what", metavar="PRESET|CONFIG.toml", help=f"one of {', '.join(PRESETS)}, or a file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="checkpoint, weights, tables [results/train/NAME]")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [results/train/NAME]")
     parser.add_argument("--data", metavar="IMAGES", help="image folder, .npz or name [the preset's]")
     parser.add_argument("--steps", type=int, help="optimiser steps [the preset's]")
     parser.add_argument("--seed", type=int, help="of everything random [the preset's]")
