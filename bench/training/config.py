@@ -117,8 +117,8 @@ class TrainConfig:
             raise UsageError(
                 f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}"
             )
-        if self.decay == "linear" and not 0 < self.decay_steps <= self.steps:
-            raise UsageError(f"decay_steps must lie in 1 .. steps={self.steps}, got {self.decay_steps}")
+        if self.decay == "linear" and self.decay_steps < 1:
+            raise UsageError(f"decay 'linear' needs decay_steps of at least 1, got {self.decay_steps}")
         if self.objective != "vlb" and self.vlb_weight < 0:
             raise UsageError(f"vlb_weight must not be negative, got {self.vlb_weight}")
 
