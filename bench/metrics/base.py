@@ -24,6 +24,9 @@ Shape = tuple[int, int, int]
 SPACES: dict[str, str] = {
     "pixels": "bench.metrics.pixels:pixel_space",
     "digits": "bench.metrics.digits:digit_space",
+    "samples": "bench.metrics.law:sample_space",
+    "dinov2_l14": "bench.metrics.vision:vision_space",
+    "clip_l14_336": "bench.metrics.vision:vision_space",
     "inception_64": "bench.metrics.inception:inception_space",
     "inception_192": "bench.metrics.inception:inception_space",
     "inception_768": "bench.metrics.inception:inception_space",

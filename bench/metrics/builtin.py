@@ -8,7 +8,17 @@ from collections.abc import Iterable
 from bench.metrics.base import Metric
 from bench.plugins import hookimpl
 
-MODULES = ("bench.metrics.digits", "bench.metrics.pixels", "bench.metrics.inception")
+MODULES = (
+    "bench.metrics.digits",
+    "bench.metrics.pixels",
+    "bench.metrics.inception",
+    "bench.metrics.inception_score",
+    "bench.metrics.kid",
+    "bench.metrics.manifold",
+    "bench.metrics.copying",
+    "bench.metrics.sliced",
+    "bench.metrics.law",
+)
 
 
 @hookimpl

@@ -26,12 +26,14 @@ class FrechetMetric:
     Attributes:
         name: column name. Only the 2048-d Inception layer is called ``fid``.
         space: name of the feature space.
+        quantisation: of the samples before their features.
     """
 
     name: str
     space: str
     needs: Needs = "moments"
     higher_is_better: bool = False
+    quantisation: str = "uint8"
 
     def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
         """Return the distance, its bias-corrected value, standard error and leave-one-group-out values.
@@ -68,7 +70,6 @@ class FrechetMetric:
             "singular-reference": not reference.frechet.full_rank,
             "imported-reference": reference.imported,
             "other-weights": _other_weights(self.space, reference.space),
-            "incomplete": total.n < sample.n,
             "no-error": math.isnan(found.se),
         }
         return Score(
@@ -80,8 +81,9 @@ class FrechetMetric:
             n=total.n,
             space=reference.space,
             reference=reference.hash,
+            quantisation=self.quantisation,
             higher_is_better=self.higher_is_better,
-            flags=tuple(name for name, raised in flags.items() if raised),
+            flags=(*sample.flags, *(name for name, raised in flags.items() if raised)),
         )
 
 

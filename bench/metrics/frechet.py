@@ -66,6 +66,11 @@ class FrechetReference:
         self._factor = _factor(self.cov, rank)
 
     @property
+    def factor(self) -> Array:
+        """(d, r) matrix A with A A^T the covariance."""
+        return self._factor.matrix
+
+    @property
     def full_rank(self) -> bool:
         """Whether the covariance is numerically of full rank."""
         return self._factor.full_rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,6 +121,17 @@ class GroupedStatistics:
     def leave_out(self, group: int, total: Moments | None = None) -> Moments:
         """Moments of all samples but one group's; ``total`` spares its sum where it is at hand."""
         return (self.total if total is None else total) - self.group(group)
+
+    @property
+    def slices(self) -> list[slice]:
+        """Rows of :attr:`features` that each group with samples has, in order."""
+        bounds = np.searchsorted(self.indices * self.groups // self.n, np.arange(self.groups + 1))
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds) if b > a]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """``incomplete`` where samples are missing."""
+        return ("incomplete",) if self.count < self.n else ()
 
     @property
     def indices(self) -> npt.NDArray[np.int64]:

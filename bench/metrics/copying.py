@@ -1,0 +1,122 @@
+"""Memorisation: are samples nearer to the training images than fresh real images are?"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.errors import UsageError
+from bench.metrics.base import Metric, Needs, Score
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.manifold import thinned
+from bench.metrics.moments import Array
+from bench.metrics.reference import Reference
+from bench.plugins import hookimpl
+from bench.stats import interval, jackknife
+
+_TILE = 1024
+_BASELINE = 2000  # fresh images that the distances of the samples are ranked among
+_BASELINES: weakref.WeakKeyDictionary[Reference, Array] = weakref.WeakKeyDictionary()
+
+
+def nearest_distances(
+    x: npt.NDArray[np.float32], train: npt.NDArray[np.float32], own: npt.NDArray[np.int64] | None = None
+) -> Array:
+    """Distance from each row of x (n, d) to the nearest of train (m, d), in tiles.
+
+    ``own`` (n,) names the row of ``train`` that a row of x is itself, to be passed over.
+    """
+    y = torch.as_tensor(train).double()
+    norms = (y * y).sum(1)
+    nearest = np.empty(len(x))
+    for start in range(0, len(x), _TILE):
+        part = torch.as_tensor(x[start : start + _TILE]).double()
+        squared = (part * part).sum(1)[:, None] + norms - 2.0 * (part @ y.T)
+        if own is not None:
+            mine = torch.from_numpy(own[start : start + _TILE])
+            squared[torch.arange(len(part)), mine] = torch.inf
+        found = squared.min(1)
+        # The expanded square loses a copy's zero to rounding: recomputed from the difference.
+        nearest[start : start + _TILE] = (part - y[found.indices]).norm(dim=1).numpy()
+    return nearest
+
+
+@dataclass(frozen=True)
+class CopyingMetric:
+    """P(a sample is nearer to its nearest training image than a fresh real image is to its own).
+
+    0.5 is what fresh real images get; towards 1 the samples copy training images; below 0.5 they lie further
+    off than real ones. It is the Mann-Whitney statistic of Meehan et al. 2020, arXiv:2004.05675, over the
+    whole space.
+
+    Fresh images are those of ``held_out`` where given. Without, each of up to 2000 training images stands
+    for a fresh one against all the others: exchangeable images make that the same law.
+
+    Attributes:
+        name: column name.
+        space: name of the feature space.
+        held_out: features of images that were not trained on, in the same space.
+    """
+
+    name: str
+    space: str
+    held_out: Reference | None = None
+    needs: Needs = "features"
+    higher_is_better: bool = False
+
+    def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
+        """Return the probability; ``reference`` is the training set. Flag: ``copies-training-images``.
+
+        Raises:
+            UsageError: if features were not kept, or the held-out images are in another space.
+        """
+        train = reference.need_features(self.name)
+        fresh = self._baseline(reference, train)
+        mine = nearest_distances(sample.features, train)
+        below, upto = (np.searchsorted(fresh, mine, side=side) / fresh.size for side in ("left", "right"))
+        nearer = 1.0 - (below + upto) / 2.0
+        groups = sample.slices
+        left = [float(np.delete(nearer, g).mean()) for g in groups] if len(groups) > 1 else []
+        found = jackknife(float(nearer.mean()), left)
+        score = Score(
+            metric=self.name,
+            value=found.value,
+            debiased=found.debiased,
+            se=found.se,
+            leave_one_out=found.leave_one_out,
+            n=sample.count,
+            space=reference.space,
+            reference=reference.hash,
+        )
+        copies = len(left) > 1 and interval(score)[0] > 0.5
+        flags = (*sample.flags, *(["copies-training-images"] if copies else []))
+        return Score.from_json({**score.to_json(), "flags": flags})
+
+    def _baseline(self, reference: Reference, train: npt.NDArray[np.float32]) -> Array:
+        if self.held_out is not None:
+            if self.held_out.space != reference.space:
+                raise UsageError(f"{self.name}: the held-out images are in another feature space")
+            held_out = thinned(self.held_out.need_features(self.name), _BASELINE)
+            return np.sort(nearest_distances(held_out, train))
+        if reference not in _BASELINES:
+            if len(train) < 2:
+                raise UsageError(f"{self.name} needs at least 2 training images")
+            n = min(len(train), _BASELINE)
+            own = np.arange(n, dtype=np.int64) * len(train) // n
+            _BASELINES[reference] = np.sort(nearest_distances(train[own], train, own))
+        return _BASELINES[reference]
+
+
+@hookimpl
+def bench_metrics() -> Iterable[Metric]:
+    """Offer copying in the pixel, digit and Inception spaces."""
+    return [
+        CopyingMetric("copying_pixels", "pixels"),
+        CopyingMetric("copying_digits", "digits"),
+        CopyingMetric("copying_inception_2048", "inception_2048"),
+    ]

@@ -1,0 +1,55 @@
+"""The delta method for the Frechet distance: what each sample contributes to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import UsageError
+from bench.metrics.moments import Array, Moments
+from bench.metrics.reference import Reference
+
+_CHUNK = 4096
+
+
+def influence(features: npt.ArrayLike, reference: Reference) -> Array:
+    """Influence values (n,) of the samples on their Frechet distance to ``reference``.
+
+    IF_i = 2 (mu_g - mu)^T (x_i - mu_g) + (x_i - mu_g)^T Q (x_i - mu_g) - tr(S_g Q), with Q = I - T and
+    T = A (A^T S_g A)^(-1/2) A^T, S = A A^T the reference's covariance: T is the optimal map from the samples'
+    Gaussian to the reference's. ``bench.stats.influence_se`` of them is the standard error of the distance;
+    of the difference of two samples' values that share noise, the error of the difference.
+
+    Args:
+        features: (n, d), n > d.
+        reference: mean and covariance, of full rank.
+
+    Raises:
+        UsageError: if either covariance is singular.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    moments = Moments.of(x)
+    transport = optimal_map(moments, reference)
+    q = np.eye(moments.dim) - transport
+    values = np.empty(len(x))
+    pull = 2.0 * (moments.mean - reference.mean)
+    for start in range(0, len(x), _CHUNK):
+        centred = x[start : start + _CHUNK] - moments.mean
+        values[start : start + _CHUNK] = centred @ pull + np.einsum("ij,ij->i", centred @ q, centred)
+    return values - float(np.sum(moments.cov * q))
+
+
+def optimal_map(moments: Moments, reference: Reference) -> Array:
+    """T with T S_g T = S, symmetric: the linear part of the optimal transport between the two Gaussians."""
+    if moments.n <= moments.dim or not reference.frechet.full_rank:
+        raise UsageError(
+            f"influence values need more samples than features ({moments.n} of {moments.dim}) and a reference"
+            " of full rank; use the jackknife"
+        )
+    factor = reference.frechet.factor
+    inner = factor.T @ moments.cov @ factor
+    values, vectors = np.linalg.eigh(inner)
+    if values[0] <= moments.dim * np.finfo(float).eps * values[-1]:
+        raise UsageError("influence values need a sample covariance of full rank; use the jackknife")
+    half = factor @ (vectors / values**0.25)
+    return np.asarray(half @ half.T)
