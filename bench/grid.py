@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.errors import UsageError
 from bench.schedule import NoiseSchedule
 
 Spacing = Callable[[int, int], list[int]]
@@ -113,12 +114,12 @@ def openai_ddim(T: int, S: int) -> list[int]:
     Source: the ``ddimN`` sections of Nichol & Dhariwal 2021's published code.
 
     Raises:
-        ValueError: where no integer stride gives S steps (T=1000: 300, 400).
+        UsageError: where no integer stride gives S steps (T=1000: 300, 400).
     """
     for stride in range(1, T + 1):
         if len(range(0, T, stride)) == S:
             return list(range(0, T, stride))
-    raise ValueError(f"no integer stride visits exactly {S} of {T} time steps; use spacing 'openai'")
+    raise UsageError(f"no integer stride visits exactly {S} of {T} time steps; use spacing 'openai'")
 
 
 def linspace(T: int, S: int) -> list[int]:
@@ -138,10 +139,10 @@ def every(T: int, S: int) -> list[int]:
     """Return all T time steps.
 
     Raises:
-        ValueError: if S is not T.
+        UsageError: if S is not T.
     """
     if S != T:
-        raise ValueError(f"spacing 'all' takes all {T} time steps; ask for {T} steps, not {S}")
+        raise UsageError(f"spacing 'all' takes all {T} time steps; ask for {T} steps, not {S}")
     return list(range(T))
 
 
@@ -169,13 +170,13 @@ def make_grid(
             ``trailing``, ``all`` or a plugin's), or the time steps themselves in any order.
 
     Raises:
-        ValueError: if steps is not in 1 .. T, the rule is unknown, or a listed time step is outside 0 .. T-1.
+        UsageError: if steps is not in 1 .. T, the rule is unknown, or a listed time step is outside 0 .. T-1.
     """
     T = schedule.T
     if not isinstance(spacing, str):
         chosen, name = sorted(int(t) for t in spacing), "explicit"
         if steps is not None and steps != len(chosen):
-            raise ValueError(
+            raise UsageError(
                 f"{len(chosen)} time steps were listed but {steps} steps asked for; leave one out"
             )
         steps = len(chosen)
@@ -183,15 +184,15 @@ def make_grid(
         name = spacing
         if steps is None:
             if spacing != "all":
-                raise ValueError(f"spacing {spacing!r} needs a number of steps")
+                raise UsageError(f"spacing {spacing!r} needs a number of steps")
             steps = T
         if not 1 <= steps <= T:
-            raise ValueError(f"the number of steps must be from 1 to T={T}, got {steps}")
+            raise UsageError(f"the number of steps must be from 1 to T={T}, got {steps}")
         chosen = find_spacing(spacing)(T, steps)
     if not chosen:
-        raise ValueError("a grid needs at least one time step")
+        raise UsageError("a grid needs at least one time step")
     if chosen[0] < 0 or chosen[-1] >= T:
-        raise ValueError(f"time steps must lie in 0 .. {T - 1}, got {chosen[0]} .. {chosen[-1]}")
+        raise UsageError(f"time steps must lie in 0 .. {T - 1}, got {chosen[0]} .. {chosen[-1]}")
     return Grid(schedule, tuple(reversed(chosen)), name, steps)
 
 

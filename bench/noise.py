@@ -6,11 +6,12 @@ counter and a 128-bit key to four 64-bit words. Sample ``index`` owns the counte
     (index * B + b, step, draw, 0),  b = 0 .. B-1,  B = ceil(numbers per sample / 8),
 
 under the key (seed, 0), so its numbers do not depend on which other samples are drawn beside it, in what
-order, in batches of what size, or on what device. Each word gives two 32-bit integers u, w and they give
+order, in batches of what size, or on what device. Its words are 8 B 32-bit integers, low half first; u from
+the first 4 B of them and w from the last give
 
     sqrt(-2 ln((u + 1) / 2^32)) * (cos, sin)(2 pi w / 2^32)        (Box & Muller 1958)
 
-in float32. The integers are the same bit for bit everywhere; logarithm, cosine and sine differ between
+in float32, first the 4 B cosines, then the 4 B sines. The integers are the same bit for bit everywhere; logarithm, cosine and sine differ between
 kinds of device by rounding.
 """
 
@@ -63,12 +64,9 @@ def normal_noise(
         return torch.empty((0, *shape), device=device)
     counters = -(-size // _NORMALS_PER_COUNTER)
     make = _normals_numpy if device.type == "cpu" else _normals_torch
-    rows = [
-        make(seed, run.start * counters, len(run) * counters, step, draw, device)
-        for run in _consecutive(indices)
-    ]
+    rows = [make(seed, run, counters, step, draw, device) for run in _consecutive(indices)]
     flat = torch.cat(rows) if len(rows) != 1 else rows[0]
-    return flat.view(len(indices), counters * _NORMALS_PER_COUNTER)[:, :size].reshape(-1, *shape)
+    return flat[:, :size].reshape(-1, *shape)
 
 
 def _consecutive(indices: Sequence[int] | range) -> Iterator[range]:
@@ -125,25 +123,34 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def _normals_numpy(seed: int, first: int, n: int, step: int, draw: int, device: torch.device) -> Tensor:
-    words = philox_numpy((seed, 0), (first, step, draw, 0), n).view(np.uint32).reshape(-1, 2)
-    radius = words[:, 0].astype(np.float32)
+def _normals_numpy(
+    seed: int, run: range, counters: int, step: int, draw: int, device: torch.device
+) -> Tensor:
+    """Return the numbers of consecutive samples, (len(run), 8 counters), by numpy's generator."""
+    words = philox_numpy((seed, 0), (run.start * counters, step, draw, 0), len(run) * counters)
+    halves = words.view(np.uint32).reshape(len(run), 2, -1)  # little-endian: the low half of a word first
+    radius = halves[:, 0].astype(np.float32)
     radius += np.float32(1)
     radius *= np.float32(2.0**-32)
     np.log(radius, out=radius)
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
-    angle = words[:, 1].astype(np.float32)
+    angle = halves[:, 1].astype(np.float32)
     angle *= np.float32(2 * math.pi * 2.0**-32)
-    normals = np.empty((len(words), 2), np.float32)
-    np.multiply(radius, np.cos(angle), out=normals[:, 0])
-    np.multiply(radius, np.sin(angle), out=normals[:, 1])
-    return torch.from_numpy(normals.reshape(-1))
+    normals = np.empty(halves.shape, np.float32)
+    np.cos(angle, out=normals[:, 0])
+    np.sin(angle, out=normals[:, 1])
+    normals *= radius[:, None]
+    return torch.from_numpy(normals.reshape(len(run), -1))
 
 
-def _normals_torch(seed: int, first: int, n: int, step: int, draw: int, device: torch.device) -> Tensor:
-    words = philox_torch((seed, 0), (first, step, draw, 0), n, device).reshape(-1)
-    # Little end first, as a CPU views a 64-bit word as two 32-bit ones.
-    radius = ((words & 0xFFFFFFFF).float() + 1).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-    angle = ((words >> 32) & 0xFFFFFFFF).float().mul_(2 * math.pi * 2.0**-32)
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1).reshape(-1)
+def _normals_torch(
+    seed: int, run: range, counters: int, step: int, draw: int, device: torch.device
+) -> Tensor:
+    """Return the same numbers up to rounding, by integer arithmetic on the device."""
+    words = philox_torch((seed, 0), (run.start * counters, step, draw, 0), len(run) * counters, device)
+    low, high = words & 0xFFFFFFFF, (words >> 32) & 0xFFFFFFFF
+    halves = torch.stack([low, high], dim=-1).reshape(len(run), 2, -1).float()
+    radius = ((halves[:, 0] + 1) * 2.0**-32).log_().mul_(-2).sqrt_()
+    angle = halves[:, 1] * (2 * math.pi * 2.0**-32)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
