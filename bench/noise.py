@@ -33,6 +33,7 @@ _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _ROUNDS = 10
 _NORMALS_PER_COUNTER = 8
+_COUNTERS_AT_ONCE = 4096  # on a CPU: 32,768 numbers stay in its cache
 
 
 def normal_noise(
@@ -64,19 +65,17 @@ def normal_noise(
         return torch.empty((0, *shape), device=device)
     counters = -(-size // _NORMALS_PER_COUNTER)
     make = _normals_numpy if device.type == "cpu" else _normals_torch
-    rows = [make(seed, run, counters, step, draw, device) for run in _consecutive(indices)]
+    most = max(1, _COUNTERS_AT_ONCE // counters) if device.type == "cpu" else len(indices)
+    rows = [make(seed, run, counters, step, draw, device) for run in _consecutive(indices, most)]
     flat = torch.cat(rows) if len(rows) != 1 else rows[0]
     return flat[:, :size].reshape(-1, *shape)
 
 
-def _consecutive(indices: Sequence[int] | range) -> Iterator[range]:
-    """Split indices into runs of consecutive numbers: each is one call of the generator."""
-    if isinstance(indices, range) and indices.step == 1:
-        yield indices
-        return
+def _consecutive(indices: Sequence[int] | range, most: int) -> Iterator[range]:
+    """Split indices into runs of at most ``most`` consecutive numbers: each is one call of the generator."""
     start = 0
     for i in range(1, len(indices) + 1):
-        if i == len(indices) or indices[i] != indices[i - 1] + 1:
+        if i == len(indices) or i - start == most or indices[i] != indices[i - 1] + 1:
             yield range(int(indices[start]), int(indices[i - 1]) + 1)
             start = i
 
