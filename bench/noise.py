@@ -73,6 +73,9 @@ def normal_noise(
 
 def _consecutive(indices: Sequence[int] | range, most: int) -> Iterator[range]:
     """Split indices into runs of at most ``most`` consecutive numbers: each is one call of the generator."""
+    if isinstance(indices, range) and indices.step == 1:
+        yield from (indices[i : i + most] for i in range(0, len(indices), most))
+        return
     start = 0
     for i in range(1, len(indices) + 1):
         if i == len(indices) or i - start == most or indices[i] != indices[i - 1] + 1:
