@@ -140,7 +140,10 @@ def test_kept_features(images, counting):
     with_features = reference_statistics(images, counting, needs="features")
     assert with_features.need_features("kid").shape == (200, 9)
     assert reference_statistics(images, counting, needs="features").features is not None
-    without = reference_statistics(images, counting)
+    assert Counting.seen == 200
+    assert np.array_equal(reference_statistics(images, counting).mean, with_features.mean)
+    assert Counting.seen == 200
+    without = from_moments(Moments.of(with_features.features), "s", name="r")
     with pytest.raises(UsageError, match="kid needs every feature vector"):
         without.need_features("kid")
 

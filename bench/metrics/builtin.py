@@ -18,6 +18,7 @@ MODULES = (
     "bench.metrics.copying",
     "bench.metrics.sliced",
     "bench.metrics.law",
+    "bench.metrics.vision",
 )
 
 

@@ -177,7 +177,7 @@ class Network:
             return self._last[1][layer]
         layers = sorted({layer, *(space.layer for space in self.spaces)})
         size = CPU_BATCH if self.device.type == "cpu" else CUDA_BATCH
-        with torch.inference_mode(), _full_float32():
+        with torch.inference_mode(), full_float32():
             parts = [self._forward(part, layers) for part in torch.split(images.to(self.device), size)]
             found = {name: torch.cat([part[name] for part in parts]) for name in layers}
         self._last = (images.clone(), found)
@@ -300,7 +300,7 @@ def _is_finite(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
+def full_float32() -> Iterator[None]:
     """No TF32 within: it moves the distance by 0.02."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

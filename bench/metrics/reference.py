@@ -104,8 +104,8 @@ def reference_statistics(
     folder = (cache_folder() if cache is None else cache) / "references"
     if not once:
         data_hash, n = hash_images(_batches(images, batch))
-        path = folder / f"{_digest(_FORMAT, data_hash, str(n), space.fingerprint, needs)[:32]}.npz"
-        found = _load(path, name)
+        path = _place(folder, data_hash, n, space, needs)
+        found = _load(path, name) or _load(_place(folder, data_hash, n, space, "features"), name)
         if found is not None:
             return found
     digest = _ImageHash()
@@ -125,7 +125,7 @@ def reference_statistics(
         raise UsageError(f"a reference needs at least 2 images, {name!r} has {accumulator.n}")
     if once:
         data_hash, n = digest.hexdigest(), digest.n
-        path = folder / f"{_digest(_FORMAT, data_hash, str(n), space.fingerprint, needs)[:32]}.npz"
+        path = _place(folder, data_hash, n, space, needs)
     moments = accumulator.moments()
     rows = np.concatenate(kept) if needs == "features" else None
     made = Reference(name, n, moments.mean, moments.cov, data_hash, space.fingerprint, rows)
@@ -206,6 +206,10 @@ def _batches(images: Images, batch: int) -> Iterator[torch.Tensor]:
                 f"reference images must be uint8 (B, C, H, W), got {tensor.dtype} {tuple(tensor.shape)}"
             )
         yield tensor.cpu()
+
+
+def _place(folder: Path, data_hash: str, n: int, space: FeatureSpace, needs: Needs) -> Path:
+    return folder / f"{_digest(_FORMAT, data_hash, str(n), space.fingerprint, needs)[:32]}.npz"
 
 
 def _load(path: Path, name: str) -> Reference | None:

@@ -24,6 +24,7 @@ class WeightFile:
         url: where its authors publish it.
         variable: environment variable that may hold its path.
         fetch: command that downloads and checks it.
+        also: other places where programs keep it, below the home folder or the torch.hub folder.
     """
 
     name: str
@@ -32,6 +33,7 @@ class WeightFile:
     url: str
     variable: str
     fetch: str
+    also: tuple[str, ...] = ()
 
     @property
     def accept_variable(self) -> str:
@@ -42,7 +44,9 @@ class WeightFile:
         """Where the file is looked for, in order: the torch.hub cache, then the project's own."""
         from bench.metrics.reference import cache_folder
 
-        return [Path(torch.hub.get_dir()) / "checkpoints" / self.name, cache_folder() / "weights" / self.name]
+        hub = Path(torch.hub.get_dir()) / "checkpoints"
+        usual = [hub / self.name, cache_folder() / "weights" / self.name]
+        return usual + [hub / other for other in self.also] + [Path.home() / other for other in self.also]
 
     def find(self, path: os.PathLike[str] | str | None = None) -> Path:
         """Return ``path``, the path in the environment, or the file in its usual places.
@@ -66,10 +70,10 @@ class WeightFile:
         """Return the SHA-256 that is allowed: ``accept``, the environment's, or the published one."""
         return (accept or os.environ.get(self.accept_variable) or self.sha256).strip().lower()
 
-    def load(
+    def check(
         self, path: os.PathLike[str] | str | None = None, *, accept: str | None = None
-    ) -> tuple[Mapping[str, torch.Tensor], str]:
-        """Return (state dict, SHA-256) of the checked file.
+    ) -> tuple[Path, str]:
+        """Return (path, SHA-256) of the file, found and checked.
 
         Args:
             path: of the file; found by :meth:`find` where it is None.
@@ -90,6 +94,13 @@ class WeightFile:
             raise UsageError(
                 f"{found} has SHA-256 {digest}, not {allowed}: {self._wanted()}; {self._other()}"
             )
+        return found, digest
+
+    def load(
+        self, path: os.PathLike[str] | str | None = None, *, accept: str | None = None
+    ) -> tuple[Mapping[str, torch.Tensor], str]:
+        """Return (state dict, SHA-256) of the file, checked, read without running code in it."""
+        found, digest = self.check(path, accept=accept)
         try:
             state = torch.load(found, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises many kinds for a file that is no state dict
@@ -120,3 +131,30 @@ INCEPTION = WeightFile(
     fetch="python -m bench fetch inception",
 )
 """The FID network: TensorFlow's inception-2015-12-05, converted by torch-fidelity (Apache License 2.0)."""
+
+DINOV2 = WeightFile(
+    name="dinov2_vitl14_pretrain.pth",
+    size=1_217_586_395,
+    sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+    url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+    variable="SAMPLER_BENCH_DINOV2",
+    fetch="python -m bench fetch dinov2",
+)
+"""DINOv2 ViT-L/14 (Oquab et al. 2023, arXiv:2304.07193; Apache License 2.0)."""
+
+CLIP = WeightFile(
+    name="clip-vit-l-14-336px-3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02.pt",
+    size=934_088_680,
+    sha256="3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+    url=(
+        "https://openaipublic.azureedge.net/clip/models/"
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt"
+    ),
+    variable="SAMPLER_BENCH_CLIP",
+    fetch="python -m bench fetch clip",
+    also=(".cache/clip/ViT-L-14-336px.pt",),
+)
+"""CLIP ViT-L/14 at 336 pixels (Radford et al. 2021, arXiv:2103.00020; MIT licence)."""
+
+FILES = {"inception": INCEPTION, "dinov2": DINOV2, "clip": CLIP}
+"""What ``python -m bench fetch NAME`` can fetch for scoring."""
