@@ -1,0 +1,302 @@
+"""The default model: a small network on 12 x 12 handwritten digits, shipped with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench import ModelCard, NoiseSchedule, Prediction, Variance, from_uint8, hookimpl
+from models.errors import CheckpointError
+
+WEIGHTS_FILE = "digits.safetensors"
+WEIGHTS_BYTES = 4651720
+WEIGHTS_SHA256 = "2709c02b4709bce6b50ce7030b6c2cfeacc8002b012afd4b17c5624151f69a71"
+
+_LEAST_VARIANCE = 1e-6  # of a direction of the data: pixels that are always black have none
+
+
+class Conditioning(NamedTuple):
+    """What the network needs to know of t, one row a time step.
+
+    Attributes:
+        shift: sqrt(abar_t) m, the mean of x_t, (B, D).
+        scale: 1 / sd of x_t along each principal direction, (B, D).
+        linear: what the best linear predictor of eps multiplies the whitened x_t by, (B, D).
+        residual: sd of its error, (B, D).
+        gains: of every layer, (B, layers).
+        biases: of every layer, (B, layers).
+    """
+
+    shift: Tensor
+    scale: Tensor
+    linear: Tensor
+    residual: Tensor
+    gains: Tensor
+    biases: Tensor
+
+
+class DigitsNetwork(nn.Module):
+    """A residual perceptron around the best linear predictor of the noise.
+
+    In the principal directions of the data (mean m, variances l), x_t has variance s^2 = abar l + 1 - abar,
+    and with u = Q^T (x_t - sqrt(abar) m) / s
+
+        eps_theta = Q (sqrt(1 - abar) / s u + sqrt(abar l) / s F_theta(u, t)).
+
+    The first term is the best linear predictor, the factor of the second the standard deviation of its error:
+    F sees and predicts values of unit variance at every t, and is exact where the data have no spread.
+    F is a stack of residual blocks h <- h + B silu(g_t (A h) + b_t), whose gains g_t and biases b_t come from
+    a sinusoidal embedding of t.
+
+    Args:
+        mean: m, (D,).
+        basis: Q, its columns the principal directions, (D, D).
+        spectrum: l, (D,).
+        schedule: gives abar_t.
+        shape: (C, H, W) with D = C H W.
+        learned_range: whether the output holds v in a second half of channels.
+        width: of h.
+        hidden: of the inside of a block.
+        blocks: how many.
+        embedding: width of the embedding of t.
+    """
+
+    alpha_bar: Tensor
+    mean: Tensor
+    basis: Tensor
+    spectrum: Tensor
+
+    def __init__(
+        self,
+        mean: Tensor,
+        basis: Tensor,
+        spectrum: Tensor,
+        schedule: NoiseSchedule,
+        shape: tuple[int, int, int],
+        learned_range: bool = True,
+        width: int = 256,
+        hidden: int = 512,
+        blocks: int = 3,
+        embedding: int = 64,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.learned_range = learned_range
+        dimensions = math.prod(shape)
+        self._sizes = [hidden] * blocks + [width]
+        self._embedding = embedding
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("basis", basis.float())
+        self.register_buffer("spectrum", spectrum.clamp(min=_LEAST_VARIANCE).float())
+        self.register_buffer("alpha_bar", schedule.alphas_cumprod.clone(), persistent=False)
+        self.embed = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
+        self.modulate = nn.Linear(embedding, 2 * sum(self._sizes))
+        self.enter = nn.Linear(dimensions, width)
+        self.up = nn.ModuleList(nn.Linear(width, hidden) for _ in range(blocks))
+        downs = [nn.Linear(hidden, width) for _ in range(blocks)]
+        self.down = nn.ModuleList(downs)
+        self.leave = nn.Linear(width, dimensions * (2 if learned_range else 1))
+        for linear in (self.modulate, self.leave):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        for down in downs:
+            nn.init.normal_(down.weight, std=0.2 / math.sqrt(hidden * blocks))
+
+    def condition(self, t: Tensor) -> Conditioning:
+        """Return what the layers need to know of the time steps t, int64 (B,)."""
+        abar = self.alpha_bar[t].unsqueeze(1)
+        spectrum = self.spectrum.double()
+        sd = (abar * spectrum + 1 - abar).sqrt()
+        half = self._embedding // 2
+        frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / (half - 1)))
+        angles = t.float().unsqueeze(1) * frequencies
+        gains, biases = self.modulate(self.embed(torch.cat([angles.sin(), angles.cos()], 1))).chunk(2, 1)
+        return Conditioning(
+            (abar.sqrt() * self.mean.double()).float(),
+            (1 / sd).float(),
+            ((1 - abar).sqrt() / sd).float(),
+            ((abar * spectrum).sqrt() / sd).float(),
+            1 + gains,
+            biases,
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Map x (B, C, H, W) and t (B,) to eps and, with learned_range, v: (B, C or 2C, H, W)."""
+        return self.predict(x, self.condition(t))
+
+    def predict(self, x: Tensor, at: Conditioning) -> Tensor:
+        """Likewise, for one row of ``at`` to each image or a single row for all of them."""
+        with torch.autocast(x.device.type, enabled=False):
+            u = (x.flatten(1).float() - at.shift) @ self.basis * at.scale
+        raw = self._perceptron(u, at.gains, at.biases).float()
+        with torch.autocast(x.device.type, enabled=False):
+            residual, *v = raw.chunk(2 if self.learned_range else 1, 1)
+            eps = torch.addcmul(u * at.linear, residual, at.residual) @ self.basis.T
+        return torch.cat([eps, *v], 1).view(len(x), -1, *self.shape[1:])
+
+    def _perceptron(self, u: Tensor, gains: Tensor, biases: Tensor) -> Tensor:
+        layers = list(
+            zip(
+                gains.split_with_sizes(self._sizes, 1),
+                biases.split_with_sizes(self._sizes, 1),
+                strict=True,
+            )
+        )
+        h = self.enter(u)
+        for up, down, (gain, bias) in zip(self.up, self.down, layers[:-1], strict=True):
+            h = h + down(_activate(up(h), gain, bias))
+        return self.leave(_activate(h, *layers[-1]))  # type: ignore[no-any-return]
+
+
+def _activate(h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    h = torch.addcmul(bias.to(h.dtype), h, gain.to(h.dtype))
+    # In place where nothing has to be kept for a gradient: fresh memory costs more than the arithmetic.
+    return functional.silu(h, inplace=not torch.is_grad_enabled())
+
+
+def make_digits_network(
+    images: Tensor, schedule: NoiseSchedule, learned_range: bool, **options: Any
+) -> DigitsNetwork:
+    """Return an untrained network for uint8 images (N, C, H, W), with their mean and principal directions."""
+    x = from_uint8(images).flatten(1).double()
+    spectrum, basis = torch.linalg.eigh(torch.cov(x.T))
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    return DigitsNetwork(x.mean(0), basis, spectrum, schedule, shape, learned_range, **options)
+
+
+class DigitsModel(nn.Module):
+    """The trained network as an epsilon-model with learned_range variance.
+
+    What depends on t alone is computed once for all T time steps: a call with one t pays for the images only.
+
+    Attributes:
+        schedule: linear, T = 1000.
+        shape: (1, 12, 12).
+        variance: ``learned_range``.
+        fingerprint: SHA-256 of the weight file.
+    """
+
+    def __init__(self, network: DigitsNetwork, schedule: NoiseSchedule, fingerprint: str) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.schedule = schedule
+        self.shape = network.shape
+        self.variance: Variance = "learned_range" if network.learned_range else "fixed"
+        self.fingerprint = fingerprint
+        self._table: Conditioning | None = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DigitsModel:
+        self._table = None  # it belongs to the device and dtype of the weights
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return,no-untyped-call]
+
+    def forward(self, x: Tensor, t: Tensor) -> Prediction:
+        """Predict the noise in x (B, 1, 12, 12) at the time steps t, int64 (B,), and v; float32."""
+        with torch.no_grad():
+            if self._table is None:
+                self._table = self.network.condition(torch.arange(self.schedule.T, device=x.device))
+            # A comparison on a GPU would wait for it; gathering rows there costs nothing.
+            same = x.device.type == "cpu" and len(t) > 0 and bool((t == t[0]).all())
+            rows = t[:1] if same else t
+            output = self.network.predict(x, Conditioning(*(part[rows] for part in self._table)))
+        channels = self.shape[0]
+        v = output[:, channels:] if self.network.learned_range else None
+        return Prediction(output[:, :channels], v)
+
+
+def load_digits(path: Path | str | None = None) -> DigitsModel:
+    """Return the shipped model, or one that ``bench.training.train`` made with the same kind of network.
+
+    Args:
+        path: a weight file; None for the shipped one, whose size and SHA-256 are verified first.
+
+    Raises:
+        CheckpointError: if the file is missing, truncated, damaged or of another network.
+    """
+    if path is None:
+        data = resources.files("models").joinpath("assets", WEIGHTS_FILE).read_bytes()
+        if len(data) != WEIGHTS_BYTES:
+            raise CheckpointError(
+                f"the package's {WEIGHTS_FILE} has {len(data)} bytes, not {WEIGHTS_BYTES}: it is truncated or"
+                " not the shipped one; install the package again"
+            )
+        if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
+            raise CheckpointError(
+                f"the package's {WEIGHTS_FILE} is damaged: its SHA-256 is not {WEIGHTS_SHA256[:16]}...;"
+                " install the package again"
+            )
+        return read_digits(data, WEIGHTS_FILE)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give an existing file") from None
+    return read_digits(data, str(path))
+
+
+def read_digits(data: bytes, name: str) -> DigitsModel:
+    """Return the model in the bytes of a safetensors file; ``name`` is for messages.
+
+    Raises:
+        CheckpointError: if the bytes are truncated or hold another network.
+    """
+    try:
+        tensors = load(data)
+        config = json.loads(_metadata(data)["config"])
+        options = config["network_options"]
+        schedule = NoiseSchedule.linear(int(config["timesteps"]))
+        if config["network"] != "models.digits:make_digits_network" or config["schedule"] != "linear":
+            raise CheckpointError(f"{name} holds the network {config['network']}, not a digits network")
+        side = math.isqrt(len(tensors["mean"]))
+        network = DigitsNetwork(
+            tensors["mean"],
+            tensors["basis"],
+            tensors["spectrum"],
+            schedule,
+            (1, side, side),
+            config["variance"] == "learned_range",
+            **options,
+        )
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{name} is truncated or holds no digits network ({reason}); train it again or install the"
+            " package again"
+        ) from None
+    return DigitsModel(network, schedule, hashlib.sha256(data).hexdigest())
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header["__metadata__"]
+    return {str(k): str(v) for k, v in metadata.items()}
+
+
+@hookimpl
+def bench_models() -> Sequence[ModelCard]:
+    """Register the default model."""
+    return [
+        ModelCard(
+            "digits",
+            load_digits,
+            "shipped: a small network on 12x12 handwritten digits, learned variance, averaged weights",
+            data="digits",
+            held_out="digits-held-out",
+            metrics=("fd_digits", "fd_pixels"),
+        )
+    ]
