@@ -1,13 +1,25 @@
-"""Print the table of a results folder: samplers down, numbers of steps across."""
+"""Print the table of a results folder: samplers down, numbers of steps across.
+
+With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers show,
+each tested on ours. Results that no published cell can be compared with are compared by shape.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
 
 from bench.commands.common import add_json, add_results, print_json, read_records
+from bench.presets import PRESETS, find_preset
+from bench.report import sheets
+from bench.report.claims import claims_sheet, find_claims
 from bench.report.groups import group_records
+from bench.report.published import compare_published
 from bench.report.tables import FORMATS
-from bench.store import frame
+from bench.store import Record, frame
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +28,38 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
     parser.add_argument("--metric", help="score to show [each record's first]")
     parser.add_argument("--format", choices=FORMATS, default="text", help="[text]")
+    parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
+    parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
     add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the tables."""
     records, whole = read_records(options.results, options.model)
-    if options.json:
-        rows = frame(records)
-        print_json(rows.astype(object).where(rows.notna(), None).to_dict(orient="records"))
+    chosen = _sheets(options, records)
+    if chosen and options.json:
+        print_json([row for sheet in chosen for row in _plain_rows(sheet.frame)])
+    elif chosen:
+        print("\n".join(sheets.FORMATS[options.format](sheet) for sheet in chosen), end="")
+    elif options.json:
+        print_json(_plain_rows(frame(records)))
     else:
         print(
             "\n".join(FORMATS[options.format](group) for group in group_records(records, options.metric)),
             end="",
         )
     return 0 if whole else 1
+
+
+def _plain_rows(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+
+
+def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:
+    """Return what was asked for beside the plain tables."""
+    beside = compare_published(find_preset(options.preset), records) if options.preset else None
+    found = [beside.sheet()] if beside else []
+    if options.claims or (beside and not beside.comparable):
+        tables = group_records(records, options.metric)
+        found += [claims_sheet(table, find_claims(table)) for table in tables]
+    return found

@@ -79,7 +79,20 @@ def group_records(records: Iterable[Record], metric: str | None = None) -> list[
             floors.append(record)
         else:
             found.setdefault(common, []).append(record)
+    _join_whole_grids(found)
     return [_group(members, floors, metric) for _, members in sorted(found.items(), key=lambda i: repr(i[0]))]
+
+
+def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
+    """Put trials that took all T time steps into the tables of the rules that chose fewer."""
+    at = SAME.index("spacing")
+    for key in [key for key in found if key[at] == "all"]:
+        others = [k for k in found if k != key and k[:at] + k[at + 1 :] == key[:at] + key[at + 1 :]]
+        for other in others:
+            there = {(r.sampler["label"], r.trial["steps"]) for r in found[other]}
+            found[other] += [r for r in found[key] if (r.sampler["label"], r.trial["steps"]) not in there]
+        if others:
+            del found[key]
 
 
 def _floor(members: list[Record], floors: list[Record], metric: str) -> Record | None:
@@ -100,7 +113,13 @@ def _group(members: list[Record], floors: list[Record], metric: str | None) -> G
     columns = sorted({int(r.trial["steps"]) for r in members})
     cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in members}
     trial = members[0].trial
-    facts = [f"n={trial['n']:,}", f"spacing {trial['spacing']}", f"seed {trial['seed']}", trial["precision"]]
+    spacings = list(dict.fromkeys(str(r.trial["spacing"]) for r in members))
+    facts = [
+        f"n={trial['n']:,}",
+        f"spacing {' and '.join(spacings)}",
+        f"seed {trial['seed']}",
+        trial["precision"],
+    ]
     title = f"{trial['model']}: {name}, {', '.join(facts)}, {trial['device']}"
     slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{trial['model']}-{name}").strip("-")
     if trial["spacing"] != "uniform":

@@ -1,0 +1,70 @@
+"""Records made up for tests of tables and reports: any score at any place, with a jackknife to match."""
+
+import math
+
+import numpy as np
+
+from bench.metrics.base import Score
+from bench.report.groups import group_records
+from bench.sampler import get_sampler
+from bench.stats import jackknife
+from bench.store import FLOOR, Record
+from bench.trial import Trial
+
+GROUPS = 20
+
+
+def score(value, se=0.01, metric="fid", n=50_000, seed=0, **fields):
+    """A score with exactly this value, this bias-corrected value and this standard error."""
+    left = np.random.default_rng(seed).normal(size=GROUPS)
+    left -= left.mean()
+    left *= se / math.sqrt((GROUPS - 1) / GROUPS * float(np.sum(left**2))) if se else 0.0
+    found = jackknife(value, (value + left).tolist())
+    return Score(
+        metric=metric, value=value, debiased=found.debiased, se=found.se, leave_one_out=found.leave_one_out,
+        n=n, space="space", reference="reference", **fields,
+    )  # fmt: skip
+
+
+def record(
+    sampler="ddim:eta=0", steps=10, value=1.0, *, se=0.01, metric="fid", model="ema_cifar10", n=50_000,
+    spacing="quadratic", precision="float32", status="done", T=1000, levels=None, seed=0, message="",
+    **fields,
+):  # fmt: skip
+    """A record of one trial; ``fields`` go into its score."""
+    chosen = get_sampler(get_sampler(sampler).spec) if sampler != FLOOR else None
+    spec = chosen.spec if chosen else FLOOR
+    trial = Trial(model, spec, spacing, steps, n, 0, 100, precision, "cpu", (metric,))
+    named = {"name": FLOOR, "label": FLOOR, "parameters": {}}
+    if chosen:
+        named = {
+            "name": chosen.name, "label": chosen.label, "parameters": dict(chosen.parameters), "order": 1,
+            "source": chosen.source, "plugin": "sampler-bench", "version": "0.1.0",
+        }  # fmt: skip
+    done = status == "done"
+    return Record(
+        trial={**trial.to_json(), "key": trial.key},
+        status=status,
+        message=message,
+        sampler=named,
+        model={"weights": "00", "schedule": f"linear(T={T}, start=0.0001, end=0.02)"},
+        grid={"steps": steps, "distinct_levels": steps if levels is None else levels},
+        provenance={"weights": "00"},
+        scores={metric: score(value, se, metric, n, seed, **fields)} if done else {},
+        cost={
+            "calls": steps, "sampling_seconds": 0.02 * steps, "model_seconds": 0.015 * steps,
+            "scoring_seconds": 0.1, "peak_bytes": 2**20,
+        } if done else {},
+        environment={
+            "versions": {"python": "3.12", "torch": "2.9"}, "device_name": "a processor", "commit": "c0ffee",
+            "dirty": False, "command": f"python -m bench run --samplers {spec}",
+            "finished": "2026-01-01T00:00:00+00:00",
+        },
+        failure={} if done else {"stage": "step 3", "traceback": "Traceback: it broke"},
+    )  # fmt: skip
+
+
+def table(records):
+    """The one table that the records make."""
+    (made,) = group_records(records)
+    return made
