@@ -25,6 +25,7 @@ VERBS = {
     "list": "list samplers, models, spacings, metrics and executors",
     "check": "test whether a sampler plugin keeps the contract, and measure its order",
     "train": "train a model",
+    "nll": "bound the likelihood of images, in bits per dimension",
 }
 
 

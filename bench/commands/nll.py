@@ -1,0 +1,231 @@
+"""Evaluate the variational bound on the likelihood of images, in bits per dimension, with its terms apart.
+
+    python -m bench nll                                       every variance of the default model, all T steps
+    python -m bench nll --steps 10,25,50,100 --variance fixedsmall,fixedlarge
+
+The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
+discretised Gaussian decoder. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench.commands.common import (
+    add_json,
+    add_plugins,
+    add_results,
+    console,
+    load_plugins,
+    parse_devices,
+    parse_steps,
+    print_json,
+    report_plugin_failures,
+    warn,
+)
+from bench.errors import UnknownNameError, UsageError
+from bench.likelihood import ReverseVariance
+from bench.likelihood_records import METRICS, read_terms
+from bench.likelihood_request import DEFAULT_N, VARIANCES, BoundRequest
+from bench.likelihood_run import BoundRunner
+from bench.report import tables
+from bench.report.groups import Group, group_records
+from bench.store import Record, Store, frame, write_atomically
+from bench.trial import PRECISIONS
+
+DEFAULT_MODEL = "digits"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"a name from `list models`, FILE.py:FUNCTION or a checkpoint [{DEFAULT_MODEL}]",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="IMAGES",
+        help="image folder, .npz or name [the model's held-out images, else its data]",
+    )
+    parser.add_argument(
+        "--n", type=int, help=f"images, the first of the set [{DEFAULT_N}, or as many as there are]"
+    )
+    parser.add_argument(
+        "--variance",
+        metavar="NAME,...",
+        help=f"of the reverse steps: {', '.join(VARIANCES)} [all the model has]",
+    )
+    parser.add_argument("--steps", metavar="S,S,...", help="[all time steps of the model]")
+    parser.add_argument(
+        "--spacing",
+        default="openai",
+        help="rule that chooses the time steps; openai holds both ends [openai]",
+    )
+    parser.add_argument(
+        "--clip",
+        choices=("x0", "none"),
+        default="x0",
+        help="clamp the predicted x_0 to [-1, 1], as published [x0]",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    parser.add_argument("--batch", type=int, help="images at a time [the model's]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+    add_results(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Evaluate the bounds."""
+    registry = load_plugins(options.plugin)
+    report_plugin_failures(registry.failures)
+    devices = parse_devices(options.device)
+    if len(devices) > 1:
+        raise UsageError(f"nll works on one device, got {', '.join(devices)}; give --device {devices[0]}")
+    request = BoundRequest(
+        model=options.model,
+        data=options.data,
+        variances=_variances(options.variance),
+        steps=parse_steps(options.steps) if options.steps else (),
+        spacing=options.spacing,
+        n=options.n,
+        seed=options.seed,
+        clip=options.clip,
+        batch=options.batch,
+        precision=options.precision,
+        device=devices[0],
+    )
+    store, started = Store(options.results), time.perf_counter()
+    store.prepare()
+    for damage in store.read()[1]:
+        warn(damage)
+    runner = BoundRunner(request, store)
+    with _Display(quiet=options.json) as display:
+        records = runner.run(display)
+    if options.json:
+        print_json([_row(record, store) for record in records])
+    else:
+        _print(records, store, runner.data, time.perf_counter() - started)
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        where = f"{record.sampler['label']} at S={record.trial['steps']}"
+        print(f"failed: {where}, {record.failure['stage']}: {record.message}", file=sys.stderr)
+    return 1 if failed or registry.failures else 0
+
+
+def _variances(text: str | None) -> tuple[ReverseVariance, ...]:
+    """Return the variances in ``fixedsmall,learned``, in the table's order, each once.
+
+    Raises:
+        UnknownNameError: if there is no such variance.
+    """
+    names = [name.strip() for name in text.split(",")] if text else []
+    for name in names:
+        if name not in VARIANCES:
+            raise UnknownNameError("variance", name, VARIANCES)
+    return tuple(name for name in VARIANCES if name in names)
+
+
+def _print(records: Sequence[Record], store: Store, data: str, seconds: float) -> None:
+    """Print the table and the parts of each bound, and write the table."""
+    terminal, paths = console(), []
+    for group in group_records(records):
+        named = _with_data(group, data)
+        tables.show(named, terminal)
+        for suffix, form in (("txt", tables.plain), ("md", tables.markdown), ("csv", tables.comma_separated)):
+            path = store.folder / "tables" / f"{named.slug}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, form(named).encode())
+            paths.append(path)
+    done = [record for record in records if record.status == "done"]
+    if done:
+        terminal.print(_parts(done))
+    for record in records:
+        if record.status == "skipped":
+            print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+    print(f"{len(records)} records in {store.records}, the terms of their steps beside them, {seconds:.0f} s")
+    for path in paths:
+        print(f"  {path}")
+
+
+def _with_data(group: Group, data: str) -> Group:
+    """Name the images in a table's title and file."""
+    slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in data).strip("-")
+    return replace(group, title=f"{group.title}, {data}", slug=f"{group.slug}-{slug}")
+
+
+def _parts(records: Sequence[Record]) -> Table:
+    table = Table(title="bits per dimension, ± one standard error over images", title_justify="left")
+    for name in ("variance", "S", "prior", "KL terms", "decoder", "sum"):
+        table.add_column(name, justify="left" if name == "variance" else "right")
+    for record in records:
+        total, *parts = (record.scores[name] for name in METRICS)
+        cells = [f"{score.value:.5g} ± {score.se:.2g}" for score in (*parts, total)]
+        table.add_row(str(record.sampler["label"]), str(record.trial["steps"]), *cells)
+    return table
+
+
+def _row(record: Record, store: Store) -> dict[str, Any]:
+    """Return a record's row of `load_results` with the terms of its steps under ``terms``."""
+    terms = read_terms(store, record) if record.status == "done" else None
+    (row,) = _plain(frame([record]))
+    return {**row, "terms": None if terms is None else _plain(terms)}
+
+
+def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as mappings, with None for what is missing."""
+    found = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
+class _Display:
+    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        terminal = console()
+        self._quiet = quiet
+        self._live = terminal.is_terminal and not quiet
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=terminal, disable=not self._live)
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def planned(self, reused: int, stale: Sequence[tuple[str, Sequence[str]]], passes: int) -> None:
+        """Say what was found and set the bar up."""
+        self._bar = self._progress.add_task("evaluating", total=passes or 1)
+        if self._quiet:
+            return
+        for name, fields in stale:
+            print(f"stale: {name}: {', '.join(fields)} changed since; it is computed anew", file=sys.stderr)
+        if reused:
+            print(f"{reused} trials are there already", file=sys.stderr)
+        if passes:
+            print(f"{passes:,} network calls to make", file=sys.stderr)
+
+    def called(self, t: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._bar, advance=1, description=f"t={t}")
+
+    def ended(self, record: Record) -> None:
+        """Print a line where there is no bar."""
+        if self._quiet or self._live or record.status != "done":
+            return
+        score = record.scores[METRICS[0]]
+        where = f"{record.sampler['label']} S={record.trial['steps']}"
+        print(f"{where}: {score.value:.5g} ± {score.se:.2g} bits per dimension", file=sys.stderr, flush=True)
