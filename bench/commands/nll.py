@@ -110,13 +110,12 @@ def execute(options: argparse.Namespace) -> int:
     store.prepare()
     for damage in store.read()[1]:
         warn(damage)
-    runner = BoundRunner(request, store)
     with _Display(quiet=options.json) as display:
-        records = runner.run(display)
+        records = BoundRunner(request, store).run(display)
     if options.json:
         print_json([_row(record, store) for record in records])
     else:
-        _print(records, store, runner.data, time.perf_counter() - started)
+        _print(records, store, time.perf_counter() - started)
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
         where = f"{record.sampler['label']} at S={record.trial['steps']}"
@@ -137,16 +136,18 @@ def _variances(text: str | None) -> tuple[ReverseVariance, ...]:
     return tuple(name for name in VARIANCES if name in names)
 
 
-def _print(records: Sequence[Record], store: Store, data: str, seconds: float) -> None:
-    """Print the table and the parts of each bound, and write the table."""
+def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
+    """Print the table and the parts of each bound, and write the tables of the folder's bounds."""
     terminal, paths = console(), []
     for group in group_records(records):
-        named = _with_data(group, data)
-        tables.show(named, terminal)
+        tables.show(_with_data(group), terminal)
+    for group in group_records(store.read()[0]):
+        if group.metric != METRICS[0]:
+            continue
         for suffix, form in (("txt", tables.plain), ("md", tables.markdown), ("csv", tables.comma_separated)):
-            path = store.folder / "tables" / f"{named.slug}.{suffix}"
+            path = store.folder / "tables" / f"{group.slug}.{suffix}"
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, form(named).encode())
+            write_atomically(path, form(_with_data(group)).encode())
             paths.append(path)
     done = [record for record in records if record.status == "done"]
     if done:
@@ -159,10 +160,10 @@ def _print(records: Sequence[Record], store: Store, data: str, seconds: float) -
         print(f"  {path}")
 
 
-def _with_data(group: Group, data: str) -> Group:
-    """Name the images in a table's title and file."""
-    slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in data).strip("-")
-    return replace(group, title=f"{group.title}, {data}", slug=f"{group.slug}-{slug}")
+def _with_data(group: Group) -> Group:
+    """Name the images in a table's title."""
+    trial = next(iter(group.cells.values())).record.trial
+    return replace(group, title=f"{group.title}, {trial['reference']}")
 
 
 def _parts(records: Sequence[Record]) -> Table:
