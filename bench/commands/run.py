@@ -31,10 +31,11 @@ from bench.commands.plot import draw
 from bench.errors import NotApplicable
 from bench.meter import Clock
 from bench.report import tables
+from bench.report.artefacts import write_tables
 from bench.report.groups import group_records
 from bench.runner import Plan, Runner, Sweep, count_calls
 from bench.sampler import get_sampler
-from bench.store import Record, Store, frame, write_atomically
+from bench.store import Record, Store, frame
 from bench.trial import PRECISIONS, Trial
 
 DEFAULT_MODEL = "digits"
@@ -125,18 +126,12 @@ def _report(records: Sequence[Record], store: Store, seconds: float, as_json: bo
     if as_json:
         rows = frame(records)
         print_json(rows.astype(object).where(rows.notna(), None).to_dict(orient="records"))
-    terminal = console()
-    paths = []
-    for group in groups:
-        if not as_json:
-            tables.show(group, terminal)
-        for suffix, form in (("txt", tables.plain), ("md", tables.markdown), ("csv", tables.comma_separated)):
-            path = store.folder / "tables" / f"{group.slug}.{suffix}"
-            path.parent.mkdir(exist_ok=True)
-            write_atomically(path, form(group).encode())
-            paths.append(path)
-    paths += draw(groups, store)
+    everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
+    paths = write_tables(store.folder, everything)
+    paths += draw(group_records(everything), store)
     if not as_json:
+        for group in groups:
+            tables.show(group, console())
         for record in records:
             if record.status == "skipped":
                 print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from bench.metrics.base import Score
 from bench.store import FLOOR, Record
@@ -49,6 +51,11 @@ class Group:
     floor: Score | None
     floor_record: Record | None
 
+    @property
+    def trial(self) -> Mapping[str, Any]:
+        """What the table's trials have in common: the fields of `SAME` from the first of them."""
+        return self.cells[min(self.cells, key=lambda place: place[1])].record.trial
+
     def best(self, column: int) -> str | None:
         """Return the row with the best score of a column."""
         scored = [(row, self.cells[row, column].score) for row in self.rows if (row, column) in self.cells]
@@ -65,22 +72,41 @@ class Group:
 
 
 def group_records(records: Iterable[Record], metric: str | None = None) -> list[Group]:
-    """Sort records into tables.
+    """Sort records into tables, each with a slug of its own.
 
     Args:
         records: in any order.
-        metric: name of the score to show; each record's first where None.
+        metric: name of the score to show, of the records that have it; each record's first where None.
     """
     floors: list[Record] = []
     found: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        common = tuple(record.trial[name] for name in SAME)
+        shown = metric or next(iter(record.trial["metrics"]), "")
+        common = (*(record.trial[name] for name in SAME), shown)
         if record.sampler.get("name") == FLOOR:
             floors.append(record)
-        else:
+        elif shown in record.trial["metrics"] or not shown:
             found.setdefault(common, []).append(record)
     _join_whole_grids(found)
-    return [_group(members, floors, metric) for _, members in sorted(found.items(), key=lambda i: repr(i[0]))]
+    tables = sorted(found.items(), key=lambda item: repr(item[0]))
+    return _with_own_slugs([_group(members, floors, str(key[-1])) for key, members in tables])
+
+
+def _with_own_slugs(groups: list[Group]) -> list[Group]:
+    """Add to the slugs that several tables share what tells these apart."""
+    made = []
+    for group in groups:
+        alike = [other.trial for other in groups if other.slug == group.slug]
+        differing = [name for name in SAME if len({trial[name] for trial in alike}) > 1]
+        marks = [_mark(name, group.trial[name]) for name in differing]
+        made.append(replace(group, slug=_slug("-".join([group.slug, *filter(None, marks)]))))
+    return made
+
+
+def _mark(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return Path(value).stem
+    return "" if value is None else f"{name}{value}"
 
 
 def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
@@ -106,12 +132,12 @@ def _floor(members: list[Record], floors: list[Record], metric: str) -> Record |
     return max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
 
 
-def _group(members: list[Record], floors: list[Record], metric: str | None) -> Group:
-    name = metric or next((m for r in members for m in r.trial["metrics"]), "")
+def _group(members: list[Record], floors: list[Record], name: str) -> Group:
     labels = {str(r.sampler["label"]): r for r in members}
     rows = sorted(labels, key=lambda label: _order(labels[label]))
     columns = sorted({int(r.trial["steps"]) for r in members})
-    cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in members}
+    last_wins = sorted(members, key=lambda r: r.status == "done")
+    cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in last_wins}
     trial = members[0].trial
     spacings = list(dict.fromkeys(str(r.trial["spacing"]) for r in members))
     facts = [
@@ -121,12 +147,16 @@ def _group(members: list[Record], floors: list[Record], metric: str | None) -> G
         trial["precision"],
     ]
     title = f"{trial['model']}: {name}, {', '.join(facts)}, {trial['device']}"
-    slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{trial['model']}-{name}").strip("-")
+    slug = _slug(f"{trial['model']}-{name}")
     if trial["spacing"] != "uniform":
         slug += f"-{trial['spacing']}"
     floor = _floor(members, floors, name)
     score = floor.scores[name] if floor else None
     return Group(title, slug, name, rows, columns, cells, score, floor)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
 
 
 def _order(record: Record) -> tuple[object, ...]:

@@ -1,0 +1,55 @@
+"""What a results folder holds besides its records, made from the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.presets import find_preset
+from bench.report import sheets, tables
+from bench.report.claims import claims_sheet, find_claims
+from bench.report.groups import Group, group_records
+from bench.report.published import compare_published
+from bench.store import Record, write_atomically
+
+TABLE_FORMS = {"txt": tables.plain, "md": tables.markdown, "csv": tables.comma_separated}
+SHEET_FORMS = {"md": sheets.markdown, "csv": sheets.comma_separated}
+BESIDE = "beside-"
+"""Begins the file name of a preset's table."""
+
+
+def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mapping[str, str]:
+    """Return the text of every file in ``tables/`` by name.
+
+    Args:
+        records: of the folder.
+        presets: names of those whose published tables are wanted beside ours.
+    """
+    files: dict[str, str] = {}
+    for group in group_records(records):
+        files |= {f"{group.slug}.{suffix}": form(group) for suffix, form in TABLE_FORMS.items()}
+        files |= claim_files(group)
+    for name in presets:
+        sheet = compare_published(find_preset(name), records).sheet()
+        files |= {f"{BESIDE}{name}.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+    return files
+
+
+def claim_files(group: Group) -> Mapping[str, str]:
+    """Return the text of a table's claims by name, none where no claim can be tested on it."""
+    findings = find_claims(group)
+    if all(finding.verdict == "not tested" for finding in findings):
+        return {}
+    sheet = claims_sheet(group, findings)
+    return {f"{group.slug}-claims.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+
+
+def write_tables(folder: Path, records: Sequence[Record], presets: Iterable[str] = ()) -> list[Path]:
+    """Write every table of some records into ``folder/tables`` and return the paths."""
+    paths = []
+    for name, text in table_files(records, presets).items():
+        path = folder / "tables" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+        paths.append(path)
+    return paths
