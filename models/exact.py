@@ -180,8 +180,8 @@ def _mixture() -> ExactMixture:
 
 
 def _digits() -> ExactMixture:
-    """The first 1,000 training digits with a Gaussian kernel."""
-    return kernel_density(load_images("digits").images[:1000], 0.1)
+    """The first 200 training digits with a Gaussian kernel."""
+    return kernel_density(load_images("digits").images[:200], 0.1)
 
 
 def _hash(*tensors: Tensor) -> str:
@@ -202,7 +202,7 @@ def bench_models() -> Sequence[ModelCard]:
         ModelCard(
             "exact-digits",
             _digits,
-            "closed form: kernel density of 1,000 digits",
-            metrics=("fd_digits", "fd_pixels"),
+            "closed form: kernel density of 200 digits",
+            metrics=("fd_pixels", "fd_digits"),
         ),
     ]
