@@ -77,7 +77,8 @@ class LoadedModel:
         model: on its device, in evaluation mode.
         weights_hash: of what makes its predictions: weights, law, or source.
         reference: what samples are scored against, None where nobody said.
-        floor: (n, seed) -> n images of the same law as the data, or as many as there are.
+        floor: (n, fold) -> n images of the same law as the data, other ones in every fold; fewer or none
+            where there are no more.
     """
 
     card: ModelCard
@@ -131,10 +132,10 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
 
 
 def model_hash(model: EpsilonModel) -> str:
-    """Return a hash of what makes the predictions, 16 hex digits: ``fingerprint``, weights, or the source."""
+    """Return a hash of what makes the predictions, 16 hex digits: weights or ``fingerprint``, and source."""
     given = getattr(model, "fingerprint", None)
     if isinstance(given, str):
-        return hashlib.sha256(given.encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{given} {source_hash(model)}".encode()).hexdigest()[:16]
     if isinstance(model, nn.Module):
         digest = hashlib.sha256(source_hash(model).encode())
         for name, tensor in sorted(model.state_dict().items()):
@@ -157,10 +158,10 @@ def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Sourc
 def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
     if card.held_out is not None:
         held_out = card.held_out
-        return lambda n, seed: load_images(held_out).images[:n]
+        return lambda n, fold: load_images(held_out).images[fold * n : (fold + 1) * n]
     if card.data is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)
-        return lambda n, seed: to_uint8(law.draw(n, FLOOR_SEED + seed))
+        return lambda n, fold: to_uint8(law.draw(n, FLOOR_SEED + fold))
     return None
 
 

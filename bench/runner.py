@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,10 @@ from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, short_hash
 from bench.sampler import Sampler, get_sampler, trajectory
 from bench.store import FLOOR, Record, Store, Unreadable, stale_fields
-from bench.trial import BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
+from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
+
+FLOOR_FOLDS = 5
+"""Sets of real images whose mean score is the floor: one set is a lottery ticket."""
 
 COMPACT_EVERY = 16
 """Blocks after which a trial's files become one: 2048-d sums are 17 MB a group."""
@@ -183,34 +187,45 @@ class Runner:
     def floor(self) -> Record | None:
         """Return the score of real images in the place of samples, or None where there are none.
 
-        Sampling error alone keeps n images of the very law at this distance from the reference.
+        Sampling error alone keeps n images of the very law at this distance from the reference. It is the
+        mean over up to `FLOOR_FOLDS` disjoint sets of n images.
         """
         if self.loaded.floor is None:
             return None
-        images = self.loaded.floor(self.sweep.n, self.sweep.seed)
-        trial = self._trial(FLOOR, 0, n=len(images))
+        first = self.loaded.floor(self.sweep.n, 0)
+        trial = self._trial(FLOOR, 0, n=len(first))
         known = {record.key: record for record in self.store.read()[0]}.get(trial.key)
         provenance = {**self._common_provenance(), "sampler": ""}
         if known is not None and not stale_fields(known, provenance):
             return known
-        with torch.inference_mode():
-            total = self.worker.measure(images[: trial.batch], range(len(images[: trial.batch])), trial.n)
-            for block in trial.blocks[1:]:
-                part = self.worker.measure(images[block.start : block.stop], block, trial.n)
-                for space, sums in part.items():
-                    total[space].merge(sums)
+        folds = [self._real_scores(first, trial)]
+        for fold in range(1, FLOOR_FOLDS):
+            images = self.loaded.floor(self.sweep.n, fold)
+            if len(images) < trial.n:
+                break
+            folds.append(self._real_scores(images, trial))
         record = Record(
             trial={**trial.to_json(), "key": trial.key},
             status="done",
             sampler={"name": FLOOR, "label": FLOOR, "parameters": {}},
             model={"weights": self.loaded.weights_hash},
+            grid={"folds": len(folds)},
             provenance=provenance,
-            scores=self._scores(total),
+            scores={name: mean_score([scores[name] for scores in folds]) for name in folds[0]},
             environment=environment(self.sweep.devices[0]),
         )
         self.store.prepare()
-        self.store.write(record, images[:16])
+        self.store.write(record, first[:PREVIEWS])
         return record
+
+    def _real_scores(self, images: torch.Tensor, trial: Trial) -> dict[str, Score]:
+        with torch.inference_mode():
+            parts = [self.worker.measure(images[b.start : b.stop], b, trial.n) for b in trial.blocks]
+        total = parts[0]
+        for part in parts[1:]:
+            for space, sums in part.items():
+                total[space].merge(sums)
+        return self._scores(total)
 
     def _compute(self, plan: Plan, observer: Observer) -> Iterator[Record]:
         states = {trial.key: short_hash(plan.provenance[trial.key]) for trial in plan.pending}
@@ -402,6 +417,19 @@ class _ZeroModel:
         self.calls += 1
         zero = torch.zeros_like(x)
         return Prediction(zero, None if self.variance == "fixed" else zero)
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Return the mean of scores of independent samples of one size, with its standard error."""
+    k = len(scores)
+    return replace(
+        scores[0],
+        value=sum(score.value for score in scores) / k,
+        debiased=sum(score.debiased for score in scores) / k,
+        se=math.sqrt(sum(score.se**2 for score in scores)) / k,
+        leave_one_out=(),
+        flags=tuple(dict.fromkeys(flag for score in scores for flag in score.flags)),
+    )
 
 
 def _interleaved(tasks: Sequence[Task]) -> list[Task]:

@@ -246,6 +246,7 @@ class Worker:
             x = normal_noise(seed, block, INITIAL, shape, device=device)
             for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B007, B020
                 self.stage = f"step {taken + 1}"
+        self.stage = "result"
         if not bool(torch.isfinite(x).all()):
             raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
         return x, Cost(model.evaluations / len(block), whole.seconds, model.clock.seconds)

@@ -203,7 +203,11 @@ class DigitsModel(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-any-return,no-untyped-call]
 
     def forward(self, x: Tensor, t: Tensor) -> Prediction:
-        """Predict the noise in x (B, 1, 12, 12) at the time steps t, int64 (B,), and v; float32."""
+        """Predict the noise in x (B, 1, 12, 12) at the time steps t, int64 (B,), and v; float32.
+
+        v is kept in [-1, 1], between the two bounds of eq. 15: beyond them the network has seen gaps of one
+        time step only, and at the edge of the picture, which never varies, it runs far below.
+        """
         with torch.no_grad():
             if self._table is None:
                 self._table = self.network.condition(torch.arange(self.schedule.T, device=x.device))
@@ -212,7 +216,7 @@ class DigitsModel(nn.Module):
             rows = t[:1] if same else t
             output = self.network.predict(x, Conditioning(*(part[rows] for part in self._table)))
         channels = self.shape[0]
-        v = output[:, channels:] if self.network.learned_range else None
+        v = output[:, channels:].clamp(-1, 1) if self.network.learned_range else None
         return Prediction(output[:, :channels], v)
 
 
