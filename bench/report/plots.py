@@ -1,65 +1,128 @@
-"""The plots: score against steps, and score against time with its Pareto front."""
+"""Score against steps, and score against what it costs, with the Pareto front."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from bench.published import Figure as Published
 from bench.report.groups import Cell, Group
-from bench.report.style import looks, plain_ticks, plotting
+from bench.report.style import (
+    LIGHT,
+    Theme,
+    headline,
+    higher_is_better,
+    legend_beside,
+    looks,
+    plain_numbers,
+    plain_ticks,
+    plotting,
+    score_axis,
+)
+from bench.store import write_atomically
+
+SIZE = (7.2, 4.4)
 
 
-def score_against_steps(group: Group) -> Figure:
-    """Return score against S, both logarithmic, with one standard error and the floor of real images."""
-    with plotting():
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+def score_against_steps(group: Group, theme: Theme = LIGHT, published: Sequence[Published] = ()) -> Figure:
+    """Return score against S, both logarithmic, with one standard error and the floor of real images.
+
+    Args:
+        group: the table.
+        theme: colours.
+        published: figures of the same model and score, drawn as open markers in their row's colour.
+    """
+    with plotting(theme):
+        figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        for row, (colour, marker) in looks(group.rows).items():
+        known = looks(group.rows, theme)
+        for place, (row, (colour, marker)) in enumerate(known.items()):
             points = group.series(row)
             if not points:
                 continue
-            steps = [step for step, _ in points]
+            shift = _aside(place, len(known))
             values, errors = _values(cell for _, cell in points)
-            axes.errorbar(steps, values, errors, color=colour, marker=marker, capsize=2, label=row)
-        _floor(axes, group)
+            steps = [step * shift for step, _ in points]
+            drawn = axes.errorbar(steps, values, errors, color=colour, marker=marker, capsize=2, label=row)
+            drawn.lines[0].set_gid(f"row-{place}")
+        if _draw_published(axes, known, published):
+            axes.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted, label="published (open)")
+        _floor(axes, group, theme)
         plain_ticks(axes, group.columns)
-        _score_axis(axes, group)
+        score_axis(axes, group)
         axes.set_xlabel("number of steps S")
-        _finish(axes, group, "Score against steps")
+        headline(axes, group, "Score against steps")
+        legend_beside(axes)
     return figure
 
 
-def score_against_time(group: Group) -> Figure:
+def score_against_time(group: Group, theme: Theme = LIGHT) -> Figure:
     """Return score against sampling time per image, with the samplers no other beats joined by a line."""
-    with plotting():
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    return _against_cost(
+        group, theme, milliseconds, "Score against time", "sampling time, milliseconds an image"
+    )
+
+
+def score_against_calls(group: Group, theme: Theme = LIGHT) -> Figure:
+    """Return score against counted network calls, with the samplers no other beats joined by a line."""
+    return _against_cost(
+        group, theme, calls, "Score against network calls", "network calls an image, counted"
+    )
+
+
+def milliseconds(cell: Cell) -> float:
+    """Return the sampling time of one image."""
+    return 1000 * float(cell.record.cost["sampling_seconds"]) / float(cell.record.trial["n"])
+
+
+def calls(cell: Cell) -> float:
+    """Return the network calls of one image."""
+    return float(cell.record.cost["calls"])
+
+
+def _against_cost(
+    group: Group, theme: Theme, cost: Callable[[Cell], float], title: str, label: str
+) -> Figure:
+    with plotting(theme):
+        figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         points: list[tuple[float, float]] = []
-        for row, (colour, marker) in looks(group.rows).items():
+        for place, (row, (colour, marker)) in enumerate(looks(group.rows, theme).items()):
+            shift = _aside(place, len(group.rows)) if cost is calls else 1.0
             cells = [cell for _, cell in group.series(row)]
             if not cells:
                 continue
-            times = [1000 * cell.record.cost["sampling_seconds"] / cell.record.trial["n"] for cell in cells]
+            costs = [cost(cell) for cell in cells]
             values, errors = _values(cells)
-            points += zip(times, values, strict=True)
-            axes.errorbar(
-                times, values, errors, label=row, linestyle="none", color=colour, marker=marker, capsize=2
+            points += zip(costs, values, strict=True)
+            drawn = axes.errorbar(
+                [shift * x for x in costs],
+                values,
+                errors,
+                label=row,
+                linestyle="none",
+                color=colour,
+                marker=marker,
+                capsize=2,
             )
-        front = pareto_front(points, higher_is_better=_higher(group))
+            drawn.lines[0].set_gid(f"row-{place}")
+        front = pareto_front(points, higher_is_better=higher_is_better(group))
         if front:
             axes.plot(
-                *zip(*front, strict=True), color="#888888", lw=1, ls="--", zorder=0, label="Pareto front"
+                *zip(*front, strict=True), color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front"
             )
-        _floor(axes, group)
+        _floor(axes, group, theme)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        _score_axis(axes, group)
-        axes.set_xlabel("sampling time, milliseconds an image")
-        _finish(axes, group, "Score against time")
+        plain_numbers(axes.xaxis)
+        score_axis(axes, group)
+        axes.set_xlabel(label)
+        headline(axes, group, title)
+        legend_beside(axes)
     return figure
 
 
@@ -75,12 +138,44 @@ def pareto_front(
     return front
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, theme: Theme = LIGHT) -> Path:
     """Write a figure in the format of the path's ending, without the date, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
-    figure.savefig(path, metadata=dateless.get(path.suffix))
+    write_atomically(path, rendered(figure, path.suffix[1:], theme))
     return path
+
+
+def rendered(figure: Figure, form: str, theme: Theme = LIGHT) -> bytes:
+    """Return a figure as the bytes of a png, svg or pdf file: equal figures give equal bytes."""
+    dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    buffer = io.BytesIO()
+    with plotting(theme):
+        figure.savefig(buffer, format=form, metadata=dateless.get(form))
+    return buffer.getvalue()
+
+
+def _aside(place: int, rows: int) -> float:
+    """Return the factor that sets a row's points a little aside, so that equal scores are both seen."""
+    return math.exp(0.012 * (place - (rows - 1) / 2))
+
+
+def _draw_published(axes: Axes, known: dict[str, tuple[str, str]], published: Sequence[Published]) -> bool:
+    """Draw the figures whose row is there, and return whether there were any."""
+    there = [figure for figure in published if figure.label in known and figure.steps]
+    for figure in there:
+        colour, marker = known[figure.label]
+        shift = _aside(list(known).index(figure.label), len(known))
+        axes.plot(
+            [(figure.steps or 0) * shift],
+            [figure.value],
+            ls="none",
+            marker=marker,
+            ms=10,
+            mfc="none",
+            mec=colour,
+            mew=1.1,
+        )
+    return bool(there)
 
 
 def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:
@@ -88,28 +183,8 @@ def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:
     return [score.value for score in scores], [score.se for score in scores]
 
 
-def _higher(group: Group) -> bool:
-    return any(cell.score is not None and cell.score.higher_is_better for cell in group.cells.values())
-
-
-def _score_axis(axes: Axes, group: Group) -> None:
-    scores = [cell.score.value for cell in group.cells.values() if cell.score is not None]
-    if scores and min(scores) > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    direction = "higher" if _higher(group) else "lower"
-    axes.set_ylabel(f"{group.metric} ({direction} is better)")
-
-
-def _floor(axes: Axes, group: Group) -> None:
+def _floor(axes: Axes, group: Group, theme: Theme) -> None:
     if group.floor is not None:
         value, error = group.floor.value, group.floor.se
-        axes.axhspan(value - error, value + error, color="#BBBBBB", alpha=0.5, lw=0)
-        axes.axhline(value, color="#777777", lw=1, label="real images")
-
-
-def _finish(axes: Axes, group: Group, title: str) -> None:
-    axes.set_title(f"{title}\n{group.title}", fontsize=10, loc="left")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+        axes.axhspan(value - error, value + error, color=theme.band, alpha=0.5, lw=0)
+        axes.axhline(value, color=theme.muted, lw=1, label="real images")

@@ -1,0 +1,79 @@
+"""Write the records of a results folder as one table: CSV, Parquet, JSON or LaTeX, by the file's ending."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from bench.commands.common import add_results, read_records
+from bench.errors import UsageError
+from bench.report import tables
+from bench.report.groups import group_records
+from bench.store import frame, write_atomically
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    parser.add_argument("--metric", help="score of a LaTeX table [each record's first]")
+    parser.add_argument("--format", choices=FORMATS, help="[the ending of --out, else csv]")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [standard output]")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write one row a record, or LaTeX as the tables have it."""
+    form = options.format or _format_of(options.out)
+    if form == "parquet" and options.out is None:
+        raise UsageError("Parquet is no text; give --out FILE.parquet")
+    records, whole = read_records(options.results, options.model)
+    if form == "latex":
+        content = "\n".join(tables.latex(group) for group in group_records(records, options.metric)).encode()
+    else:
+        content = FORMATS[form](frame(records))
+    if options.out is None:
+        sys.stdout.write(content.decode())
+    else:
+        try:
+            write_atomically(options.out, content)
+        except OSError as error:
+            raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
+        print(f"{len(records)} records in {options.out}")
+    return 0 if whole else 1
+
+
+def _format_of(out: Path | None) -> str:
+    if out is None:
+        return "csv"
+    known = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".tex": "latex"}
+    if out.suffix not in known:
+        raise UsageError(f"{out} has no known ending; use {', '.join(known)} or give --format")
+    return known[out.suffix]
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    return rows.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _json(rows: pd.DataFrame) -> bytes:
+    text = rows.to_json(orient="records", indent=1, force_ascii=False, double_precision=15)
+    return f"{text}\n".encode()
+
+
+def _parquet(rows: pd.DataFrame) -> bytes:
+    if not any(importlib.util.find_spec(name) for name in ("pyarrow", "fastparquet")):
+        raise UsageError("Parquet needs `pip install pyarrow`; CSV and JSON need nothing more")
+    return rows.to_parquet(None, index=False)
+
+
+FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "json": _json,
+    "latex": lambda rows: b"",  # it is made of tables, not of rows
+}

@@ -1,0 +1,115 @@
+"""Every plot of a table, by name: what ``plot`` draws and the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.presets import PRESETS
+from bench.published import Figure as Published
+from bench.report import pictures, plots
+from bench.report.breakdown import jackknife_stability, time_breakdown
+from bench.report.groups import Group
+from bench.report.heatmap import heat_map
+from bench.report.style import LIGHT, THEMES, Theme
+from bench.store import Store
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One kind of plot.
+
+    Attributes:
+        name: part of the file's.
+        title: for people.
+        caption: what is to be seen, in a sentence or two.
+        draw: (table, theme) -> the figure, None where the table has nothing to draw.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Group, Theme], Figure | None]
+
+
+def published_for(group: Group) -> tuple[Published, ...]:
+    """Return the published figures of a table's own model and score: those of its presets."""
+    found: list[Published] = []
+    for preset in PRESETS.values():
+        if (preset.model, preset.metrics[0]) == (group.trial["model"], group.metric):
+            found += preset.figures()
+    return tuple(found)
+
+
+PLOTS: Mapping[str, Plot] = {
+    plot.name: plot
+    for plot in (
+        Plot(
+            "steps",
+            "Score against steps",
+            "What more steps bring. Bars are one standard error; the grey line is what as many real images"
+            " score; open markers, where there are any, are published values.",
+            lambda group, theme: plots.score_against_steps(group, theme, published_for(group)),
+        ),
+        Plot(
+            "time",
+            "Score against time",
+            "What time buys: the dashed line joins the points that no faster one beats.",
+            plots.score_against_time,
+        ),
+        Plot(
+            "calls",
+            "Score against network calls",
+            "The same by counted network calls, which do not depend on the machine.",
+            plots.score_against_calls,
+        ),
+        Plot("heat", "Score by sampler and steps", "The table as colours.", heat_map),
+        Plot(
+            "seconds",
+            "Where the time goes",
+            "Of one image and one step; scoring is done once an image, so its part falls with S.",
+            time_breakdown,
+        ),
+        Plot(
+            "jackknife",
+            "Jackknife stability",
+            "A point far from the others is a part of the samples that the score hangs on. A distance grows a"
+            " little wherever samples are left out.",
+            jackknife_stability,
+        ),
+    )
+}
+
+
+def draw_all(group: Group, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
+    """Draw every plot that a table has the numbers for."""
+    if any(cell.score is not None for cell in group.cells.values()):
+        for plot in PLOTS.values():
+            figure = plot.draw(group, theme)
+            if figure is not None:
+                yield plot, figure
+
+
+def draw_files(
+    groups: Iterable[Group], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
+) -> Iterator[Path]:
+    """Draw the plots and the picture grid of some tables into a folder and yield the paths.
+
+    Args:
+        groups: the tables.
+        store: has the pictures.
+        folder: where to.
+        suffix: ``png``, ``svg`` or ``pdf``; of the plots, the picture grid is PNG always.
+        theme: ``light``, or ``dark``, which ends the plots' names.
+    """
+    mark = "-dark" if theme == "dark" else ""
+    for group in groups:
+        for plot, figure in draw_all(group, THEMES[theme]):
+            path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
+            yield plots.save(figure, path, THEMES[theme])
+        grid = pictures.picture_grid(group, store)
+        if grid is not None:
+            yield pictures.save_picture(grid, folder / f"{group.slug}-pictures.png")

@@ -1,0 +1,190 @@
+"""Whether a results folder still is what its records make: tables to the bit, pictures to the eye."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from bench.errors import UsageError
+from bench.presets import PRESETS
+from bench.report.artefacts import BESIDE, table_files
+from bench.report.gallery import draw_files
+from bench.report.groups import group_records
+from bench.store import Record, Store
+from bench.trial import Trial
+
+BLOCK = 8
+"""Side in pixels of the squares whose means are compared: smaller than a marker, larger than a hair."""
+CLOSE = 40.0
+"""Largest difference of two squares' means, of 255, that another release of the drawing library may make."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file that is not what it should be.
+
+    Attributes:
+        path: of the file.
+        reason: one clause.
+    """
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `verify` found in one folder.
+
+    Attributes:
+        folder: that was looked at.
+        files: number of files that were made again.
+        records: number of records they were made from.
+        findings: what is wrong, in the order of the files.
+    """
+
+    folder: Path
+    files: int
+    records: int
+    findings: tuple[Finding, ...]
+
+
+def results_below(folder: Path) -> list[Path]:
+    """Return the folder itself if it holds results, else those below it that do, by name.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    found = sorted({path.parent.parent for path in folder.glob("**/records/*.json")})
+    if folder in found:
+        return [folder]
+    if not found:
+        raise UsageError(f"no records in or below {folder}; name a folder that --results was given")
+    return found
+
+
+def verify(folder: Path) -> Checked:
+    """Make every table, plot and report of a folder again and compare it with the one there.
+
+    Tables and reports must be equal byte for byte, but for the drawings in a report; plots and pictures may
+    differ as little as two releases of the drawing library do.
+    """
+    store = Store(folder)
+    records, unreadable = store.read()
+    findings = [Finding(damage.path, f"cannot be read: {damage.reason}") for damage in unreadable]
+    findings += [found for record in records for found in _check_record(store, record)]
+    here = sorted(
+        path for name in ("tables", "plots") for path in (folder / name).glob("*") if path.is_file()
+    )
+    presets = sorted({name for name in PRESETS for path in here if path.stem == f"{BESIDE}{name}"})
+    texts = {folder / "tables" / name: text for name, text in table_files(records, presets).items()}
+    for path, text in texts.items():
+        findings += _compare_text(path, text)
+    with tempfile.TemporaryDirectory() as scratch:
+        kinds = {
+            (path.suffix[1:], path.stem.endswith("-dark")) for path in here if path.parent.name == "plots"
+        }
+        drawn = {}
+        for suffix, dark in sorted(kinds):
+            theme = "dark" if dark else "light"
+            for path in draw_files(group_records(records), store, Path(scratch), suffix, theme):
+                drawn[folder / "plots" / path.name] = path
+        for path, made in drawn.items():
+            findings += _compare_picture(path, made)
+    made_again = set(texts) | set(drawn)
+    findings += [Finding(path, "is made by no record") for path in here if path not in made_again]
+    return Checked(folder, len(made_again), len(records), tuple(findings))
+
+
+def _check_record(store: Store, record: Record) -> Iterator[Finding]:
+    """Find a record whose key is not the hash of its trial: somebody changed one of the two."""
+    path = store.records / f"{record.name}.json"
+    if not path.is_file():
+        yield Finding(path, "is the name that the record's content asks for, and there is no such file")
+    known = {field.name for field in fields(Trial)}
+    if set(record.trial) == known | {"key"}:
+        given = {name: record.trial[name] for name in known}
+        trial = Trial(**{**given, "metrics": tuple(record.trial["metrics"])})
+        if trial.key != record.key:
+            yield Finding(path, f"has the key {record.key}, and its trial's is {trial.key}")
+
+
+def _compare_text(path: Path, text: str) -> Iterator[Finding]:
+    if not path.is_file():
+        yield Finding(path, "is missing")
+        return
+    there = path.read_bytes().decode(errors="replace")
+    if path.suffix == ".html":
+        there, text = _without_drawings(there), _without_drawings(text)
+    if there != text:
+        yield Finding(path, f"differs from what the records make: {_first_difference(there, text)}")
+
+
+def _first_difference(there: str, text: str) -> str:
+    for number, (a, b) in enumerate(zip(there.splitlines(), text.splitlines(), strict=False), start=1):
+        if a != b:
+            at = next(i for i, (x, y) in enumerate(zip(f"{a}\0", f"{b}\0", strict=False)) if x != y)
+            start = max(0, at - 20)
+            return f"line {number} has {a[start : at + 40]!r} where {b[start : at + 40]!r} belongs"
+    longer = "more" if len(there) > len(text) else "fewer"
+    return f"it has {longer} lines than it should"
+
+
+def _without_drawings(page: str) -> str:
+    """Return a page without the content of its svg elements, which another release draws otherwise."""
+    head, *rest = page.split("<svg ")
+    return head + "".join(f"<svg{part.partition('</svg>')[2]}" for part in rest)
+
+
+def _compare_picture(path: Path, made: Path) -> Iterator[Finding]:
+    if not path.is_file():
+        yield Finding(path, "is missing")
+    elif path.read_bytes() == made.read_bytes():
+        return
+    elif path.suffix != ".png":
+        yield Finding(path, "differs from what the records make, and only PNG can be compared by eye")
+    else:
+        reason = picture_difference(path, made)
+        if reason:
+            yield Finding(path, reason)
+
+
+def picture_difference(a: Path, b: Path) -> str:
+    """Return in what two pictures differ to the eye; empty where they do not.
+
+    Means of squares of 8 x 8 pixels are compared: a line drawn a fraction of a pixel aside passes, a marker
+    in another place does not.
+    """
+    try:
+        first, second = _pixels(a), _pixels(b)
+    except (UnidentifiedImageError, OSError):
+        return "cannot be read as a picture"
+    if first.shape != second.shape:
+        sizes = [f"{shape[1]} x {shape[0]}" for shape in (first.shape, second.shape)]
+        return f"is {sizes[0]} pixels where the records make {sizes[1]}"
+    difference = np.abs(_squares(first) - _squares(second))
+    if difference.max() <= CLOSE:
+        return ""
+    row, column = np.unravel_index(int(difference.max(axis=2).argmax()), difference.shape[:2])
+    return f"differs from what the records make, most around pixel ({column * BLOCK}, {row * BLOCK})"
+
+
+def _pixels(path: Path) -> npt.NDArray[np.float64]:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.float64)
+
+
+def _squares(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    height, width = (side // BLOCK * BLOCK for side in pixels.shape[:2])
+    cut = pixels[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    mean: npt.NDArray[np.float64] = cut.mean(axis=(1, 3))
+    return mean
