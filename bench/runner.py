@@ -40,6 +40,7 @@ class Sweep:
         n: samples a trial.
         seed: of the noise, common to all trials.
         spacing: rule that chooses the time steps.
+        spacing_at: another rule at some numbers of steps.
         batch: samples at a time; the model's default where None.
         precision: of the network's arithmetic.
         devices: torch devices.
@@ -64,6 +65,11 @@ class Sweep:
     executor: str = "serial"
     strict: bool = False
     plugins: tuple[Path, ...] = ()
+    spacing_at: Mapping[int, str] = field(default_factory=dict)
+
+    def spacing_of(self, steps: int) -> str:
+        """Return the rule that chooses S time steps."""
+        return self.spacing_at.get(steps, self.spacing)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,9 @@ class Runner:
                 if trial.key in plan.provenance:
                     continue
                 plan.trials.append(trial)
-                plan.grids[trial.key] = make_grid(self.loaded.model.schedule, steps, self.sweep.spacing)
+                plan.grids[trial.key] = make_grid(
+                    self.loaded.model.schedule, steps, self.sweep.spacing_of(steps)
+                )
                 plan.provenance[trial.key] = self._provenance(sampler)
                 self._place(plan, trial, known.get(trial.key))
         return plan
@@ -315,7 +323,7 @@ class Runner:
         return Trial(
             model=sweep.model,
             sampler=sampler,
-            spacing=sweep.spacing,
+            spacing=sweep.spacing_of(steps),
             steps=steps,
             n=n,
             seed=sweep.seed,
