@@ -42,7 +42,6 @@ def environment(device: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **_versions()},
         "device_name": _device_name(device),
         "threads": torch.get_num_threads(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
         "commit": commit,
         "dirty": dirty,
         "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),

@@ -29,8 +29,13 @@ from bench.sampler import Sampler, get_sampler, trajectory
 PREVIEWS = 16
 """Images of each trial that are kept to look at: the first ones."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What the network may compute in; anything but float32 is autocast."""
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""What the network may compute in: float32 is never TF32 by default of a GPU; the last two are autocast."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +240,7 @@ class Worker:
 
     def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Cost]:
         shape, seed, device = self.loaded.model.shape, trial.seed, self.device
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = trial.precision == "tf32"
         model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
         whole = Clock(device)
 
