@@ -28,10 +28,12 @@ from bench.commands.common import (
     warn,
 )
 from bench.commands.plot import draw
-from bench.errors import NotApplicable
+from bench.errors import NotApplicable, UsageError
 from bench.meter import Clock
-from bench.report import tables
-from bench.report.artefacts import write_tables
+from bench.preflight import lacks
+from bench.presets import PRESETS, Preset, find_preset
+from bench.report import sheets, tables
+from bench.report.artefacts import beside, write_tables
 from bench.report.groups import group_records
 from bench.runner import Plan, Runner, Sweep, count_calls
 from bench.sampler import get_sampler
@@ -39,24 +41,30 @@ from bench.store import Record, Store, frame
 from bench.trial import PRECISIONS, Trial
 
 DEFAULT_MODEL = "digits"
+DEFAULT_STEPS = "10,20,50,100,1000"
+DEFAULT_N = 1000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"the protocol of a published table, which options below may change: {', '.join(PRESETS)}",
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the preset's samples, for a look")
+    parser.add_argument(
         "--samplers",
         nargs="+",
-        default=["all"],
         metavar="NAME[:k=v,...]",
         help="all, or samplers with parameters, as in ddim:eta=0.35 [all]",
     )
-    parser.add_argument("--steps", default="10,20,50,100,1000", metavar="S,S,...", help="[10,20,50,100,1000]")
-    parser.add_argument("--n", type=int, default=1000, help="samples a trial [1000]")
+    parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
+    parser.add_argument("--n", type=int, help="samples a trial [1000]")
     parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
-    parser.add_argument("--spacing", default="uniform", help="rule that chooses the time steps [uniform]")
+    parser.add_argument("--spacing", help="rule that chooses the time steps [uniform]")
     parser.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         help=f"a name from `list models`, FILE.py:FUNCTION or a checkpoint [{DEFAULT_MODEL}]",
     )
     parser.add_argument(
@@ -87,39 +95,75 @@ def execute(options: argparse.Namespace) -> int:
     registry = load_plugins(options.plugin)
     if report_plugin_failures(registry.failures) and options.strict:
         return 1
-    devices = parse_devices(options.device)
-    sweep = Sweep(
-        model=options.model,
-        samplers=parse_samplers(options.samplers),
-        steps=parse_steps(options.steps),
-        n=options.n,
-        seed=options.seed,
-        spacing=options.spacing,
-        batch=options.batch,
-        precision=options.precision,
-        devices=devices,
-        metrics=tuple(options.metrics.split(",")) if options.metrics else (),
-        reference=options.reference,
-        executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
-        strict=options.strict,
-        plugins=tuple(options.plugin),
-    )
+    preset = find_preset(options.preset) if options.preset else None
+    sweep = _sweep(options, preset)
     store = Store(options.results)
+    if preset is not None and not _ready(preset, sweep):
+        return 1
     if not options.dry_run:
         store.prepare()
     runner = Runner(sweep, store)
     plan = runner.plan()
     if options.dry_run:
         return _dry_run(runner, plan, as_json=options.json)
+    if preset is not None:
+        _say_cost(runner, plan)
     started = time.perf_counter()
     with _Display(quiet=options.json) as display:
         records = runner.run(plan, display)
         floor = runner.floor()
-    status = _report(records + ([floor] if floor else []), store, time.perf_counter() - started, options.json)
+    everything = records + ([floor] if floor else [])
+    status = _report(everything, store, time.perf_counter() - started, options.json, preset)
     return 1 if registry.failures else status
 
 
-def _report(records: Sequence[Record], store: Store, seconds: float, as_json: bool) -> int:
+def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
+    """Return what was asked for: an option given, else the preset's choice, else the default."""
+    if options.quick and preset is None:
+        raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
+    model = options.model or (preset.model if preset else DEFAULT_MODEL)
+    metrics = preset.metrics if preset and model == preset.model else ()
+    n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
+    steps = preset.steps if preset else parse_steps(DEFAULT_STEPS)
+    devices = parse_devices(options.device)
+    return Sweep(
+        model=model,
+        samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
+        steps=parse_steps(options.steps) if options.steps is not None else steps,
+        n=n if options.n is None else options.n,
+        seed=options.seed,
+        spacing=options.spacing or (preset.spacing if preset else "uniform"),
+        spacing_at=preset.spacing_at if preset and not options.spacing else {},
+        batch=options.batch,
+        precision=options.precision,
+        devices=devices,
+        metrics=tuple(options.metrics.split(",")) if options.metrics else metrics,
+        reference=options.reference,
+        executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
+        strict=options.strict,
+        plugins=tuple(options.plugin),
+    )
+
+
+def _ready(preset: Preset, sweep: Sweep) -> bool:
+    """Say what a preset's sweep lacks, and return whether it lacks nothing."""
+    missing = list(lacks(preset, sweep))
+    for sentence in missing:
+        print(f"error: {sentence}", file=sys.stderr)
+    return not missing
+
+
+def _say_cost(runner: Runner, plan: Plan) -> None:
+    """Print what a sweep will take before it begins."""
+    estimates = _estimates(runner, plan)
+    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
+    cost = f"{calls:,} network evaluations, about {_span(seconds)} of sampling on {runner.sweep.devices[0]}"
+    print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
+
+
+def _report(
+    records: Sequence[Record], store: Store, seconds: float, as_json: bool, preset: Preset | None
+) -> int:
     """Print the table, write and draw everything, name the failures, and return the exit status."""
     failed = [record for record in records if record.status == "failed"]
     groups = group_records(records)
@@ -127,11 +171,13 @@ def _report(records: Sequence[Record], store: Store, seconds: float, as_json: bo
         rows = frame(records)
         print_json(rows.astype(object).where(rows.notna(), None).to_dict(orient="records"))
     everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
-    paths = write_tables(store.folder, everything)
+    paths = write_tables(store.folder, everything, [preset.name] if preset else [])
     paths += draw(group_records(everything), store)
     if not as_json:
         for group in groups:
             tables.show(group, console())
+        for sheet in beside(preset.name, records) if preset else []:
+            print(f"\n{sheets.plain(sheet)}", end="")
         for record in records:
             if record.status == "skipped":
                 print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")

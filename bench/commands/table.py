@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 
 from bench.commands.common import add_json, add_results, print_json, read_records
-from bench.presets import PRESETS, find_preset
+from bench.presets import PRESETS
 from bench.report import sheets
-from bench.report.claims import claims_sheet, find_claims
+from bench.report.artefacts import beside, claim_sheets
 from bench.report.groups import group_records
-from bench.report.published import compare_published
 from bench.report.tables import FORMATS
 from bench.store import Record, frame
 
@@ -57,9 +56,7 @@ def _plain_rows(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:
     """Return what was asked for beside the plain tables."""
-    beside = compare_published(find_preset(options.preset), records) if options.preset else None
-    found = [beside.sheet()] if beside else []
-    if options.claims or (beside and not beside.comparable):
-        tables = group_records(records, options.metric)
-        found += [claims_sheet(table, find_claims(table)) for table in tables]
+    found = beside(options.preset, records, options.metric) if options.preset else []
+    if options.claims and len(found) < 2:
+        found += claim_sheets(records, options.metric)
     return found

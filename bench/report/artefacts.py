@@ -35,6 +35,17 @@ def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mappi
     return files
 
 
+def beside(preset: str, records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
+    """Return a preset's table, ours beside the published; by shape as well where no cell can be compared."""
+    table = compare_published(find_preset(preset), records)
+    return [table.sheet()] if table.comparable else [table.sheet(), *claim_sheets(records, metric)]
+
+
+def claim_sheets(records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
+    """Return the claims by shape of every table."""
+    return [claims_sheet(table, find_claims(table)) for table in group_records(records, metric)]
+
+
 def claim_files(group: Group) -> Mapping[str, str]:
     """Return the text of a table's claims by name, none where no claim can be tested on it."""
     findings = find_claims(group)

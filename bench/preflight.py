@@ -1,0 +1,142 @@
+"""Before a long sweep: is everything there? Every lack in one sentence, none after hours of work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.cards import find_card
+from bench.data import load_images
+from bench.errors import BenchError
+from bench.interfaces import EpsilonModel
+from bench.metrics.base import FeatureSpace, get_space
+from bench.metrics.groups import GROUPS
+from bench.plugins import registry
+from bench.presets import Preset
+from bench.runner import Sweep
+
+BASE_BYTES = 2 * 2**30
+"""Interpreter, torch and a feature network at work."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Host memory that a sweep needs at once, in bytes.
+
+    Attributes:
+        weights: of the model.
+        images: of the reference.
+        statistics: sums of the trials of one S, which are drawn in turn, and of the reference.
+    """
+
+    weights: int
+    images: int
+    statistics: int
+
+    @property
+    def total(self) -> int:
+        """Everything, with what the program itself takes."""
+        return BASE_BYTES + self.weights + self.images + self.statistics
+
+    def __str__(self) -> str:
+        parts = {"weights": self.weights, "reference images": self.images, "statistics": self.statistics}
+        return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
+
+
+def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
+    """Yield a sentence for everything that the sweep of a preset will miss.
+
+    The model, the reference and the feature networks are really loaded: a damaged file is found here.
+    """
+    model: EpsilonModel | None = None
+    try:
+        card = find_card(sweep.model)
+        model = card.load()
+    except BenchError as error:
+        yield str(error)
+        card = None
+    images: Tensor | None = None
+    source = sweep.reference or (card.data if card else None)
+    if source is not None:
+        try:
+            images = load_images(source).images
+        except BenchError as error:
+            yield str(error)
+    elif model is None or not hasattr(model, "draw"):
+        yield f"the reference is missing: give --reference with {preset.images}, a folder or an .npz file"
+    if images is not None and sweep.model == preset.model:
+        yield from _wrong_images(preset, images)
+    shape = model.shape if model is not None else preset.image_shape
+    spaces: list[FeatureSpace] = []
+    for name in dict.fromkeys(_metric_spaces(sweep, card.metrics if card else ())):
+        try:
+            spaces.append(get_space(name, shape))
+        except BenchError as error:
+            yield str(error)
+    there, needed = available_memory(), memory(sweep, model, images, spaces)
+    if there is not None and there < needed.total:
+        yield (
+            f"about {needed.total / GIB:.1f} GiB of memory are needed ({needed}), {there / GIB:.1f} are free;"
+            " close other programs or give fewer --samplers at a time"
+        )
+
+
+def memory(
+    sweep: Sweep, model: EpsilonModel | None, images: Tensor | None, spaces: list[FeatureSpace]
+) -> Needs:
+    """Return the host memory a sweep needs.
+
+    A trial keeps d (d + 1) / 2 numbers of 8 bytes for each jackknife group, and two more such sets while
+    blocks are added; the samplers of one S are drawn in turn. A reference keeps three d x d matrices.
+    """
+    weights = 0
+    if isinstance(model, torch.nn.Module):
+        weights = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
+    groups = min(GROUPS, sweep.n) + 2
+    trials = len(sweep.samplers)
+    statistics = sum(
+        trials * groups * 4 * space.dim * (space.dim + 1) + 24 * space.dim**2 for space in spaces
+    )
+    return Needs(weights, images.numel() if images is not None else 0, statistics)
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that are free for this process, None where the system does not say."""
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        return None
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    if math.isfinite(limit) and math.isfinite(used):
+        found.append(int(limit - used))
+    return min(found)
+
+
+def _number(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return math.nan
+
+
+def _wrong_images(preset: Preset, images: Tensor) -> Iterator[str]:
+    shape, count = tuple(images.shape[1:]), len(images)
+    if shape != preset.image_shape:
+        yield (
+            f"the reference has images of shape {shape}, and the table is of {preset.image_shape}: give"
+            f" --reference with {preset.images}"
+        )
+    elif preset.image_count not in (None, count):
+        yield f"the reference has {count:,} images: give --reference with {preset.images}"
+
+
+def _metric_spaces(sweep: Sweep, default: tuple[str, ...]) -> list[str]:
+    return [registry().metrics.find(name).space for name in sweep.metrics or default]

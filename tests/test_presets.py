@@ -1,0 +1,181 @@
+"""Presets: the published protocol, what is said before hours of work, and the table that comes of it."""
+
+import argparse
+import re
+
+import numpy as np
+import pytest
+
+from bench import NoiseSchedule, load_results, make_grid
+from bench.cli import main
+from bench.commands import run
+from bench.errors import UsageError
+from bench.metrics.base import fingerprint
+from bench.preflight import GIB, lacks, memory
+from bench.presets import PRESETS, find_preset
+from bench.store import Store
+
+CIFAR = find_preset("ddim-table1-cifar10")
+LINEAR = NoiseSchedule.linear()
+
+
+def sweep(*arguments):
+    parser = argparse.ArgumentParser()
+    run.arguments(parser)
+    options = parser.parse_args(arguments)
+    return run._sweep(options, find_preset(options.preset) if options.preset else None)
+
+
+def test_the_protocol_of_the_ddim_table():
+    asked = sweep("--preset", "ddim-table1-cifar10")
+    assert (asked.model, asked.n, asked.metrics, asked.precision) == (
+        "ema_cifar10",
+        50_000,
+        ("fid",),
+        "float32",
+    )
+    assert asked.steps == (10, 20, 50, 100, 1000)
+    labels = [sampler.spec for sampler in asked.samplers]
+    assert labels == [
+        "ddim:eta=0,clip=none", "ddim:eta=0.2,clip=none", "ddim:eta=0.5,clip=none", "ddim:eta=1,clip=none",
+        "ddpm:variance=fixedlarge,clip=x0",
+    ]  # fmt: skip
+    ten = make_grid(LINEAR, 10, asked.spacing_of(10))
+    assert sorted(ten.timesteps) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]  # the paper's quadratic
+    assert sorted(make_grid(LINEAR, 1000, asked.spacing_of(1000)).timesteps) == list(range(1000))
+
+
+def test_celeba_is_uniform_and_improved_ddpm_goes_to_four_thousand():
+    celeba = sweep("--preset", "ddim-table1-celeba64")
+    assert sorted(make_grid(LINEAR, 10, celeba.spacing_of(10)).timesteps) == list(range(0, 1000, 100))
+    steps = sweep("--preset", "iddpm-steps")
+    assert steps.steps == (25, 50, 100, 200, 400, 1000, 4000)
+    cosine = NoiseSchedule.cosine(4000)
+    assert sorted(make_grid(cosine, 4000, steps.spacing_of(4000)).timesteps) == list(range(4000))
+    assert [f.value for f in find_preset("iddpm-steps").figures()] == [3.19]
+
+
+def test_an_option_given_changes_the_preset_and_nothing_else():
+    quick = sweep("--preset", "ddim-table1-cifar10", "--quick")
+    assert (quick.n, quick.steps) == (5000, CIFAR.steps)
+    mine = sweep("--preset", "ddim-table1-cifar10", "--model", "digits", "--n", "1000", "--steps", "10")
+    assert (mine.model, mine.n, mine.steps, mine.spacing) == ("digits", 1000, (10,), "quadratic")
+    assert mine.metrics == ()  # the model's own: its images are none that FID is made for
+    even = sweep("--preset", "ddim-table1-cifar10", "--spacing", "uniform")
+    assert even.spacing_of(1000) == "uniform"
+
+
+def test_without_a_preset_nothing_changes():
+    asked = sweep()
+    assert (asked.model, asked.n, asked.steps, asked.spacing) == (
+        "digits",
+        1000,
+        (10, 20, 50, 100, 1000),
+        "uniform",
+    )
+    assert len(asked.samplers) == 7
+    assert sweep("--n", "0").n == 0  # refused later, not taken for "not given"
+    with pytest.raises(UsageError, match="--quick belongs to a --preset"):
+        sweep("--quick")
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A machine without weights."""
+    monkeypatch.setenv("SAMPLER_BENCH_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("SAMPLER_BENCH_INCEPTION", str(tmp_path / "inception.pth"))
+    return tmp_path
+
+
+def test_every_lack_is_one_sentence_before_anything_is_computed(nothing, capsys):
+    assert main(["run", "--preset", "ddim-table1-cifar10", "--results", str(nothing / "r")]) == 1
+    weights, data, features = capsys.readouterr().err.splitlines()
+    assert weights.startswith(
+        "error: ema_cifar10 is not on this machine: put model-790000.ckpt (about 143 MB, md5:1fa350"
+    )
+    assert "the reference is missing: give --reference with the 50,000 training images of CIFAR-10" in data
+    assert "inception.pth, does not exist; get weights-inception-2015-12-05" in features
+    assert not (nothing / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((20, 28, 28), "the reference has images of shape (1, 28, 28), and the table is of (3, 32, 32)"),
+        ((20, 32, 32, 3), "the reference has 20 images: give --reference with the 50,000 training images"),
+    ],
+)
+def test_other_images_are_not_the_tables(nothing, shape, sentence):
+    np.savez(nothing / "images.npz", images=np.zeros(shape, np.uint8))
+    asked = sweep("--preset", "ddim-table1-cifar10", "--reference", str(nothing / "images.npz"))
+    assert any(sentence in lack for lack in lacks(CIFAR, asked))
+    own = sweep(
+        "--preset",
+        "ddim-table1-cifar10",
+        "--model",
+        "exact-mixture",
+        "--reference",
+        str(nothing / "images.npz"),
+    )
+    assert not any(sentence in lack for lack in lacks(CIFAR, own))
+
+
+def test_too_little_memory_is_said_with_what_needs_it(monkeypatch):
+    asked = sweep("--preset", "ddim-table1-cifar10", "--model", "exact-mixture")
+    assert list(lacks(CIFAR, asked)) == []
+    monkeypatch.setattr("bench.preflight.available_memory", lambda: GIB)
+    (sentence,) = lacks(CIFAR, asked)
+    assert re.match(
+        r"about 2\.0 GiB of memory are needed \(weights 0\.0, .*\), 1\.0 are free; close", sentence
+    )
+
+
+def test_the_memory_of_a_2048_d_sweep():
+    class Space:
+        name, dim, fingerprint = "inception_2048", 2048, fingerprint("inception_2048")
+
+    # five samplers of 22 sets of 2048 * 2049 / 2 doubles, and three matrices
+    expected = 5 * 22 * 2048 * 2049 // 2 * 8 + 3 * 2048**2 * 8
+    assert memory(sweep("--preset", "ddim-table1-cifar10"), None, None, [Space()]).statistics == expected
+
+
+def test_a_presets_sweep_ends_with_the_published_table_and_one_table_of_ours(tmp_path, capsys):
+    arguments = [
+        "run",
+        "--preset",
+        "ddim-table1-cifar10",
+        "--model",
+        "exact-gaussian",
+        "--n",
+        "20",
+        "--steps",
+    ]
+    arguments += ["10,1000", "--samplers", "ddim", "sigma-hat", "--results", str(tmp_path)]
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    assert f"4 trials of 20 images to compute: {2 * 1010 * 20:,} network evaluations, about" in told.err
+    assert "4 not comparable, 21 not run. Not comparable: other model: exact-gaussian" in " ".join(
+        told.out.split()
+    )
+    assert "Claims by shape: exact-gaussian" in told.out
+    frame = load_results(tmp_path)
+    assert set(zip(frame.steps, frame.spacing, strict=True)) == {
+        (10, "quadratic"),
+        (1000, "all"),
+        (0, "quadratic"),
+    }
+    assert [path.name for path in (tmp_path / "tables").glob("*.txt")] == [
+        "exact-gaussian-fd_pixels-quadratic.txt"
+    ]
+    assert (
+        main(["table", "--preset", "ddim-table1-cifar10", "--results", str(tmp_path), "--format", "csv"]) == 0
+    )
+    assert "ddim eta=0,1000,fd_pixels," in capsys.readouterr().out
+    assert main(["verify", str(tmp_path)]) == 0
+    assert not Store(tmp_path).blocks.exists()
+
+
+def test_presets_are_named_where_one_is_misspelt(capsys):
+    assert main(["run", "--preset", "ddim-table1-cifar"]) == 2
+    assert "unknown preset 'ddim-table1-cifar'; did you mean ddim-table1-cifar10" in capsys.readouterr().err
+    assert set(PRESETS) == {"ddim-table1-cifar10", "ddim-table1-celeba64", "iddpm-steps"}
