@@ -1,12 +1,12 @@
 """The Inception spaces against torch-fidelity's own extractor, published numbers and wrong weight files."""
 
-import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from inception_kit import sha256, write_random_weights
 
 from bench.errors import UnknownNameError, UsageError
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
@@ -23,36 +23,9 @@ from torch_fidelity.interpolate_compat_tensorflow import (  # noqa: E402
 SHAPE = (3, 32, 32)
 
 
-def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory):
-    """A file in the right format whose batch norms do something and whose features have a sane size."""
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        patch.setattr(torch, "load", lambda *a, **k: {})
-        shapes = FeatureExtractorInceptionV3(
-            "x", ["2048"], feature_extractor_weights_path="none"
-        ).state_dict()
-    for name, value in shapes.items():
-        draw = torch.randn(value.shape, generator=generator)
-        if name.endswith("running_var"):
-            state[name] = draw.abs() + 0.5
-        elif name.endswith("bn.weight"):
-            state[name] = 1 + 0.1 * draw
-        elif name.endswith(("running_mean", "bias")):
-            state[name] = 0.1 * draw
-        elif name.endswith("num_batches_tracked"):
-            state[name] = value
-        else:
-            state[name] = draw * (2 / value[0].numel()) ** 0.5
-    torch.save(state, path)
-    return path
+    return write_random_weights(tmp_path_factory.mktemp("weights") / "random.pth")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from bench.metrics.frechet import FrechetReference
 from bench.metrics.moments import Array, Moments
 from bench.metrics.reference import Reference
 
@@ -46,10 +47,10 @@ def optimal_map(moments: Moments, reference: Reference) -> Array:
             f"influence values need more samples than features ({moments.n} of {moments.dim}) and a reference"
             " of full rank; use the jackknife"
         )
-    factor = reference.frechet.factor
-    inner = factor.T @ moments.cov @ factor
-    values, vectors = np.linalg.eigh(inner)
-    if values[0] <= moments.dim * np.finfo(float).eps * values[-1]:
+    target, source = reference.frechet.factor, FrechetReference(moments.mean, moments.cov)
+    # The singular values of B^T A, S_g = B B^T, keep twice the digits that eigenvalues of A^T S_g A do.
+    _, values, right = np.linalg.svd(source.factor.T @ target)
+    if not source.full_rank or values[-1] <= moments.dim * np.finfo(float).eps * values[0]:
         raise UsageError("influence values need a sample covariance of full rank; use the jackknife")
-    half = factor @ (vectors / values**0.25)
+    half = target @ (right.T / np.sqrt(values))
     return np.asarray(half @ half.T)
