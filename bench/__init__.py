@@ -7,6 +7,7 @@ from bench.cards import ModelCard
 from bench.data import load_images
 from bench.diffusion import posterior_constants, posterior_mean, predict_x0
 from bench.errors import BenchError, NotApplicable, UnknownNameError, UsageError
+from bench.frame import load_results
 from bench.grid import Grid, Step, make_grid
 from bench.images import from_uint8, to_uint8
 from bench.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
@@ -15,7 +16,6 @@ from bench.noise import normal_noise
 from bench.plugins import hookimpl
 from bench.sampler import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
 from bench.schedule import NoiseSchedule
-from bench.store import load_results
 
 __all__ = [
     "AtLeast",

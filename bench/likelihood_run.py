@@ -31,7 +31,8 @@ from bench.likelihood_request import VARIANCES, BoundRequest, check_request, fin
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.plugins import own_version
 from bench.provenance import environment, numerics_hash, short_hash
-from bench.store import Record, Store, stale_fields, write_atomically
+from bench.record import Record, stale_fields
+from bench.store import Store, write_atomically
 from bench.trial import PRECISIONS, Cost, Failure, Trial
 
 NAME = "nll"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.store import Record, Store, Unreadable, write_atomically
+from bench.record import Record
+from bench.store import Store, Unreadable, write_atomically
 
 TIMES = ("cost", "environment")
 """What may differ between two records of the same numbers."""

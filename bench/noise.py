@@ -11,8 +11,8 @@ the first 4 B of them and w from the last give
 
     sqrt(-2 ln((u + 1) / 2^32)) * (cos, sin)(2 pi w / 2^32)        (Box & Muller 1958)
 
-in float32, first the 4 B cosines, then the 4 B sines. The integers are the same bit for bit everywhere; logarithm, cosine and sine differ between
-kinds of device by rounding.
+in float32, first the 4 B cosines, then the 4 B sines. The integers are the same bit for bit everywhere;
+logarithm, cosine and sine differ between kinds of device by rounding.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from bench.metrics.base import FeatureSpace, get_space
 from bench.metrics.groups import GROUPS
 from bench.plugins import registry
 from bench.presets import Preset
-from bench.runner import Sweep
+from bench.sweep import Sweep
 
 BASE_BYTES = 2 * 2**30
 """Interpreter, torch and a feature network at work."""

@@ -4,108 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import torch
 
 from bench.cards import find_card
+from bench.collect import Collected
 from bench.errors import BenchError, UsageError
-from bench.grid import Grid, make_grid
-from bench.interfaces import EpsilonModel, Prediction
+from bench.grid import make_grid
 from bench.metrics.base import Metric, Score
 from bench.metrics.reference import Reference, reference_statistics
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, short_hash
-from bench.sampler import Sampler, get_sampler, trajectory
-from bench.store import FLOOR, Record, Store, Unreadable, stale_fields
+from bench.record import FLOOR, Record, stale_fields
+from bench.sampler import Sampler, get_sampler
+from bench.store import Store
+from bench.sweep import Plan, Stale, Sweep
 from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
 
 FLOOR_FOLDS = 5
 """Sets of real images whose mean score is the floor: one set is a lottery ticket."""
-
-COMPACT_EVERY = 16
-"""Blocks after which a trial's files become one: 2048-d sums are 17 MB a group."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What ``run`` was asked for.
-
-    Attributes:
-        model: what ``--model`` takes.
-        samplers: one row of the table each.
-        steps: one column each.
-        n: samples a trial.
-        seed: of the noise, common to all trials.
-        spacing: rule that chooses the time steps.
-        spacing_at: another rule at some numbers of steps.
-        batch: samples at a time; the model's default where None.
-        precision: of the network's arithmetic.
-        devices: torch devices.
-        metrics: names; the model's default where empty.
-        reference: image set to score against instead of the model's.
-        executor: its name.
-        strict: stop at the first failure.
-        plugins: plugin files.
-    """
-
-    model: str
-    samplers: tuple[Sampler, ...]
-    steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
-    n: int = 1000
-    seed: int = 0
-    spacing: str = "uniform"
-    batch: int | None = None
-    precision: str = "float32"
-    devices: tuple[str, ...] = ("cpu",)
-    metrics: tuple[str, ...] = ()
-    reference: str | None = None
-    executor: str = "serial"
-    strict: bool = False
-    plugins: tuple[Path, ...] = ()
-    spacing_at: Mapping[int, str] = field(default_factory=dict)
-
-    def spacing_of(self, steps: int) -> str:
-        """Return the rule that chooses S time steps."""
-        return self.spacing_at.get(steps, self.spacing)
-
-
-@dataclass(frozen=True)
-class Stale:
-    """A record that answers an older question.
-
-    Attributes:
-        record: as it was.
-        fields: what has changed since.
-    """
-
-    record: Record
-    fields: Sequence[str]
-
-
-@dataclass
-class Plan:
-    """What a sweep comes to, given what is there.
-
-    Attributes:
-        trials: every cell, in order.
-        grids: by trial key.
-        reused: records that answer their trial.
-        stale: records that no longer do.
-        unreadable: record files that are damaged.
-        pending: trials to compute.
-        provenance: by trial key.
-    """
-
-    trials: list[Trial] = field(default_factory=list)
-    grids: dict[str, Grid] = field(default_factory=dict)
-    reused: dict[str, Record] = field(default_factory=dict)
-    stale: list[Stale] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    pending: list[Trial] = field(default_factory=list)
-    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -134,7 +53,6 @@ class Runner:
     """
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
-        _check(sweep)
         self.sweep, self.store = sweep, store
         for file in sweep.plugins:
             registry().load_file(file)
@@ -237,7 +155,7 @@ class Runner:
 
     def _compute(self, plan: Plan, observer: Observer) -> Iterator[Record]:
         states = {trial.key: short_hash(plan.provenance[trial.key]) for trial in plan.pending}
-        collected = {trial.key: _Collected(trial) for trial in plan.pending}
+        collected = {trial.key: Collected(trial) for trial in plan.pending}
         tasks: list[Task] = []
         for trial in plan.pending:
             for result in self.store.read_blocks(trial, states[trial.key]):
@@ -359,74 +277,6 @@ class Runner:
         )
 
 
-class _Collected:
-    """The blocks of one trial, added up in the order of their indices as far as they follow on."""
-
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self.prefix: BlockResult | None = None
-        self._waiting: dict[int, BlockResult] = {}
-        self._since_compaction = 0
-
-    @property
-    def reached(self) -> int:
-        return self.prefix.block.stop if self.prefix else 0
-
-    @property
-    def whole(self) -> bool:
-        return self.reached == self.trial.n
-
-    @property
-    def due(self) -> bool:
-        return self._since_compaction >= COMPACT_EVERY
-
-    def fits(self, result: BlockResult) -> bool:
-        """Whether a block kept by an earlier run ends where one of this trial's blocks does."""
-        return result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
-
-    def add(self, result: BlockResult) -> None:
-        self._waiting[result.block.start] = result
-        while (follower := self._waiting.pop(self.reached, None)) is not None:
-            self._since_compaction += 1
-            if self.prefix is None:
-                self.prefix = follower
-            else:
-                self.prefix.extend(follower)
-
-    def missing(self) -> list[range]:
-        here = [r.block for r in self._waiting.values()]
-        return [b for b in self.trial.blocks if b.start >= self.reached and b not in here]
-
-    def compacted(self) -> BlockResult:
-        assert self.prefix is not None
-        self._since_compaction = 0
-        return self.prefix
-
-
-def count_calls(model: EpsilonModel, sampler: Sampler, grid: Grid) -> int:
-    """Return the network calls a sampler makes on a grid, by running it on a network that answers zero.
-
-    Raises:
-        NotApplicable: if the sampler cannot run on this model.
-    """
-    counted = _ZeroModel(model)
-    x = torch.zeros((1, *model.shape))
-    for _ in trajectory(counted, sampler, grid, x, lambda index: torch.zeros_like(x)):
-        pass
-    return counted.calls
-
-
-class _ZeroModel:
-    def __init__(self, model: EpsilonModel) -> None:
-        self.schedule, self.shape, self.variance = model.schedule, model.shape, model.variance
-        self.calls = 0
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:
-        self.calls += 1
-        zero = torch.zeros_like(x)
-        return Prediction(zero, None if self.variance == "fixed" else zero)
-
-
 def mean_score(scores: Sequence[Score]) -> Score:
     """Return the mean of scores of independent samples of one size, with its standard error."""
     k = len(scores)
@@ -443,18 +293,3 @@ def mean_score(scores: Sequence[Score]) -> Score:
 def _interleaved(tasks: Sequence[Task]) -> list[Task]:
     """Order blocks so that the trials of one S take turns: the machine's drift then hits all alike."""
     return sorted(tasks, key=lambda task: (task.trial.steps, task.block.start))
-
-
-def _check(sweep: Sweep) -> None:
-    if sweep.n < 2:
-        raise UsageError(f"--n must be at least 2 samples, got {sweep.n}")
-    if sweep.batch is not None and sweep.batch < 1:
-        raise UsageError(f"--batch must be at least 1, got {sweep.batch}")
-    if sweep.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {sweep.seed}")
-    if not sweep.samplers:
-        raise UsageError(
-            "no sampler was asked for; give --samplers all or names from `python -m bench list samplers`"
-        )
-    if not sweep.steps or min(sweep.steps) < 1:
-        raise UsageError(f"every number of steps must be at least 1, got {', '.join(map(str, sweep.steps))}")

@@ -6,97 +6,26 @@ Blocks of trials under way are kept beside the records until their trial is whol
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.metrics.base import Score
 from bench.metrics.groups import GroupedStatistics
+from bench.record import Record
 from bench.trial import BlockResult, Cost, Trial
-
-FORMAT = 1
-"""Of a record; a reader that meets a greater one says so."""
-
-FLOOR = "real images"
-"""``sampler`` of a record that scores real images in the place of samples."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of one trial.
-
-    Attributes:
-        trial: the fields that define it, and its ``key``.
-        status: ``done``, ``failed`` or ``skipped``.
-        message: one sentence for a status that is not ``done``.
-        sampler: rule, parameters, label, order, source, plugin and version; its name is `FLOOR` for real
-            images.
-        model: name and weights hash.
-        grid: steps taken and distinct levels.
-        provenance: what would make the record stale if it changed.
-        scores: by metric, the first is the table's.
-        cost: calls, seconds and memory.
-        environment: versions, device, commit, command, time.
-        failure: stage and traceback where there are any.
-    """
-
-    trial: Mapping[str, Any]
-    status: str
-    message: str = ""
-    sampler: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    grid: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Score] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    failure: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Hash of what defines the trial."""
-        return str(self.trial["key"])
-
-    @property
-    def name(self) -> str:
-        """File name without suffix: readable, and unique by its key."""
-        parts = (self.trial["model"], self.sampler.get("label", ""), f"S{self.trial['steps']}")
-        text = re.sub(r"[^A-Za-z0-9.=]+", "-", "-".join(map(str, parts))).strip("-")
-        return f"{text[-80:]}-{self.key}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"format": FORMAT, **fields, "scores": {k: s.to_json() for k, s in self.scores.items()}}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Record:
-        """Return what `to_json` wrote.
-
-        Raises:
-            BenchError: if a newer version of the project wrote it.
-        """
-        known = dict(fields)
-        if known.pop("format") > FORMAT:
-            raise BenchError("it was written by a newer sampler-bench; upgrade to read it")
-        known["scores"] = {k: Score.from_json(s) for k, s in known["scores"].items()}
-        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -222,66 +151,6 @@ class Store:
         return self.blocks / f"{key}-{state}" / f"{block.start:08d}-{block.stop:08d}.npz"
 
 
-def load_results(folder: str | Path = "results") -> pd.DataFrame:
-    """Return a data frame with one row a trial.
-
-    Columns: ``model, weights, sampler, label, parameters, variance, eta, clip, spacing, steps,
-    distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
-    score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
-    scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
-    besides, every metric under its own name with ``_se`` and ``_debiased``. Seconds are of the whole trial.
-
-    Args:
-        folder: what ``--results`` was given.
-    """
-    records, _ = Store(Path(folder)).read()
-    return frame(records)
-
-
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return the data frame of some records; see `load_results`."""
-    return pd.DataFrame([_row(record) for record in records])
-
-
-def _row(record: Record) -> dict[str, Any]:
-    trial, sampler, cost, environment = record.trial, record.sampler, record.cost, record.environment
-    parameters = sampler.get("parameters", {})
-    row: dict[str, Any] = {
-        "model": trial["model"],
-        "weights": record.model.get("weights"),
-        "sampler": sampler.get("name"),
-        "label": sampler.get("label"),
-        "parameters": ",".join(f"{k}={v}" for k, v in parameters.items()),
-        "variance": parameters.get("variance"),
-        "eta": parameters.get("eta"),
-        "clip": parameters.get("clip"),
-        "spacing": trial["spacing"],
-        "steps": trial["steps"],
-        "distinct_levels": record.grid.get("distinct_levels"),
-        "network_calls": cost.get("calls"),
-        **{name: trial[name] for name in ("n", "seed", "batch", "precision", "device")},
-    }
-    for place, (name, score) in enumerate(record.scores.items()):
-        if place == 0:
-            row |= {
-                "metric": name,
-                "score": score.value,
-                "score_se": score.se,
-                "score_debiased": score.debiased,
-            }
-            row |= {"feature_space": score.space, "reference": score.reference}
-        row |= {name: score.value, f"{name}_se": score.se, f"{name}_debiased": score.debiased}
-    sampling = cost.get("sampling_seconds")
-    row |= {name: cost.get(name) for name in ("sampling_seconds", "model_seconds")}
-    row["sampler_seconds"] = sampling - cost["model_seconds"] if sampling is not None else None
-    row["scoring_seconds"] = cost.get("scoring_seconds")
-    row["images_per_second"] = trial["n"] / sampling if sampling else None
-    row["peak_bytes"] = cost.get("peak_bytes")
-    row |= {"status": record.status, "message": record.message, "key": record.key}
-    row |= {name: environment.get(name) for name in ("device_name", "commit", "dirty", "finished", "command")}
-    return row | {f"version_{name}": version for name, version in environment.get("versions", {}).items()}
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new."""
     with _temporary(path) as temporary:
@@ -338,8 +207,3 @@ def _read_block(path: Path, block: range) -> BlockResult | None:
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
         return None
     return BlockResult(block, statistics, cost, previews)
-
-
-def stale_fields(record: Record, provenance: Mapping[str, Any]) -> list[str]:
-    """Return the names of the provenance fields that differ from what is true now."""
-    return [name for name, value in provenance.items() if record.provenance.get(name) != value]

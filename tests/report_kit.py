@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from bench.metrics.base import Score
+from bench.record import FLOOR, Record
 from bench.report.groups import group_records
 from bench.sampler import get_sampler
 from bench.stats import jackknife
-from bench.store import FLOOR, Record, Store
+from bench.store import Store
 from bench.trial import Trial
 
 GROUPS = 20

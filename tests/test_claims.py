@@ -8,10 +8,10 @@ import pytest
 from report_kit import record, score, table
 
 from bench.presets import PRESETS, find_preset
+from bench.record import FLOOR
 from bench.report import sheets
 from bench.report.claims import CLAIMS, Claim, Link, Shape, claims_sheet, find_claims, judge
 from bench.stats import jackknife
-from bench.store import FLOOR
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 PAPER = [claim for claim in CLAIMS if "2010.02502" in claim.source]

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from bench import get_sampler, load_results
+from bench.calls import count_calls
 from bench.metrics.base import Score
-from bench.runner import Runner, Sweep, count_calls
+from bench.runner import Runner
 from bench.store import Store
+from bench.sweep import Sweep
 from models.exact import ExactGaussian
 
 MODEL = "exact-gaussian"
@@ -157,7 +159,7 @@ def test_blocks_of_a_stopped_run_are_used_and_the_scores_are_the_same_bits(tmp_p
 
 def test_compacted_blocks_give_the_same_bits(tmp_path, monkeypatch):
     plain, _ = run(tmp_path / "plain", n=100, batch=10)
-    monkeypatch.setattr("bench.runner.COMPACT_EVERY", 3)
+    monkeypatch.setattr("bench.collect.COMPACT_EVERY", 3)
     compacted, _ = run(tmp_path / "compacted", n=100, batch=10)
     assert scores(compacted) == scores(plain)
 

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from bench.errors import UsageError
 from bench.plugins import PluginFailure, Registry, registry
+from bench.record import Record
 from bench.sampler import Sampler, get_sampler
-from bench.store import Record, Store
+from bench.store import Store
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,10 @@ import pandas as pd
 
 from bench.commands.common import add_results, read_records
 from bench.errors import UsageError
+from bench.frame import frame
 from bench.report import tables
 from bench.report.groups import group_records
-from bench.store import frame, write_atomically
+from bench.store import write_atomically
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

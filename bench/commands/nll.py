@@ -33,13 +33,15 @@ from bench.commands.common import (
     warn,
 )
 from bench.errors import UnknownNameError, UsageError
+from bench.frame import frame
 from bench.likelihood import ReverseVariance
 from bench.likelihood_records import METRICS, read_terms
 from bench.likelihood_request import DEFAULT_N, VARIANCES, BoundRequest
 from bench.likelihood_run import BoundRunner
+from bench.record import Record
 from bench.report import tables
 from bench.report.groups import Group, group_records
-from bench.store import Record, Store, frame, write_atomically
+from bench.store import Store, write_atomically
 from bench.trial import PRECISIONS
 
 DEFAULT_MODEL = "digits"

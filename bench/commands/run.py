@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.calls import count_calls
 from bench.commands.common import (
     add_json,
     add_plugins,
@@ -29,15 +30,18 @@ from bench.commands.common import (
 )
 from bench.commands.plot import draw
 from bench.errors import NotApplicable, UsageError
+from bench.frame import frame
 from bench.meter import Clock
 from bench.preflight import lacks
 from bench.presets import PRESETS, Preset, find_preset
+from bench.record import Record
 from bench.report import sheets, tables
 from bench.report.artefacts import beside, write_tables
 from bench.report.groups import group_records
-from bench.runner import Plan, Runner, Sweep, count_calls
+from bench.runner import Runner
 from bench.sampler import get_sampler
-from bench.store import Record, Store, frame
+from bench.store import Store
+from bench.sweep import Plan, Sweep
 from bench.trial import PRECISIONS, Trial
 
 DEFAULT_MODEL = "digits"

@@ -7,8 +7,9 @@ from typing import Any
 
 from bench.commands.common import add_json, add_plugins, add_results, load_plugins, print_json, read_records
 from bench.errors import UnknownNameError, UsageError
+from bench.record import Record
 from bench.sampler import get_sampler
-from bench.store import Record, Store
+from bench.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from bench.commands.common import add_json, add_results, print_json, read_records
+from bench.frame import frame
 from bench.presets import PRESETS
+from bench.record import Record
 from bench.report import sheets
 from bench.report.artefacts import beside, claim_sheets
 from bench.report.groups import group_records
 from bench.report.tables import FORMATS
-from bench.store import Record, frame
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics.base import Score
-from bench.store import FLOOR, Record
+from bench.record import FLOOR, Record
 
 SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
 RULES = ("ddim", "ddpm")

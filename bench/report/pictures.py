@@ -9,8 +9,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from bench.record import FLOOR
 from bench.report.groups import Group
-from bench.store import FLOOR, Store, write_atomically
+from bench.store import Store, write_atomically
 
 TILE = 40
 """Least side of an enlarged image in pixels."""

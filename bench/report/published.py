@@ -12,9 +12,9 @@ import pandas as pd
 from bench.metrics.base import Score
 from bench.presets import Preset, tolerance
 from bench.published import SOURCES, Figure
+from bench.record import FLOOR, Record
 from bench.report.sheets import Sheet
 from bench.sampler import get_sampler
-from bench.store import FLOOR, Record
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler

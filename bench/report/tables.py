@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.record import FLOOR
 from bench.report.groups import Cell, Group
-from bench.store import FLOOR
 
-NOTE = "± one standard error (group jackknife); * best of its column"
+NOTE = "± one standard error; * best of its column"
 
 
 def plain(group: Group) -> str:

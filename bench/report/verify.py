@@ -13,10 +13,11 @@ from PIL import Image, UnidentifiedImageError
 
 from bench.errors import UsageError
 from bench.presets import PRESETS
+from bench.record import Record
 from bench.report.artefacts import BESIDE, table_files
 from bench.report.gallery import draw_files
 from bench.report.groups import group_records
-from bench.store import Record, Store
+from bench.store import Store
 from bench.trial import Trial
 
 BLOCK = 8
