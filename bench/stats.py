@@ -51,7 +51,8 @@ class Comparison:
     """Score A against score B.
 
     Attributes:
-        difference: A - B of the debiased values.
+        difference: A - B of the debiased values; of the plain ones where a covariance is rank-deficient,
+            whose bias the jackknife does not remove.
         raw_difference: A - B of the plain values.
         se: standard error of the difference, paired through the groups both left out.
         z: difference / se.
@@ -88,7 +89,8 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
     freedom = len(left) - 1
     if freedom < 1 or not math.isfinite(paired.se):
         raise UsageError(f"{a.metric} has {len(left)} jackknife groups; a comparison needs at least 2")
-    difference, se = paired.debiased, paired.se
+    corrected = not {"rank-deficient"} & {*a.flags, *b.flags}
+    difference, se = paired.debiased if corrected else raw, paired.se
     z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
     p = 2.0 * float(stdtr(freedom, -abs(z)))
     reach = float(stdtrit(freedom, 0.5 + level / 2)) * se
@@ -111,6 +113,12 @@ def refuse_mixed(a: Score, b: Score) -> None:
     differing = [f"{name} ({x} and {y})" for name, (x, y) in fields.items() if x != y]
     if differing:
         raise UsageError(f"these scores cannot be compared: they differ in {', '.join(differing)}")
+
+
+def estimate(score: Score) -> float:
+    """Return the debiased value, or the plain one where there is none or it is worthless (rank-deficient)."""
+    useless = math.isnan(score.debiased) or "rank-deficient" in score.flags
+    return score.value if useless else score.debiased
 
 
 def interval(score: Score, *, level: float = LEVEL) -> tuple[float, float]:
@@ -141,12 +149,8 @@ def ties_with_best(scores: Mapping[str, Score], *, level: float = LEVEL) -> tupl
     if not scores:
         raise UsageError("a column without scores has no best")
 
-    def rank(name: str) -> float:
-        score = scores[name]
-        debiased = score.value if math.isnan(score.debiased) else score.debiased
-        return -debiased if score.higher_is_better else debiased
-
-    best = min(scores, key=rank)
+    sign = -1.0 if next(iter(scores.values())).higher_is_better else 1.0
+    best = min(scores, key=lambda name: sign * estimate(scores[name]))
     others = [name for name in scores if name != best]
     adjusted = holm([compare(scores[name], scores[best], level=level).p for name in others])
     return best, [name for name, p in zip(others, adjusted, strict=True) if p >= 1.0 - level]

@@ -3,8 +3,9 @@
     python docs/uncertainty.py [REPETITIONS] [--write]
 
 Prints the tables of uncertainty.md; --write puts them there. Samples are x = A z with z normal, or skewed
-and heavy-tailed (unit exponentials, excess kurtosis 6), so that mean and covariance, all that the Frechet distance
-knows, are exact, and so is the distance at infinite N. One thread, a quarter of an hour at 400 repetitions.
+and heavy-tailed (unit exponentials, excess kurtosis 6), so that mean and covariance, all that the Frechet
+distance knows, are exact, and so is the distance at infinite N. One thread, a quarter of an hour at 400
+repetitions.
 """
 
 import sys
@@ -66,9 +67,9 @@ def one_run(d: int, n: int, heavy: bool, repetitions: int) -> dict[str, float]:
     return {
         "truth": truth,
         "mean FD_N": value.mean(),
-        "mean debiased": debiased.mean(),
+        "mean corrected": debiased.mean(),
         "sd FD_N": value.std(ddof=1),
-        "sd debiased": debiased.std(ddof=1),
+        "sd corrected": debiased.std(ddof=1),
         "SE / sd": np.sqrt(np.mean(se**2)) / debiased.std(ddof=1),
         "coverage": covered,
         "coverage of FD_N +- SE": plain,
@@ -169,9 +170,9 @@ def main() -> None:
         page = Path(__file__).with_suffix(".md")
         text = page.read_text()
         for name, content in tables.items():
-            start, end = f"<!-- {name} -->\n", f"\n<!-- end {name} -->"
+            start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
             before, rest = text.split(start)
-            text = before + start + content + end + rest.split(end)[1]
+            text = before + start + content + "\n" + end + rest.split(end)[1]
         page.write_text(text)
 
 

@@ -9,7 +9,7 @@ import scipy.stats
 
 from bench.errors import UsageError
 from bench.metrics.base import Score
-from bench.stats import compare, holm, influence_se, interval, jackknife, replicates, ties_with_best
+from bench.stats import compare, estimate, holm, influence_se, interval, jackknife, replicates, ties_with_best
 
 
 def score(value, left, **fields):
@@ -136,3 +136,14 @@ def test_replicates_keep_mean_and_minimum_apart():
 def test_influence_se_of_a_mean():
     x = np.random.default_rng(5).normal(size=50)
     assert influence_se(x - x.mean()) == pytest.approx(scipy.stats.sem(x), rel=1e-12)
+
+
+def test_rank_deficient_scores_are_compared_by_their_plain_values():
+    """Their bias is not of order 1/n, so that its correction is worthless."""
+    a = score(7.0, [7.5 + 0.01 * k for k in (-1, 1) * 10], flags=("rank-deficient",))
+    b = score(6.0, [6.1 + 0.01 * k for k in (1, -1) * 10], flags=("rank-deficient",))
+    assert a.debiased < b.debiased
+    assert estimate(a) == 7.0
+    assert compare(a, b).difference == 1.0
+    assert compare(a, b).verdict == "worse"
+    assert ties_with_best({"a": a, "b": b}) == ("b", [])
