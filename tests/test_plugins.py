@@ -139,3 +139,56 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     assert "sampler-bench = bench.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
     for package in ("bench", "samplers", "models"):
         assert f"{package}/py.typed" in names
+
+
+EVERYTHING = '''
+import numpy as np
+from bench import ModelCard, hookimpl
+from bench.metrics.base import Score
+from models.exact import ExactMixture
+from bench.data import load_images
+
+
+class Brightness:
+    """Distance of the mean brightness: a score a plugin could bring."""
+
+    name, space, needs, higher_is_better = "brightness", "pixels", "moments", False
+
+    def score(self, sample, reference):
+        value = abs(float(sample.total.mean.mean() - reference.mean.mean()))
+        return Score("brightness", value, value, float("nan"), (), sample.n, reference.space, reference.hash)
+
+
+def make():
+    return ExactMixture(load_images("digits").images[:3].float() / 127.5 - 1, 0.1)
+
+
+@hookimpl
+def bench_models():
+    return [ModelCard("three-digits", make, "three digits", metrics=("brightness", "fd_pixels"))]
+
+
+@hookimpl
+def bench_metrics():
+    return [Brightness()]
+
+
+@hookimpl
+def bench_spacings():
+    return {"lower-half": lambda T, S: [k * T // (2 * S) for k in range(S)]}
+'''
+
+
+def test_models_metrics_and_spacings_come_from_plugins_too(tmp_path):
+    (tmp_path / "everything.py").write_text(EVERYTHING)
+    plugin = ["--plugin", tmp_path / "everything.py"]
+    options = ["--model", "three-digits", "--spacing", "lower-half", "--samplers", "ddim", "--n", "40"]
+    out = bench(tmp_path, "run", *plugin, *options, "--steps", "5", "--results", tmp_path / "r")
+    assert out.returncode == 0, out.stderr
+    row = load_results(tmp_path / "r").set_index("sampler").loc["ddim"]
+    assert (row.model, row.spacing, row.metric) == ("three-digits", "lower-half", "brightness")
+    assert 0 <= row.score < 1
+    assert row.fd_pixels > 0
+    listed = json.loads(bench(tmp_path, "list", *plugin, "--json").stdout)
+    for kind, name in (("models", "three-digits"), ("metrics", "brightness"), ("spacings", "lower-half")):
+        assert name in {entry["name"] for entry in listed[kind]}
