@@ -89,8 +89,8 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
     freedom = len(left) - 1
     if freedom < 1 or not math.isfinite(paired.se):
         raise UsageError(f"{a.metric} has {len(left)} jackknife groups; a comparison needs at least 2")
-    corrected = not {"rank-deficient"} & {*a.flags, *b.flags}
-    difference, se = paired.debiased if corrected else raw, paired.se
+    corrected = math.isfinite(a.debiased - b.debiased) and "rank-deficient" not in {*a.flags, *b.flags}
+    difference, se = a.debiased - b.debiased if corrected else raw, paired.se
     z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
     p = 2.0 * float(stdtr(freedom, -abs(z)))
     reach = float(stdtrit(freedom, 0.5 + level / 2)) * se

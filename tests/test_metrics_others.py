@@ -145,6 +145,20 @@ class TestNeighbourhoods:
             score = ManifoldMetric(name, "s", name).score(stats, reference)
             assert score.value == pytest.approx(theirs[name], abs=1e-6)
 
+    def test_errors_are_right_or_cautious(self):
+        """100 repetitions: reported error over true spread. Nothing is extrapolated beyond what can be."""
+        real = normal(0, 150, 8)
+        scores = {name: [] for name in ("precision", "recall", "density", "coverage")}
+        for seed in range(1, 101):
+            stats = statistics_of(normal(seed, 150, 8, 0.8))
+            reference = reference_of(real)
+            for name, found in scores.items():
+                found.append(ManifoldMetric(name, "s", name).score(stats, reference))
+        for name, found in scores.items():
+            ratio = np.sqrt(np.mean([s.se**2 for s in found])) / np.std([s.value for s in found])
+            assert 0.8 < ratio < (2.1 if name in ("recall", "coverage") else 1.25), name
+            assert all(s.debiased == s.value for s in found)
+
     def test_equal_sets_are_covered(self):
         x = normal(4, 100, 5)
         for name in ("precision", "recall", "coverage"):
