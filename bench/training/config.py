@@ -22,7 +22,7 @@ TimestepSampling = Literal["uniform", "loss-second-moment"]
 """p(t) = 1/T, or proportional to sqrt(E[L_t^2]) (Nichol & Dhariwal 2021, eq. 18)."""
 
 # Changing these continues the same run: they say where it ends up on disk, not what is computed.
-_BOOKKEEPING = ("checkpoint_every",)
+_BOOKKEEPING = ("summary", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class TrainConfig:
         data: what :func:`bench.data.load_images` takes.
         schedule: ``linear`` or ``cosine``.
         timesteps: T of the schedule.
+        rescale_timesteps: whether the network receives t 1000/T for the time step t.
         objective: what is minimised.
         variance: the reverse variance of L_vlb.
         vlb_weight: lambda of L_hybrid, with L_vlb in bits per dimension.
@@ -65,6 +66,7 @@ class TrainConfig:
         seed: of everything random: initial weights, data order, t, noise, flips, dropout.
         log_every: steps between rows of the metrics table.
         checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
+        summary: one line for people.
     """
 
     name: str
@@ -75,6 +77,7 @@ class TrainConfig:
     network_options: Mapping[str, Any] = field(default_factory=dict)
     schedule: Literal["linear", "cosine"] = "linear"
     timesteps: int = 1000
+    rescale_timesteps: bool = False
     objective: Objective = "simple"
     variance: TrainedVariance = "fixedlarge"
     vlb_weight: float = 0.001
@@ -99,6 +102,7 @@ class TrainConfig:
     seed: int = 0
     log_every: int = 100
     checkpoint_every: int = 1000
+    summary: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "timesteps", "log_every", "checkpoint_every"):

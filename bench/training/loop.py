@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.data import load_images
 from bench.errors import BenchError, UsageError
 from bench.images import from_uint8
+from bench.interfaces import Variance
 from bench.schedule import NoiseSchedule
 from bench.training.checkpoint import (
     load_into,
@@ -81,7 +82,7 @@ class TrainResult:
     """What a finished run leaves.
 
     Attributes:
-        weights: the averaged weights, safetensors.
+        weights: the averaged weights at the last checkpoint, safetensors.
         metrics: the table, CSV.
         loss_by_t: mean losses over ranges of t, CSV.
         steps: optimiser steps done in all.
@@ -93,6 +94,16 @@ class TrainResult:
     loss_by_t: Path
     steps: int
     resumed_at: int
+
+
+@runtime_checkable
+class SelfDescribing(Protocol):
+    """A network whose weight file can be loaded by name, because it says what it is."""
+
+    def weight_metadata(
+        self, schedule: NoiseSchedule, variance: Variance, rescale_timesteps: bool
+    ) -> dict[str, str]:
+        """Return what the loader needs besides the weights."""
 
 
 class TrainingError(BenchError):
@@ -261,14 +272,16 @@ class _Run:
         return torch.cat([totals, norm.detach().cpu().double().view(1)])
 
     def _losses(self, draw: Draw, part: Tensor) -> Any:
+        config = self.config
         x0 = self.images[draw.indices[part].to(self.device)]
-        if self.config.flip:
+        if config.flip:
             x0 = torch.where(draw.flips[part].to(self.device).view(-1, 1, 1, 1), x0.flip(3), x0)
         x0 = from_uint8(x0).contiguous(memory_format=self.layout)
         t, noise = draw.t[part].to(self.device), draw.noise[part].to(self.device)
         x_t = self.loss.diffuse(x0, t, noise)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = self.forward(x_t, t)
+        times = t * (1000.0 / config.timesteps) if config.rescale_timesteps else t
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.forward(x_t, times)
         return self.loss(output, x0, x_t, t, noise)
 
     def _log(self, report: Callable[[Progress], None] | None) -> None:
@@ -308,9 +321,16 @@ class _Run:
         for index, optimiser in enumerate(self.optimisers):
             tensors |= named(f"optimiser{index}", optimiser_tensors(optimiser))
         write_safetensors(self.out / CHECKPOINT, tensors, self._metadata())
+        self._save_weights()
+
+    def _save_weights(self) -> None:
+        config, metadata, averaged = self.config, self._metadata(), self.average.module
+        if isinstance(averaged, SelfDescribing):
+            variance: Variance = "learned_range" if config.variance == "learned_range" else "fixed"
+            metadata |= averaged.weight_metadata(self.schedule, variance, config.rescale_timesteps)
+        write_safetensors(self.out / WEIGHTS, averaged.state_dict(), metadata)
 
     def _finish(self) -> None:
-        write_safetensors(self.out / WEIGHTS, self.average.module.state_dict(), self._metadata())
         count, simple, vlb = self.by_t
         T = self.config.timesteps
         edges = [round(k * T / min(20, T)) for k in range(min(20, T) + 1)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from bench.errors import UnknownNameError
 from bench.training.config import TrainConfig
 
+UNET = "models.unet_training:make_unet"
+
 DIGITS = TrainConfig(
     name="digits",
+    summary="the shipped network, 12 x 12 digits",
     network="models.digits:make_digits_network",
     network_options={"width": 256, "hidden": 512, "blocks": 3, "embedding": 64},
     data="digits",
@@ -31,10 +35,115 @@ DIGITS = TrainConfig(
     checkpoint_every=500,
 )
 
-DIGITS_QUICK = DIGITS.but(name="digits-quick", steps=500, decay_steps=300, checkpoint_every=100)
+DIGITS_QUICK = DIGITS.but(
+    name="digits-quick",
+    summary="the same for under a minute",
+    steps=500,
+    decay_steps=300,
+    checkpoint_every=100,
+)
 
-PRESETS: Mapping[str, TrainConfig] = MappingProxyType({c.name: c for c in (DIGITS, DIGITS_QUICK)})
-"""``digits`` is how the shipped network was made; ``digits-quick`` is the same for under a minute."""
+CIFAR10_DDPM = TrainConfig(
+    name="cifar10-ddpm",
+    summary="35.7 M U-Net of Ho et al. 2020, L_simple, fixed variance",
+    network=UNET,
+    network_options={"dropout": 0.1},
+    data="cifar10",
+    steps=800_000,
+    batch=128,
+    flip=True,
+    checkpoint_every=5000,
+)
+"""Source: arXiv:2006.11239, section 4 and appendix B. The rest of the recipe is `TrainConfig`'s defaults."""
+
+CIFAR10_IDDPM = TrainConfig(
+    name="cifar10-iddpm",
+    summary="52.5 M U-Net of Nichol & Dhariwal 2021, T=4000 cosine, L_hybrid, learned variance",
+    network=UNET,
+    network_options={
+        "widths": (128, 256, 256, 256),
+        "blocks": 3,
+        "attention": (False, True, True, False),
+        "heads": 4,
+        "heads_first": True,
+        "dropout": 0.3,
+        "scale_shift": True,
+        "asymmetric_padding": False,
+        "norm_eps": 1e-5,
+        "embedding_order": "cos-sin",
+        "embedding_shift": 0,
+    },
+    data="cifar10",
+    schedule="cosine",
+    timesteps=4000,
+    rescale_timesteps=True,
+    objective="hybrid",
+    variance="learned_range",
+    steps=500_000,
+    batch=128,
+    learning_rate=1e-4,
+    warmup=0,
+    clip=math.inf,
+    checkpoint_every=5000,
+)
+"""Source: arXiv:2102.09672, section 2.2 and appendix A, and the flags its code documents."""
+
+CELEBA64_DDPM = CIFAR10_DDPM.but(
+    name="celeba64-ddpm",
+    summary="78.7 M U-Net of the DDIM paper's CelebA model, L_simple, fixed variance",
+    network_options={
+        "widths": (128, 256, 256, 256, 512),
+        "attention": (False, False, True, False, False),
+        "dropout": 0.1,
+    },
+    data="celeba64",
+    steps=500_000,
+)
+"""Source: arXiv:2010.02502, appendix D.1, which does not say how many steps; half a million are DDPM's for
+CelebA-HQ."""
+
+_SMALL = {"channels": 32, "norm_groups": 8, "blocks": 1}
+
+CIFAR10_SMALL = CIFAR10_DDPM.but(
+    name="cifar10-small",
+    summary="1.1 M U-Net, L_hybrid, learned variance: about an hour on two CPU cores",
+    network_options=_SMALL | {"widths": (32, 64, 64), "attention": (False, True, False)},
+    objective="hybrid",
+    variance="learned_range",
+    steps=6000,
+    batch=64,
+    learning_rate=1e-3,
+    warmup=500,
+    decay="linear",
+    decay_steps=2000,
+    ema=0.999,
+    channels_last=True,
+    log_every=25,
+    checkpoint_every=500,
+)
+
+CELEBA64_SMALL = CIFAR10_SMALL.but(
+    name="celeba64-small",
+    summary="2.2 M U-Net, L_hybrid, learned variance: about two hours on two CPU cores",
+    network_options=_SMALL | {"widths": (32, 64, 64, 96), "attention": (False, False, True, False)},
+    data="celeba64",
+    batch=32,
+)
+
+PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
+    {
+        config.name: config
+        for config in (
+            DIGITS,
+            DIGITS_QUICK,
+            CIFAR10_DDPM,
+            CIFAR10_IDDPM,
+            CIFAR10_SMALL,
+            CELEBA64_DDPM,
+            CELEBA64_SMALL,
+        )
+    }
+)
 
 
 def get_preset(name: str) -> TrainConfig:
