@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import platform
 import shlex
 import subprocess
@@ -20,6 +21,9 @@ PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
 NUMERICS = ("diffusion.py", "grid.py", "images.py", "noise.py", "schedule.py", "trial.py")
 """Files of this package that every sample depends on."""
 
+SCORING = ("stats.py", "metrics/frechet.py", "metrics/groups.py", "metrics/moments.py")
+"""Files of this package that every score depends on."""
+
 
 @functools.cache
 def numerics_hash() -> str:
@@ -27,6 +31,18 @@ def numerics_hash() -> str:
     digest = hashlib.sha256()
     for name in NUMERICS:
         digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def scoring_hash(metric: type) -> str:
+    """Return a hash of the source that a metric's numbers depend on, 16 hex digits."""
+    folder = Path(__file__).parent
+    own = inspect.getsourcefile(metric)
+    files = [folder / name for name in SCORING] + ([Path(own)] if own else [])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ from bench.grid import make_grid
 from bench.metrics.base import Metric, Score
 from bench.metrics.reference import Reference, reference_statistics
 from bench.plugins import registry
-from bench.provenance import environment, numerics_hash, short_hash
+from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
@@ -260,6 +260,7 @@ class Runner:
             "weights": self.loaded.weights_hash,
             "numerics": numerics_hash(),
             **{f"reference of {name}": reference.hash for name, reference in self.references.items()},
+            **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
             **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
         }
 

@@ -25,7 +25,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print the records that match."""
     load_plugins(options.plugin)
     records, whole = read_records(options.results, options.model)
-    found = _matching(records, options.trial)
+    found = matching(records, options.trial)
     if options.json:
         print_json([record.to_json() for record in found])
     else:
@@ -33,7 +33,12 @@ def execute(options: argparse.Namespace) -> int:
     return 0 if whole else 1
 
 
-def _matching(records: list[Record], text: str) -> list[Record]:
+def matching(records: list[Record], text: str) -> list[Record]:
+    """Return the records that SAMPLER@STEPS, a label or the beginning of a key names.
+
+    Raises:
+        UsageError: if there is none.
+    """
     name, at, steps = text.rpartition("@")
     if not at:
         found = [

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
 from bench.metrics.base import Score
 from bench.record import FLOOR, Record
+from bench.stats import ties_with_best
 
 SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
 RULES = ("ddim", "ddpm")
@@ -57,13 +59,21 @@ class Group:
         return self.cells[min(self.cells, key=lambda place: place[1])].record.trial
 
     def best(self, column: int) -> str | None:
-        """Return the row with the best score of a column."""
-        scored = [(row, self.cells[row, column].score) for row in self.rows if (row, column) in self.cells]
-        there = [(row, score) for row, score in scored if score is not None]
+        """Return the row with the best score of a column, bias-corrected where that is possible."""
+        return self.leaders(column)[0]
+
+    def leaders(self, column: int) -> tuple[str | None, tuple[str, ...]]:
+        """Return the best row of a column and those that cannot be told from it (95%, paired, Holm 1979)."""
+        scored = {row: self.cells[row, column].score for row in self.rows if (row, column) in self.cells}
+        there = {row: score for row, score in scored.items() if score is not None}
         if not there:
-            return None
-        sign = -1 if there[0][1].higher_is_better else 1
-        return min(there, key=lambda item: sign * item[1].value)[0]
+            return None, ()
+        try:
+            best, ties = ties_with_best(there)
+        except UsageError:  # scores without jackknife groups have no ties
+            sign = -1 if next(iter(there.values())).higher_is_better else 1
+            return min(there, key=lambda row: sign * there[row].value), ()
+        return best, tuple(ties)
 
     def series(self, row: str) -> list[tuple[int, Cell]]:
         """Return (steps, cell) of a row's scored cells, steps ascending."""
@@ -134,7 +144,7 @@ def _floor(members: list[Record], floors: list[Record], metric: str) -> Record |
 
 def _group(members: list[Record], floors: list[Record], name: str) -> Group:
     labels = {str(r.sampler["label"]): r for r in members}
-    rows = sorted(labels, key=lambda label: _order(labels[label]))
+    rows = sorted(labels, key=lambda label: row_order(labels[label]))
     columns = sorted({int(r.trial["steps"]) for r in members})
     last_wins = sorted(members, key=lambda r: r.status == "done")
     cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in last_wins}
@@ -159,7 +169,8 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
 
 
-def _order(record: Record) -> tuple[object, ...]:
+def row_order(record: Record) -> tuple[object, ...]:
+    """Return what rows are sorted by: DDIM by eta first, then DDPM, then the rest by name."""
     name, parameters = record.sampler["name"], record.sampler["parameters"]
     place = RULES.index(name) if name in RULES else len(RULES)
     variances = ("fixedsmall", "fixedlarge", "learned")

@@ -14,12 +14,12 @@ from rich.table import Table
 from bench.record import FLOOR
 from bench.report.groups import Cell, Group
 
-NOTE = "± one standard error; * best of its column"
+NOTE = "± one standard error; * best of its column, ~ cannot be told from it (paired, 95%)"
 
 
 def plain(group: Group) -> str:
     """Return the table as aligned text."""
-    rows = _rows(group)
+    rows = _rows(group, other="%s ")
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -46,7 +46,7 @@ def markdown(group: Group) -> str:
 
 def latex(group: Group) -> str:
     """Return the table as a LaTeX ``tabular`` that needs the package booktabs."""
-    head, *body = _rows(group, best="\\textbf{%s}", plus_minus=r"$\pm$")
+    head, *body = _rows(group, best=r"\textbf{%s}", tie=r"\underline{%s}", plus_minus=r"$\pm$")
     lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", _joined(head), r"\midrule"]
     return (
         "\n".join([*lines, *map(_joined, body), r"\bottomrule", r"\end{tabular}", f"% {group.title}"]) + "\n"
@@ -101,30 +101,36 @@ FORMATS: dict[str, Callable[[Group], str]] = {
 
 
 def show(group: Group, console: Console) -> None:
-    """Print the table to a terminal, the best of each column bold."""
-    head, *body = _rows(group, best="[bold green]%s[/]")
+    """Print the table, on a terminal with the best of each column bold and its ties green."""
+    live = console.is_terminal
+    marks = {"best": "[bold green]%s[/]", "tie": "[green]%s[/]"} if live else {"other": "%s "}
+    head, *body = _rows(group, **marks)
     table = Table()
     table.add_column(head[0])
     for name in head[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in body:
         table.add_row(*row, end_section=row is body[-1])
-    console.print(f"[bold]{escape(group.title)}[/]", table, NOTE.replace("* best", "bold: best"), sep="\n")
+    note = NOTE.replace("* best", "bold: best").replace("~", "green:") if live else NOTE
+    console.print(f"[bold]{escape(group.title)}[/]", table, note, sep="\n")
 
 
-def _rows(group: Group, best: str = "%s*", plus_minus: str = "±") -> list[list[str]]:
+def _rows(
+    group: Group, *, best: str = "%s*", tie: str = "%s~", other: str = "%s", plus_minus: str = "±"
+) -> list[list[str]]:
     digits = _digits(group)
-    leaders = {column: group.best(column) for column in group.columns}
+    leaders = {column: group.leaders(column) for column in group.columns}
 
     def text(row: str, column: int) -> str:
         shown = _cell(group.cells.get((row, column)), digits, plus_minus)
-        return best % shown if leaders[column] == row else shown
+        first, ties = leaders[column]
+        return (best if row == first else tie if row in ties else other) % shown
 
-    rows = [["sampler", *(f"S={column}" for column in group.columns)]]
+    rows = [["sampler", *(other % f"S={column}" for column in group.columns)]]
     rows += [[row, *(text(row, column) for column in group.columns)] for row in group.rows]
     if group.floor is not None:
         floor = f"{group.floor.value:.{digits}f} {plus_minus} {group.floor.se:.{digits}f}"
-        rows.append([f"{FLOOR} (n={group.floor.n:,})", *[floor] * len(group.columns)])
+        rows.append([f"{FLOOR} (n={group.floor.n:,})", *[other % floor] * len(group.columns)])
     return rows
 
 

@@ -1,0 +1,52 @@
+"""Download a file on request, check it, and put it where it is looked for.
+
+``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks, and any
+name of a checkpoint that ``list models`` shows that checkpoint. Nothing else here uses the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.commands.common import console
+from bench.errors import UnknownNameError
+from bench.metrics.fetch import fetch
+from bench.metrics.reference import cache_folder
+from bench.metrics.weights import FILES
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", help=f"{', '.join(FILES)}, or a checkpoint's name from `list models`")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [where it is looked for]")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Download, with a bar on a terminal, and print the path."""
+    models: Any = importlib.import_module("models")  # by name: bench does not import models
+    checkpoints = [card.name for card in models.all_cards()]
+    name = options.name.removeprefix("hub:")
+    if name not in FILES and name not in checkpoints:
+        raise UnknownNameError("file to fetch", name, [*FILES, *checkpoints])
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    terminal = console()
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+
+        def of_weights(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        def of_checkpoint(path: Path, done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, description=path.name)
+
+        if name in FILES:
+            path = fetch(FILES[name], options.out or cache_folder() / "weights", progress=of_weights)
+        else:
+            path = models.fetch(name, options.out, of_checkpoint)
+    print(path)
+    return 0

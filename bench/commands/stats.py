@@ -1,0 +1,76 @@
+"""Measure the reference statistics of an image set, or import others' from an .npz with mu and sigma.
+
+They are kept in the cache by a hash of the images and of the feature space, so a run finds them, and a
+changed image or weight file never gets an old answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from bench.commands.common import add_json, add_plugins, load_plugins, parse_devices, print_json
+from bench.data import load_images
+from bench.errors import UsageError
+from bench.metrics.base import get_space
+from bench.metrics.reference import Reference, import_npz, reference_statistics
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("data", help="image set by name, folder, .npz of images, or .npz with mu and sigma")
+    parser.add_argument("--metric", required=True, help="whose feature space is used, from `list metrics`")
+    parser.add_argument("--n", type=int, default=0, help="number of images behind an imported mu and sigma")
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", help="write mu and sigma there as well")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Measure or import, and print what identifies the result."""
+    metric = load_plugins(options.plugin).metrics.find(options.metric)
+    if _is_statistics(options.data):
+        space = get_space(metric.space, (3, 32, 32))
+        found = import_npz(Path(options.data), space.fingerprint, n=options.n)
+        if found.mean.size != space.dim:
+            raise UsageError(f"{options.data} has {found.mean.size} features, {metric.space} has {space.dim}")
+    else:
+        data = load_images(options.data)
+        device = parse_devices(options.device)[0]
+        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
+        space = get_space(metric.space, shape).to(device)
+        found = reference_statistics(data.images, space, name=data.name, needs=metric.needs, device=device)
+    if options.out is not None:
+        np.savez(options.out, mu=found.mean, sigma=found.cov)
+    _show(found, as_json=options.json)
+    return 0
+
+
+def _is_statistics(data: str) -> bool:
+    path = Path(data)
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return "mu" in arrays and "sigma" in arrays
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not an .npz file: {error}") from None
+
+
+def _show(found: Reference, *, as_json: bool) -> None:
+    facts = {
+        "name": found.name,
+        "n": found.n,
+        "features": int(found.mean.size),
+        "feature space": found.space,
+        "data hash": found.data_hash,
+        "reference hash": found.hash,
+        "trace of the covariance": float(np.trace(found.cov)),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print("\n".join(f"{name:<24} {value}" for name, value in facts.items()))

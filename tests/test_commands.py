@@ -1,0 +1,138 @@
+"""The verbs compare, stats and fetch, on the committed runs and on files made here."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import load_images, load_results
+from bench.cli import main
+from bench.metrics.weights import FILES, WeightFile
+from bench.report.groups import group_records
+from bench.stats import compare
+from bench.store import Store
+
+REFERENCE = Path(__file__).parent.parent / "results" / "reference"
+DIGITS = ["--results", str(REFERENCE / "digits")]
+EXACT = ["--results", str(REFERENCE / "exact-digits")]
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_compare_pairs_two_trials_through_their_noise(capsys):
+    status, out, _ = run(capsys, "compare", "ddim:eta=0@10", "ddim:eta=1@10", *EXACT, "--json")
+    assert status == 0
+    first, second = json.loads(out)
+    scores = {r.key: r.scores["fd_pixels"] for r in Store(REFERENCE / "exact-digits").read()[0]}
+    a, b = scores[first["key"]], scores[second["key"]]
+    assert second["difference"] == pytest.approx(b.debiased - a.debiased)
+    assert second["se"] == compare(b, a).se
+    assert second["verdict"] == "worse"
+    assert second["se"] < (a.se**2 + b.se**2) ** 0.5  # pairing gains
+
+
+def test_a_column_names_its_best_and_its_ties(capsys):
+    status, out, _ = run(capsys, "compare", "--column", "10", *EXACT, "--json")
+    assert status == 0
+    verdicts = {row["trial"]: row["verdict"] for row in json.loads(out)}
+    assert verdicts["ddim eta=0 S=10"] == "best"
+    assert verdicts["ddim eta=0.2 S=10"] == "tie"
+    assert set(verdicts.values()) == {"best", "tie", "worse"}
+    assert sum(verdict == "worse" for verdict in verdicts.values()) == 5
+
+
+def test_the_table_marks_the_same_ties():
+    (group,) = group_records(Store(REFERENCE / "exact-digits").read()[0])
+    assert group.leaders(10) == ("ddim eta=0", ("ddim eta=0.2",))
+
+
+def test_what_cannot_be_compared_is_refused_with_the_fields(capsys, tmp_path):
+    (tmp_path / "records").mkdir()
+    for name in ("digits", "exact-digits"):
+        for path in (REFERENCE / name / "records").glob("*eta=0-S10-*.json"):
+            (tmp_path / "records" / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    keys = list(load_results(tmp_path).key)
+    status, _, err = run(capsys, "compare", *keys, "--metric", "fd_digits", "--results", tmp_path)
+    assert status == 2
+    assert "they differ in" in err
+    assert "N (" in err
+    assert "reference (" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give two trials"),
+        (["ddim@10"], "give two trials"),
+        (["ddim@10", "sigma-hat@10", "--column", "10"], "give two trials"),
+        (["--column", "11"], "no trial has 11 steps"),
+        (["ddim@10", "ddim@11"], "unknown trial 'ddim@11'"),
+        (["ddim@10", "ddim@20", "--metric", "fid"], "has no score 'fid'; it has fd_digits, fd_pixels"),
+    ],
+)
+def test_bad_comparisons_get_a_sentence(capsys, arguments, sentence):
+    status, _, err = run(capsys, "compare", *arguments, *DIGITS)
+    assert status == 2
+    assert sentence in err
+
+
+def test_stats_are_those_of_the_images_and_can_be_imported(capsys, tmp_path):
+    images = load_images("digits-held-out").images[:300]
+    np.savez(tmp_path / "images.npz", images=images.numpy())
+    status, out, _ = run(
+        capsys,
+        "stats",
+        tmp_path / "images.npz",
+        "--metric",
+        "fd_pixels",
+        "--out",
+        tmp_path / "s.npz",
+        "--json",
+    )
+    assert status == 0
+    assert json.loads(out)["n"] == 300
+    flat = images.flatten(1).double().numpy() / 255
+    with np.load(tmp_path / "s.npz") as saved:
+        assert np.allclose(saved["mu"], flat.mean(0), atol=1e-7)
+        assert np.allclose(saved["sigma"], np.cov(flat.T), atol=1e-7)
+
+
+def test_one_changed_byte_of_the_images_is_another_reference(capsys, tmp_path):
+    images = load_images("digits-held-out").images[:50].numpy().copy()
+    hashes = []
+    for value in (images[7, 0, 5, 5], images[7, 0, 5, 5] ^ 1, images[7, 0, 5, 5] ^ 1):
+        images[7, 0, 5, 5] = value
+        np.savez(tmp_path / "images.npz", images=images)
+        _, out, _ = run(capsys, "stats", tmp_path / "images.npz", "--metric", "fd_pixels", "--json")
+        hashes.append(json.loads(out)["reference hash"])
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
+def test_fetch_knows_its_names(capsys):
+    status, _, err = run(capsys, "fetch", "incepton")
+    assert status == 2
+    assert "did you mean inception" in err
+
+
+def test_fetch_checks_what_it_downloads(capsys, tmp_path, monkeypatch):
+    """From a file address, so that nothing leaves the machine."""
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"weights")
+    right = hashlib.sha256(b"weights").hexdigest()
+    file = WeightFile("toy.pth", 7, right, source.as_uri(), "SAMPLER_BENCH_TOY", "python -m bench fetch toy")
+    monkeypatch.setitem(FILES, "toy", file)
+    status, out, _ = run(capsys, "fetch", "toy", "--out", tmp_path / "here")
+    assert status == 0
+    assert Path(out.strip()).read_bytes() == b"weights"
+
+    source.write_bytes(b"weighed")
+    status, _, err = run(capsys, "fetch", "toy", "--out", tmp_path / "there")
+    assert status == 1
+    assert "it was not kept" in err
+    assert list((tmp_path / "there").iterdir()) == []
