@@ -1,10 +1,11 @@
-"""Image data: the shipped digits, any .npz, any folder of images; all as uint8 (N, C, H, W) with a hash."""
+"""Image data: the shipped digits, published sets, any .npz or folder; as uint8 (N, C, H, W) with a hash."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import lzma
+import os
 import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,16 +14,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from bench.celeba import WHERE as CELEBA_WHERE
+from bench.celeba import crop, find_celeba
+from bench.cifar import ARCHIVES as CIFAR_ARCHIVES
+from bench.cifar import FOLDERS as CIFAR_FOLDERS
+from bench.cifar import WHERE as CIFAR_WHERE
+from bench.cifar import find_cifar, read_cifar
+from bench.decode import Pixels, decode
 from bench.errors import UnknownNameError, UsageError
 
 DIGITS_FILE = "digits-images.npz.xz"
 DIGITS_SHA256 = "27ed0c8c1c4476f2c18ca14408e12ba85cab3cc283e1c36bb97cfb5dc7ce61c3"
-NAMED = ("digits", "digits-held-out")
+SHIPPED = ("digits", "digits-held-out")
+PUBLISHED = ("cifar10", "cifar10-test", "celeba64")
+NAMED = (*SHIPPED, *PUBLISHED)
+DATA_VARIABLE = "SAMPLER_BENCH_DATA"
+"""Environment variable: the folder where the published sets lie; ``data`` where it is not set."""
 
-_UNDECODABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _KEYS = ("images", "arr_0", "samples")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
 
@@ -54,17 +64,24 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
 
     Args:
         source: ``digits`` (40,000 training images, 12 x 12), ``digits-held-out`` (6,000 others, never
-            trained on), an .npz file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W),
-            (N, H, W, C) or (N, C, H, W) with C = 1 or 3, or a folder of images of one size, searched at any
-            depth and read in the order of their names.
+            trained on); ``cifar10``, ``cifar10-test`` or ``celeba64``, looked for in the folder that
+            SAMPLER_BENCH_DATA names (``data`` if it is not set) or in FOLDER with ``cifar10:FOLDER``; an .npz
+            file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W), (N, H, W, C) or (N, C, H, W)
+            with C = 1 or 3; an archive or folder of CIFAR-10; or a folder of images of one size, searched at
+            any depth and read in the order of their names.
         strict: whether a file that cannot be decoded is an error; otherwise it is left out and listed.
 
     Raises:
         UsageError: one sentence saying what is wrong and where.
     """
-    if source in NAMED:
+    if source in SHIPPED:
         return _digits(str(source))
+    name, _, folder = str(source).partition(":")
+    if name in PUBLISHED:
+        return _published(name, Path(folder or os.environ.get(DATA_VARIABLE) or "data"), strict)
     path = Path(source)
+    if place := find_cifar(path):
+        return _cifar(place, "train")
     if path.is_dir():
         return _folder(path, strict)
     if path.is_file():
@@ -138,29 +155,29 @@ def _folder(path: Path, strict: bool) -> ImageData:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not files:
         raise UsageError(f"{path} holds no images; looked for {', '.join(sorted(_SUFFIXES))} at any depth")
-    pixels: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
-    unreadable: list[Path] = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                mode = "L" if image.mode in ("1", "L", "I;16", "LA") else "RGB"
-                pixels.append(np.atleast_3d(np.asarray(image.convert(mode), np.uint8)))
-        except _UNDECODABLE as error:
-            if strict:
-                raise UsageError(f"{file} cannot be decoded ({error})") from None
-            unreadable.append(file)
-            continue
-        if pixels[-1].shape != pixels[0].shape:
-            raise UsageError(
-                f"{file} is {_size(pixels[-1])} where the images before it in {path} are {_size(pixels[0])};"
-                " all must have one size and one number of channels"
-            )
-    if not pixels:
-        raise UsageError(f"none of the {len(files)} images in {path} can be decoded")
-    images = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
-    return ImageData(str(path), images, content_hash(images), None, tuple(unreadable))
+    return _decoded(str(path), *decode(files, strict))
 
 
-def _size(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    height, width, channels = pixels.shape
-    return f"{width} x {height} x {channels}"
+def _decoded(name: str, pixels: Pixels, unreadable: tuple[Path, ...]) -> ImageData:
+    images = torch.from_numpy(pixels)
+    return ImageData(name, images, content_hash(images), None, unreadable)
+
+
+def _cifar(place: Path, split: str) -> ImageData:
+    images, labels = read_cifar(place, split)
+    return ImageData(f"CIFAR-10 {split}", images, content_hash(images), labels)
+
+
+def _published(name: str, root: Path, strict: bool) -> ImageData:
+    if name == "celeba64":
+        if files := find_celeba(root):
+            return _decoded("CelebA 64 x 64", *decode(files, strict, crop))
+        what, where, looked = "CelebA", CELEBA_WHERE, "img_align_celeba"
+    else:
+        if place := find_cifar(root):
+            return _cifar(place, "test" if name == "cifar10-test" else "train")
+        what, where, looked = "CIFAR-10", CIFAR_WHERE, ", ".join((*CIFAR_FOLDERS, *CIFAR_ARCHIVES))
+    raise UsageError(
+        f"{what} is not in {root.resolve()} (looked for {looked}): {where}, or say where it is with"
+        f" {DATA_VARIABLE}=FOLDER or --data {name}:FOLDER"
+    )

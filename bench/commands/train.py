@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from bench.commands.common import console, parse_devices
+from bench.commands.common import console, parse_devices, warn
 from bench.errors import UsageError
 from bench.training import PRESETS, Progress, TrainConfig, get_preset, train
 
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps [the preset's]")
     parser.add_argument("--seed", type=int, help="of everything random [the preset's]")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    parser.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
     parser.add_argument("--fresh", action="store_true", help="refuse to go on from a checkpoint in DIR")
 
 
@@ -48,7 +49,15 @@ def execute(options: argparse.Namespace) -> int:
             if not live:
                 print(progress, file=sys.stderr, flush=True)
 
-        result = train(config, out, resume=not options.fresh, device=device, report=report)
+        result = train(
+            config,
+            out,
+            resume=not options.fresh,
+            device=device,
+            report=report,
+            strict=options.strict,
+            warn=warn,
+        )
     print(f"{result.steps} steps; averaged weights {result.weights}, table {result.metrics}")
     return 0
 

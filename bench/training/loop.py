@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bench.data import load_images
+from bench.data import ImageData, load_images
 from bench.errors import BenchError, UsageError
 from bench.images import from_uint8
 from bench.interfaces import Variance
@@ -37,6 +38,7 @@ from bench.training.timesteps import make_timesteps
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 METRICS, LOSS_BY_T = "metrics.csv", "loss_by_t.csv"
+_NAMED = 20  # files that a warning names
 _COLUMNS = (
     "step",
     "images",
@@ -118,6 +120,8 @@ def train(
     device: torch.device | str = "cpu",
     report: Callable[[Progress], None] | None = None,
     stop_after: int | None = None,
+    strict: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> TrainResult:
     """Train as ``config`` says, leaving checkpoint, averaged weights and tables in ``out_dir``.
 
@@ -131,19 +135,34 @@ def train(
         device: where to compute.
         report: called with the progress at every row of the table.
         stop_after: end early, with a checkpoint, after this many steps in all.
+        strict: whether a training image that cannot be decoded is an error.
+        warn: called with a sentence that names those left out.
 
     Raises:
-        UsageError: if ``out_dir`` holds a run with another config, or a broken checkpoint.
+        UsageError: if there are no images, or ``out_dir`` holds a run with another config or a broken
+            checkpoint.
         TrainingError: if the loss is no longer finite.
     """
     out, device = Path(out_dir), torch.device(device)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        run = _Run(config, out, device)
+        run = _Run(config, out, device, load_training_images(config, strict, warn))
         resumed_at = run.restore(resume)
         end = config.steps if stop_after is None else min(stop_after, config.steps)
         run.go(end, report)
     return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
+
+
+def load_training_images(config: TrainConfig, strict: bool, warn: Callable[[str], None]) -> ImageData:
+    """Return the images that ``config`` names, after a warning that names and counts what was left out."""
+    data = load_images(config.data, strict=strict)
+    if left_out := data.unreadable:
+        named = ", ".join(map(str, left_out[:_NAMED])) + (", ..." if len(left_out) > _NAMED else "")
+        warn(
+            f"{len(left_out)} of {len(left_out) + len(data)} images in {data.name} cannot be decoded and are"
+            f" left out: {named}"
+        )
+    return data
 
 
 def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -> nn.Module:
@@ -166,9 +185,8 @@ def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -
 class _Run:
     """One training run and all of its state."""
 
-    def __init__(self, config: TrainConfig, out: Path, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, out: Path, device: torch.device, data: ImageData) -> None:
         self.config, self.out, self.device = config, out, device
-        data = load_images(config.data)
         self.data_hash, self.images = data.hash, data.images.to(device)
         self.schedule = config.make_schedule()
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
