@@ -20,6 +20,7 @@ VERBS = {
     "run": "sweep samplers over numbers of steps and score them",
     "table": "print the table of a results folder",
     "plot": "draw the plots and the picture grid of a results folder",
+    "report": "write one HTML page with everything a results folder holds",
     "compare": "tell whether two trials differ, paired through their common noise",
     "show": "tell everything known about one trial",
     "status": "tell what is done, under way, failed or damaged",

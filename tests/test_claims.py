@@ -10,7 +10,8 @@ from report_kit import record, score, table
 from bench.presets import PRESETS, find_preset
 from bench.record import FLOOR
 from bench.report import sheets
-from bench.report.claims import CLAIMS, Claim, Link, Shape, claims_sheet, find_claims, judge
+from bench.report.claims import CLAIMS, Claim, Link, Shape
+from bench.report.findings import claims_sheet, find_claims, judge
 from bench.stats import jackknife
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -59,7 +60,7 @@ def test_a_reversed_order_fails_and_the_weakest_link_says_where():
     assert found.verdict == "fails"
     assert found.p < 1e-6
     assert found.in_order == 2
-    assert found.weakest.startswith("ddim eta=0 S=10 better than ddim eta=0.2 S=10: +1 ± 0.0")
+    assert found.weakest.startswith("ddim eta=0 better than ddim eta=0.2 at S=10 by -1 ± 0.0")
 
 
 def test_a_score_whose_greater_values_are_better_is_read_the_other_way_round():

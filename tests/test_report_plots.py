@@ -133,7 +133,7 @@ def test_stability_shows_every_group_of_every_cell(group):
 def test_the_heat_map_has_a_number_in_every_cell(group):
     figure = PLOTS["heat"].draw(group, DARK)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["2", "1", "0.6", "4", "2", "0.7", "9", "3", "0.5"]
+    assert texts == ["2.00", "1.00", "0.600", "4.00", "2.00", "0.700", "9.00", "3.00", "0.500"]
     assert PLOTS["heat"].draw(table([record()]), LIGHT) is None
 
 

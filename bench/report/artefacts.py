@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.presets import find_preset
 from bench.record import Record
 from bench.report import sheets, tables
-from bench.report.claims import claims_sheet, find_claims
+from bench.report.findings import claims_sheet, find_claims
 from bench.report.groups import Group, group_records
 from bench.report.published import compare_published
 from bench.store import write_atomically

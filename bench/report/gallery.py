@@ -70,14 +70,14 @@ PLOTS: Mapping[str, Plot] = {
         Plot(
             "seconds",
             "Where the time goes",
-            "Of one image and one step; scoring is done once an image, so its part falls with S.",
+            "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
             time_breakdown,
         ),
         Plot(
             "jackknife",
             "Jackknife stability",
-            "A point far from the others is a part of the samples that the score hangs on. A distance grows a"
-            " little wherever samples are left out.",
+            "Change of the score, in %, without each group of samples. A point far from the others is a part"
+            " of the samples that the score hangs on. A distance grows a little whichever are left out.",
             jackknife_stability,
         ),
     )

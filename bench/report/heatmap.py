@@ -40,7 +40,7 @@ def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
         )
         for i, j in np.ndindex(*values.shape):
             if math.isfinite(values[i, j]):
-                text = f"{values[i, j]:.3g}"
+                text = f"{values[i, j]:#.3g}".rstrip(".")
                 colour = _ink(scheme(norm(values[i, j])))
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
         axes.invert_yaxis()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from bench.record import Record
 from bench.report.artefacts import BESIDE, table_files
 from bench.report.gallery import draw_files
 from bench.report.groups import group_records
+from bench.report.html import report
 from bench.store import Store
 from bench.trial import Trial
 
@@ -88,6 +90,10 @@ def verify(folder: Path) -> Checked:
     )
     presets = sorted({name for name in PRESETS for path in here if path.stem == f"{BESIDE}{name}"})
     texts = {folder / "tables" / name: text for name, text in table_files(records, presets).items()}
+    page = folder / "report.html"
+    if page.is_file():
+        here.append(page)
+        texts[page] = report(store, records, _presets_of(page))
     for path, text in texts.items():
         findings += _compare_text(path, text)
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,6 +110,12 @@ def verify(folder: Path) -> Checked:
     made_again = set(texts) | set(drawn)
     findings += [Finding(path, "is made by no record") for path in here if path not in made_again]
     return Checked(folder, len(made_again), len(records), tuple(findings))
+
+
+def _presets_of(page: Path) -> list[str]:
+    """Return the presets that a report was asked to show: it says so in its head."""
+    found = re.search(r'<meta name="presets" content="([^"]*)">', page.read_text(errors="replace")[:5000])
+    return [name for name in found[1].split() if name in PRESETS] if found else []
 
 
 def _check_record(store: Store, record: Record) -> Iterator[Finding]:

@@ -1,0 +1,43 @@
+"""Write one HTML page with everything a results folder holds; it needs no network and no other file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.commands.common import add_results, read_records
+from bench.errors import BenchError
+from bench.presets import PRESETS, find_preset
+from bench.store import Store, write_atomically
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS/report.html]")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a published table beside ours, comparable or not; repeatable: {', '.join(PRESETS)}",
+    )
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Write the page and print its path."""
+    from bench.report.html import report  # matplotlib takes a second that other verbs need not wait
+
+    for name in options.preset:
+        find_preset(name)
+    records, whole = read_records(options.results, options.model)
+    path = options.out or options.results / "report.html"
+    text = report(Store(options.results), records, options.preset)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise BenchError(f"cannot write {path}: {error.strerror}; choose another --out") from None
+    print(f"{path} ({len(text) / 2**20:.1f} MB, {len(records)} records)")
+    return 0 if whole else 1
