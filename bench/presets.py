@@ -40,7 +40,8 @@ class Preset:
         table: its number there.
         dataset: of the figures.
         published_model: the figures' model where the table has several.
-        images: what the reference must be, in words.
+        reference: name of the image set that samples are scored against.
+        images: what it must be, in words.
         image_shape: (C, H, W) of the reference's images.
         image_count: their number, where the source says it.
         n: images a trial.
@@ -57,6 +58,7 @@ class Preset:
     source: str
     table: str
     dataset: str
+    reference: str
     images: str
     image_shape: tuple[int, int, int]
     image_count: int | None = None
@@ -101,6 +103,7 @@ PRESETS: Mapping[str, Preset] = {
             source="arXiv:2010.02502",
             table="1",
             dataset="cifar10",
+            reference="cifar10",
             images="the 50,000 training images of CIFAR-10",
             image_shape=(3, 32, 32),
             image_count=50_000,
@@ -117,6 +120,7 @@ PRESETS: Mapping[str, Preset] = {
             source="arXiv:2010.02502",
             table="1",
             dataset="celeba64",
+            reference="celeba64",
             images="CelebA, cropped to 128x128 around (89, 121) and resized to 64x64",
             image_shape=(3, 64, 64),
             notes=_DDIM_NOTES,
@@ -137,6 +141,7 @@ PRESETS: Mapping[str, Preset] = {
             table="2",
             dataset="cifar10",
             published_model="4K cosine L_hybrid",
+            reference="cifar10",
             images="the 50,000 training images of CIFAR-10",
             image_shape=(3, 32, 32),
             image_count=50_000,

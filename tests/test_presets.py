@@ -35,6 +35,7 @@ def test_the_protocol_of_the_ddim_table():
         "float32",
     )
     assert asked.steps == (10, 20, 50, 100, 1000)
+    assert asked.reference == "cifar10"
     labels = [sampler.spec for sampler in asked.samplers]
     assert labels == [
         "ddim:eta=0,clip=none", "ddim:eta=0.2,clip=none", "ddim:eta=0.5,clip=none", "ddim:eta=1,clip=none",
@@ -60,7 +61,7 @@ def test_an_option_given_changes_the_preset_and_nothing_else():
     assert (quick.n, quick.steps) == (5000, CIFAR.steps)
     mine = sweep("--preset", "ddim-table1-cifar10", "--model", "digits", "--n", "1000", "--steps", "10")
     assert (mine.model, mine.n, mine.steps, mine.spacing) == ("digits", 1000, (10,), "quadratic")
-    assert mine.metrics == ()  # the model's own: its images are none that FID is made for
+    assert (mine.metrics, mine.reference) == ((), None)  # the model's own
     even = sweep("--preset", "ddim-table1-cifar10", "--spacing", "uniform")
     assert even.spacing_of(1000) == "uniform"
 
@@ -74,7 +75,8 @@ def test_without_a_preset_nothing_changes():
         "uniform",
     )
     assert len(asked.samplers) == 7
-    assert sweep("--n", "0").n == 0  # refused later, not taken for "not given"
+    with pytest.raises(UsageError, match="--n must be at least 2 samples, got 0"):
+        sweep("--n", "0")  # it is not taken for "not given"
     with pytest.raises(UsageError, match="--quick belongs to a --preset"):
         sweep("--quick")
 
@@ -83,6 +85,7 @@ def test_without_a_preset_nothing_changes():
 def nothing(tmp_path, monkeypatch):
     """A machine without weights."""
     monkeypatch.setenv("SAMPLER_BENCH_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path))
     monkeypatch.setenv("SAMPLER_BENCH_INCEPTION", str(tmp_path / "inception.pth"))
     return tmp_path
 
@@ -93,7 +96,8 @@ def test_every_lack_is_one_sentence_before_anything_is_computed(nothing, capsys)
     assert weights.startswith(
         "error: ema_cifar10 is not on this machine: put model-790000.ckpt (about 143 MB, md5:1fa350"
     )
-    assert "the reference is missing: give --reference with the 50,000 training images of CIFAR-10" in data
+    assert data.startswith(f"error: CIFAR-10 is not in {nothing}")
+    assert "get cifar-10-python.tar.gz (170,498,071 bytes)" in data
     assert "inception.pth, does not exist; get weights-inception-2015-12-05" in features
     assert not (nothing / "r").exists()
 

@@ -126,7 +126,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     if options.quick and preset is None:
         raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
     model = options.model or (preset.model if preset else DEFAULT_MODEL)
-    metrics = preset.metrics if preset and model == preset.model else ()
+    own = preset if preset and model == preset.model else None
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
     steps = preset.steps if preset else parse_steps(DEFAULT_STEPS)
     devices = parse_devices(options.device)
@@ -141,8 +141,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         batch=options.batch,
         precision=options.precision,
         devices=devices,
-        metrics=tuple(options.metrics.split(",")) if options.metrics else metrics,
-        reference=options.reference,
+        metrics=tuple(options.metrics.split(",")) if options.metrics else own.metrics if own else (),
+        reference=options.reference or (own.reference if own else None),
         executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
         strict=options.strict,
         plugins=tuple(options.plugin),

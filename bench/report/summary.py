@@ -13,7 +13,7 @@ from bench.report.findings import LEVEL, Finding
 from bench.report.groups import Cell, Group
 from bench.report.plots import milliseconds
 from bench.report.style import higher_is_better
-from bench.stats import compare, ties_with_best
+from bench.stats import compare
 
 NEAR = 1.1
 """A cell is as good as the best for a summary if its score is within 10%."""
@@ -48,13 +48,9 @@ def best_by_steps(group: Group) -> list[Best]:
     for steps in group.columns:
         cells = {row: cell for row in group.rows if (cell := group.cells.get((row, steps)))}
         scores = {row: cell.score for row, cell in cells.items() if cell.score is not None}
-        if not scores:
-            continue
-        try:
-            row, ties = ties_with_best(scores)
-        except UsageError:  # scores without error bars: the order is that of the values
-            row, ties = group.best(steps) or "", []
-        found.append(Best(steps, row, scores[row], tuple(ties), milliseconds(cells[row])))
+        row, ties = group.leaders(steps)
+        if row is not None:
+            found.append(Best(steps, row, scores[row], ties, milliseconds(cells[row])))
     return found
 
 
@@ -89,8 +85,20 @@ def _value(group: Group, cell: Cell) -> float:
     return -cell.score.value if higher_is_better(group) else cell.score.value
 
 
+def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
+    """Return the best of all cells, bias-corrected where that is possible, as the columns' best are."""
+
+    def rank(item: tuple[str, int, Cell]) -> float:
+        score = item[2].score
+        assert score is not None
+        value = score.debiased if math.isfinite(score.debiased) else score.value
+        return -value if score.higher_is_better else value
+
+    return min(cells, key=rank)
+
+
 def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
-    row, steps, cell = min(cells, key=lambda item: _value(group, item[2]))
+    row, steps, cell = _best(group, cells)
     assert cell.score is not None
     said = f"The best {group.metric} is {plus_minus(cell.score)}, of {row} at S={steps}."
     if group.floor is None:
@@ -123,7 +131,7 @@ def _few_steps(group: Group) -> str:
 
 def _cheapest(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
     """Return the fastest cell whose score is near the best."""
-    best = min(cells, key=lambda item: _value(group, item[2]))
+    best = _best(group, cells)
     limit = _value(group, best[2])
     limit = limit * NEAR if limit > 0 else limit / NEAR
     near = [item for item in cells if _value(group, item[2]) <= limit]
