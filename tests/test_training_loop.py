@@ -72,6 +72,7 @@ def config(tmp_path):
         learning_rate=1e-2,
         log_every=5,
         checkpoint_every=10,
+        pictures=0,
     )
 
 

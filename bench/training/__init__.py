@@ -1,7 +1,8 @@
 """Training of epsilon-networks: ``train(config, out_dir)`` and the presets."""
 
 from bench.training.config import TrainConfig
-from bench.training.loop import Progress, TrainingError, TrainResult, train
+from bench.training.loop import TrainingError, TrainResult, train
 from bench.training.presets import PRESETS, get_preset
+from bench.training.table import Progress
 
 __all__ = ["PRESETS", "Progress", "TrainConfig", "TrainResult", "TrainingError", "get_preset", "train"]

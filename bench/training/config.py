@@ -22,7 +22,7 @@ TimestepSampling = Literal["uniform", "loss-second-moment"]
 """p(t) = 1/T, or proportional to sqrt(E[L_t^2]) (Nichol & Dhariwal 2021, eq. 18)."""
 
 # Changing these continues the same run: they say where it ends up on disk, not what is computed.
-_BOOKKEEPING = ("summary", "checkpoint_every")
+_BOOKKEEPING = ("summary", "checkpoint_every", "pictures")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class TrainConfig:
         seed: of everything random: initial weights, data order, t, noise, flips, dropout.
         log_every: steps between rows of the metrics table.
         checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
+        pictures: samples in the grid drawn at every checkpoint beside the losses' curves; 0 for neither.
         summary: one line for people.
     """
 
@@ -102,6 +103,7 @@ class TrainConfig:
     seed: int = 0
     log_every: int = 100
     checkpoint_every: int = 1000
+    pictures: int = 36
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -115,6 +117,8 @@ class TrainConfig:
                 f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every},"
                 " so that a resumed table has the same rows"
             )
+        if self.pictures < 0:
+            raise UsageError(f"pictures must not be negative, got {self.pictures}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
         if not self.learning_rate > 0 or self.clip <= 0:

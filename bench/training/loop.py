@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.data import ImageData, load_images
+from bench.data import ImageData
 from bench.errors import BenchError, UsageError
 from bench.images import from_uint8
 from bench.interfaces import Variance
-from bench.schedule import NoiseSchedule
 from bench.training.checkpoint import (
     load_into,
     load_optimiser_tensors,
@@ -30,53 +26,18 @@ from bench.training.checkpoint import (
     write_safetensors,
 )
 from bench.training.config import TrainConfig
-from bench.training.draws import Draw, batch_indices, derived_seed, initial_seed, step_generator
+from bench.training.draws import Draw, batch_indices, derived_seed, step_generator
 from bench.training.ema import MovingAverage
 from bench.training.losses import DiffusionLoss
 from bench.training.optimisers import make_optimisers
+from bench.training.pictures import Averaged, draw_samples, plot_losses, save_samples
+from bench.training.setup import SelfDescribing, load_training_images, make_network
+from bench.training.table import MetricsTable, Progress, write_losses_by_t
 from bench.training.timesteps import make_timesteps
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 METRICS, LOSS_BY_T = "metrics.csv", "loss_by_t.csv"
-_NAMED = 20  # files that a warning names
-_COLUMNS = (
-    "step",
-    "images",
-    "loss",
-    "simple",
-    "vlb_bits_per_dim",
-    "gradient_norm",
-    "learning_rate",
-    "images_per_second",
-    "seconds",
-)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a run reports at every row of its table.
-
-    Attributes:
-        step: optimiser steps done.
-        steps: of the whole run.
-        loss: mean since the last row of what is minimised.
-        simple: likewise of L_simple.
-        images_per_second: since the last row.
-        eta_seconds: until the end at that pace.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    simple: float
-    images_per_second: float
-    eta_seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"step {self.step}/{self.steps}  loss {self.loss:.5f}  L_simple {self.simple:.5f}"
-            f"  {self.images_per_second:.0f} images/s  {self.eta_seconds / 60:.1f} min left"
-        )
+LOSS_PLOT, SAMPLES = "loss.png", "samples-{step:07d}.png"
 
 
 @dataclass(frozen=True)
@@ -98,16 +59,6 @@ class TrainResult:
     resumed_at: int
 
 
-@runtime_checkable
-class SelfDescribing(Protocol):
-    """A network whose weight file can be loaded by name, because it says what it is."""
-
-    def weight_metadata(
-        self, schedule: NoiseSchedule, variance: Variance, rescale_timesteps: bool
-    ) -> dict[str, str]:
-        """Return what the loader needs besides the weights."""
-
-
 class TrainingError(BenchError):
     """The run cannot go on; the message says at which step and why."""
 
@@ -123,7 +74,7 @@ def train(
     strict: bool = False,
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainResult:
-    """Train as ``config`` says, leaving checkpoint, averaged weights and tables in ``out_dir``.
+    """Train as ``config`` says, leaving checkpoint, averaged weights, tables and pictures in ``out_dir``.
 
     A second call goes on from the last checkpoint, and ends with the same weights to the last bit as one
     that was never interrupted, given the same machine, number of threads and versions.
@@ -153,35 +104,6 @@ def train(
     return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
 
 
-def load_training_images(config: TrainConfig, strict: bool, warn: Callable[[str], None]) -> ImageData:
-    """Return the images that ``config`` names, after a warning that names and counts what was left out."""
-    data = load_images(config.data, strict=strict)
-    if left_out := data.unreadable:
-        named = ", ".join(map(str, left_out[:_NAMED])) + (", ..." if len(left_out) > _NAMED else "")
-        warn(
-            f"{len(left_out)} of {len(left_out) + len(data)} images in {data.name} cannot be decoded and are"
-            f" left out: {named}"
-        )
-    return data
-
-
-def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -> nn.Module:
-    """Return the network that ``config`` names, with its initial weights.
-
-    Raises:
-        UsageError: if there is no such factory.
-    """
-    module, _, name = config.network.partition(":")
-    try:
-        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"network {config.network!r} cannot be found ({error}); give it as module:factory"
-        ) from None
-    torch.manual_seed(initial_seed(config.seed))
-    return factory(images, schedule, config.variance == "learned_range", **config.network_options)
-
-
 class _Run:
     """One training run and all of its state."""
 
@@ -199,6 +121,7 @@ class _Run:
         self.optimisers = make_optimisers(config, self.network)
         self.loss = DiffusionLoss(self.schedule, config.objective, config.variance, config.vlb_weight, device)
         self.timesteps = make_timesteps(config.timestep_sampling, config.timesteps)
+        self.table = MetricsTable(out / METRICS)
         self.step = 0
         self.seconds = 0.0
         self.by_t = torch.zeros(3, config.timesteps, dtype=torch.float64)  # count, L_simple, L_vlb
@@ -211,7 +134,7 @@ class _Run:
     def restore(self, resume: bool) -> int:
         path = self.out / CHECKPOINT
         if not path.exists():
-            self._write_rows([])
+            self.table.begin(0)
             return 0
         if not resume:
             raise UsageError(f"{path} exists; continue it, delete it, or choose another folder")
@@ -229,9 +152,7 @@ class _Run:
         self.timesteps.load_state(under("timesteps", tensors))
         self.by_t = tensors["by_t"]
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        with (self.out / METRICS).open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= self.step]
-        self._write_rows(rows)  # rows after the checkpoint are computed again
+        self.table.begin(self.step)
         return self.step
 
     def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
@@ -243,8 +164,9 @@ class _Run:
                 self._log(report)
             if self.step % self.config.checkpoint_every == 0 or self.step == end:
                 self._save()
+                self._show()
         if self.step == self.config.steps:
-            self._finish()
+            write_losses_by_t(self.out / LOSS_BY_T, self.by_t)
 
     def draw(self, step: int) -> Draw:
         config, generator = self.config, step_generator(self.config.seed, step)
@@ -311,9 +233,7 @@ class _Run:
         pace = steps * config.batch / elapsed
         rate = config.learning_rate * config.rate_share_at(self.step - 1)
         images, seconds = self.step * config.batch, round(self.seconds, 1)
-        row = (self.step, images, loss, simple, vlb, norm, rate, round(pace, 1), seconds)
-        with (self.out / METRICS).open("a", newline="") as file:
-            csv.writer(file).writerow(row)
+        self.table.append(self.step, images, loss, simple, vlb, norm, rate, round(pace, 1), seconds)
         self._clear()
         if report is not None:
             left = (config.steps - self.step) * config.batch / pace
@@ -348,18 +268,15 @@ class _Run:
             metadata |= averaged.weight_metadata(self.schedule, variance, config.rescale_timesteps)
         write_safetensors(self.out / WEIGHTS, averaged.state_dict(), metadata)
 
-    def _finish(self) -> None:
-        count, simple, vlb = self.by_t
-        T = self.config.timesteps
-        edges = [round(k * T / min(20, T)) for k in range(min(20, T) + 1)]
-        with (self.out / LOSS_BY_T).open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("first_t", "last_t", "draws", "simple", "vlb_bits_per_dim"))
-            for first, end in pairwise(edges):
-                n = count[first:end].sum()
-                sums = [float(v[first:end].sum() / n.clamp(min=1)) for v in (simple, vlb)]
-                writer.writerow((first, end - 1, int(n), *sums))
-
-    def _write_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        with (self.out / METRICS).open("w", newline="") as file:
-            csv.writer(file).writerows([_COLUMNS, *rows])
+    def _show(self) -> None:
+        config, began = self.config, time.perf_counter()
+        if not config.pictures:
+            return
+        if self.step >= config.log_every:
+            plot_losses(self.out / LOSS_PLOT, self.table.read(), config.name)
+        _, channels, height, width = self.images.shape
+        shape = (channels, height, width)
+        model = Averaged(self.average.module, self.schedule, shape, config.rescale_timesteps)
+        drawn = draw_samples(model, config.pictures, self.device)
+        save_samples(self.out / SAMPLES.format(step=self.step), drawn)
+        self.since += time.perf_counter() - began  # the pace is that of training

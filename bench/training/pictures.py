@@ -1,0 +1,96 @@
+"""What a run shows of itself as it goes: the curves of its losses, and samples from the averaged weights."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+from bench.grid import make_grid
+from bench.images import to_uint8
+from bench.interfaces import Prediction, Variance
+from bench.noise import INITIAL, normal_noise
+from bench.report.style import LIGHT, plain_numbers, plotting
+from bench.sampler import get_sampler, sample
+from bench.schedule import NoiseSchedule
+from bench.store import write_atomically
+
+SAMPLER, STEPS = "ddim", 50
+SEED = 0
+"""Of the noise that every grid starts from: between two grids only the weights differ."""
+
+_CURVES = (("simple", "$L_{simple}$"), ("vlb_bits_per_dim", "$L_{vlb}$ (bits per dimension)"))
+_SIDE = 64  # least side of an enlarged image in pixels
+_GAP = 2
+
+
+class Averaged:
+    """A network as the samplers see it, its variance left out: an :class:`bench.EpsilonModel`."""
+
+    def __init__(
+        self, network: nn.Module, schedule: NoiseSchedule, shape: tuple[int, int, int], rescale: bool
+    ) -> None:
+        self.network, self.schedule, self.shape = network, schedule, shape
+        self.variance: Variance = "fixed"
+        self._rescale = rescale
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        """Predict the noise in x (B, C, H, W) at time steps t (B,)."""
+        times = t * (1000.0 / self.schedule.T) if self._rescale else t
+        return Prediction(self.network(x, times)[:, : self.shape[0]].float())
+
+
+@torch.no_grad()
+def draw_samples(model: Averaged, count: int, device: torch.device) -> Tensor:
+    """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less."""
+    x = normal_noise(SEED, range(count), INITIAL, model.shape, device=device)
+
+    def noise(index: int) -> Tensor:
+        return normal_noise(SEED, range(count), index + 1, model.shape, device=device)
+
+    grid = make_grid(model.schedule, min(STEPS, model.schedule.T), "linspace")
+    return to_uint8(sample(model, get_sampler(SAMPLER), grid, x, noise)).cpu()
+
+
+def save_samples(path: Path, images: Tensor) -> None:
+    """Write uint8 images (N, C, H, W) as a PNG grid, small ones with every pixel repeated."""
+    count, channels, height, width = images.shape
+    scale = max(1, _SIDE // max(height, width))
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    high, wide = height * scale + _GAP, width * scale + _GAP
+    sheet = torch.full((channels, rows * high + _GAP, columns * wide + _GAP), 255, dtype=torch.uint8)
+    for place, image in enumerate(images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)):
+        top, left = _GAP + place // columns * high, _GAP + place % columns * wide
+        sheet[:, top : top + height * scale, left : left + width * scale] = image
+    pixels = sheet.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG", optimize=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def loss_figure(table: Mapping[str, Sequence[float]], name: str) -> Figure:
+    """Return L_simple and L_vlb against the steps, both logarithmic, from the columns of a metrics table."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for place, (axes, (column, label)) in enumerate(zip(figure.subplots(1, 2), _CURVES, strict=True)):
+        axes.plot(table["step"], table[column], color=LIGHT.series[place])
+        axes.set_yscale("log")
+        plain_numbers(axes.yaxis)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel(label)
+    figure.suptitle(f"{name}: mean training losses between rows of the table", fontsize=10)
+    return figure
+
+
+def plot_losses(path: Path, table: Mapping[str, Sequence[float]], name: str) -> None:
+    """Write `loss_figure` as PNG."""
+    buffer = io.BytesIO()
+    with plotting(LIGHT):
+        loss_figure(table, name).savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
