@@ -11,13 +11,13 @@ import torch
 
 from bench.cards import find_card
 from bench.collect import Collected
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError
 from bench.grid import make_grid
 from bench.metrics.base import Metric, Score
-from bench.metrics.reference import Reference, reference_statistics
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
+from bench.references import find_reference
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
@@ -61,7 +61,11 @@ class Runner:
         self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
-        self.references = {metric.name: self._measure_reference(metric) for metric in self.metrics}
+        spaces, device = self.worker.spaces, self.worker.device
+        self.references = {
+            metric.name: find_reference(self.loaded, metric, spaces[metric.space], device)
+            for metric in self.metrics
+        }
 
     def plan(self) -> Plan:
         """Return what is to be computed.
@@ -230,7 +234,8 @@ class Runner:
         }
 
     def _scores(self, statistics: Mapping[str, Any]) -> dict[str, Score]:
-        return {m.name: m.score(statistics[m.space], self.references[m.name]) for m in self.metrics}
+        measured = [metric for metric in self.metrics if metric.space in statistics]
+        return {m.name: m.score(statistics[m.space], self.references[m.name]) for m in measured}
 
     def _trial(self, sampler: str, steps: int, n: int | None = None) -> Trial:
         sweep = self.sweep
@@ -263,19 +268,6 @@ class Runner:
             **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
             **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
         }
-
-    def _measure_reference(self, metric: Metric) -> Reference:
-        source = self.loaded.reference
-        if source is None:
-            raise UsageError(
-                f"model {self.sweep.model!r} does not say what its samples should resemble; give --reference"
-                " with an image folder, an .npz or the name of an image set"
-            )
-        space = self.worker.spaces[metric.space]
-        device = self.worker.device
-        return reference_statistics(
-            source.images(), space, name=source.name, needs=metric.needs, device=device
-        )
 
 
 def mean_score(scores: Sequence[Score]) -> Score:

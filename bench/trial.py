@@ -20,7 +20,7 @@ from bench.errors import BenchError, NotApplicable
 from bench.grid import Grid, make_grid
 from bench.images import to_uint8
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
-from bench.metrics.base import FeatureSpace, get_space
+from bench.metrics.base import FeatureSpace, get_space, is_quantised
 from bench.metrics.groups import GroupedStatistics
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
@@ -261,17 +261,29 @@ class Worker:
         clock = Clock(self.device)
         with clock.running():
             images = to_uint8(x0)
-            statistics = self.measure(images, block, trial.n)
+            statistics = self.measure(images, block, trial.n, x0)
         previews = images[: max(0, PREVIEWS - block.start)].cpu()
         cost = cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
         return BlockResult(block, statistics, cost, previews)
 
-    def measure(self, images: Tensor, indices: range, n: int) -> dict[str, GroupedStatistics]:
-        """Return the statistics of uint8 images (B, C, H, W), samples ``indices`` of n, by feature space."""
+    def measure(
+        self, images: Tensor, indices: range, n: int, x0: Tensor | None = None
+    ) -> dict[str, GroupedStatistics]:
+        """Return the statistics of samples ``indices`` of n, by feature space.
+
+        Args:
+            images: uint8 (B, C, H, W).
+            indices: of the samples.
+            n: number of samples of the whole trial.
+            x0: what the images were rounded from; spaces that take it are left out where there is none.
+        """
         statistics = {}
         for name, space in self.spaces.items():
+            given = images if is_quantised(space) else x0
+            if given is None:
+                continue
             sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
-            sums.add(space(images.to(self.device)), list(indices))
+            sums.add(space(given.to(self.device)), list(indices))
             statistics[name] = sums
         return statistics
 
@@ -286,7 +298,7 @@ class Worker:
         Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, times)
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
         for space in self.spaces.values():
-            space(to_uint8(x))
+            space(to_uint8(x) if is_quantised(space) else x)
         self._warm.add(key)
 
 

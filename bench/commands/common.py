@@ -58,6 +58,19 @@ def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
     return tuple(found.values())
 
 
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """Return the names in ``fid,kid,prdc``; prdc stands for precision, recall, density and coverage.
+
+    ``prdc_digits`` likewise stands for the four in the space ``digits``.
+    """
+    names: list[str] = []
+    for name in text.split(","):
+        family, _, space = name.strip().partition("_")
+        four = ("precision", "recall", "density", "coverage") if family == "prdc" else (family,)
+        names += [f"{one}_{space}" if space else one for one in four]
+    return tuple(dict.fromkeys(names))
+
+
 def parse_steps(text: str) -> tuple[int, ...]:
     """Return the numbers in ``10,20,50``, ascending, each once.
 

@@ -15,7 +15,7 @@ from bench.commands.common import add_json, add_plugins, load_plugins, parse_dev
 from bench.data import load_images
 from bench.errors import UsageError
 from bench.metrics.base import get_space
-from bench.metrics.reference import Reference, import_npz, reference_statistics
+from bench.metrics.reference import Reference, import_npz, is_statistics, reference_statistics
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Measure or import, and print what identifies the result."""
     metric = load_plugins(options.plugin).metrics.find(options.metric)
-    if _is_statistics(options.data):
+    if is_statistics(options.data):
         space = get_space(metric.space, (3, 32, 32))
         found = import_npz(Path(options.data), space.fingerprint, n=options.n)
         if found.mean.size != space.dim:
@@ -47,17 +47,6 @@ def execute(options: argparse.Namespace) -> int:
         np.savez(options.out, mu=found.mean, sigma=found.cov)
     _show(found, as_json=options.json)
     return 0
-
-
-def _is_statistics(data: str) -> bool:
-    path = Path(data)
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return "mu" in arrays and "sigma" in arrays
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not an .npz file: {error}") from None
 
 
 def _show(found: Reference, *, as_json: bool) -> None:

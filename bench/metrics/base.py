@@ -179,6 +179,11 @@ def get_space(name: str, shape: Shape) -> FeatureSpace:
     return space
 
 
+def is_quantised(space: FeatureSpace) -> bool:
+    """Return whether a space takes uint8 images, as most do; otherwise it takes x_0 itself."""
+    return bool(getattr(space, "quantised", True))
+
+
 def fingerprint(name: str, **parts: Any) -> str:
     """Return ``name-hash`` where the hash covers every named part."""
     text = json.dumps(parts, sort_keys=True, default=str)
@@ -195,4 +200,5 @@ __all__ = [
     "Shape",
     "fingerprint",
     "get_space",
+    "is_quantised",
 ]

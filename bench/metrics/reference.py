@@ -156,6 +156,15 @@ def import_npz(path: Path, space: str, *, name: str | None = None, n: int = 0) -
     return Reference(name or path.stem, n, mean, cov, data_hash, space, imported=True)
 
 
+def is_statistics(path: str | Path) -> bool:
+    """Return whether ``path`` is an .npz file with ``mu`` and ``sigma``."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return "mu" in arrays and "sigma" in arrays
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        return False
+
+
 def from_moments(moments: Moments, space: str, *, name: str, data_hash: str | None = None) -> Reference:
     """Return a reference made of moments that are at hand already."""
     content = data_hash or hashlib.sha256(moments.mean.tobytes() + moments.scatter.tobytes()).hexdigest()

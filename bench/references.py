@@ -1,0 +1,62 @@
+"""Which reference a metric scores a model's samples against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from bench.cards import LoadedModel
+from bench.errors import UsageError
+from bench.metrics.base import FeatureSpace, Metric, is_quantised
+from bench.metrics.law import law_reference
+from bench.metrics.reference import Reference, import_npz, is_statistics, reference_statistics
+
+
+@runtime_checkable
+class KnownMoments(Protocol):
+    """A model that knows the mean and covariance of its data."""
+
+    @property
+    def law_mean(self) -> Tensor:
+        """Mean of x_0, float64 (D,)."""
+
+    @property
+    def law_covariance(self) -> Tensor:
+        """Covariance of x_0, float64 (D, D)."""
+
+
+def find_reference(
+    loaded: LoadedModel, metric: Metric, space: FeatureSpace, device: torch.device
+) -> Reference:
+    """Return the reference statistics, measured, from the cache, imported, or of the model's own law.
+
+    Args:
+        loaded: the model; its reference is an image set, or an .npz with mu and sigma.
+        metric: what is to be scored.
+        space: the metric's, on ``device``.
+        device: where images are put.
+
+    Raises:
+        UsageError: if nobody said what the samples should resemble, or it does not fit the metric.
+    """
+    name = loaded.card.name
+    if not is_quantised(space):
+        if not isinstance(loaded.model, KnownMoments):
+            raise UsageError(f"{metric.name} is the distance to a known law; {name!r} has none: leave it out")
+        mean, covariance = loaded.model.law_mean.numpy(), loaded.model.law_covariance.numpy()
+        return law_reference(mean, covariance, loaded.model.shape, name=f"law of {name}")
+    source = loaded.reference
+    if source is None:
+        raise UsageError(
+            f"model {name!r} does not say what its samples should resemble; give --reference with an image"
+            " folder, an .npz of images or of mu and sigma, or the name of an image set"
+        )
+    if is_statistics(source.name):
+        found = import_npz(Path(source.name), space.fingerprint)
+        if found.mean.size != space.dim:
+            raise UsageError(f"{source.name} has {found.mean.size} features, {metric.space} has {space.dim}")
+        return found
+    return reference_statistics(source.images(), space, name=source.name, needs=metric.needs, device=device)
