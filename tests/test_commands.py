@@ -114,6 +114,22 @@ def test_one_changed_byte_of_the_images_is_another_reference(capsys, tmp_path):
     assert hashes[0] != hashes[1] == hashes[2]
 
 
+def test_replicates_over_seeds_are_mean_and_spread(capsys, tmp_path):
+    for seed in (0, 1, 2):
+        options = ["--model", "exact-gaussian", "--samplers", "ddim", "--steps", "5", "--n", "100"]
+        assert run(capsys, "run", *options, "--seed", seed, "--results", tmp_path)[0] == 0
+    table = load_results(tmp_path)
+    values = table[table["sampler"] == "ddim"].score.to_numpy()
+    status, out, _ = run(capsys, "table", "--seeds", "--results", tmp_path, "--json")
+    assert status == 0
+    (row,) = json.loads(out)
+    assert row["seeds"] == 3
+    assert row["mean"] == pytest.approx(values.mean())
+    assert row["sd"] == pytest.approx(values.std(ddof=1))
+    assert row["se_of_mean"] == pytest.approx(values.std(ddof=1) / 3**0.5)
+    assert row["min_of_seeds"] == values.min()
+
+
 def test_fetch_knows_its_names(capsys):
     status, _, err = run(capsys, "fetch", "incepton")
     assert status == 2

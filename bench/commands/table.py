@@ -1,7 +1,8 @@
 """Print the table of a results folder: samplers down, numbers of steps across.
 
 With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers show,
-each tested on ours. Results that no published cell can be compared with are compared by shape.
+each tested on ours. Results that no published cell can be compared with are compared by shape. With --seeds,
+the mean and the standard deviation of every trial that was made with several seeds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.record import Record
 from bench.report import sheets
 from bench.report.artefacts import beside, claim_sheets
 from bench.report.groups import group_records
+from bench.report.replicates import replicate_sheet
 from bench.report.tables import FORMATS
 
 
@@ -30,6 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="text", help="[text]")
     parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
     parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
+    parser.add_argument(
+        "--seeds", action="store_true", help="mean and sd over seeds, where there are several"
+    )
     add_json(parser)
 
 
@@ -60,4 +65,6 @@ def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.S
     found = beside(options.preset, records, options.metric) if options.preset else []
     if options.claims and len(found) < 2:
         found += claim_sheets(records, options.metric)
+    if options.seeds:
+        found.append(replicate_sheet(records, options.metric))
     return found
