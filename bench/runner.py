@@ -58,7 +58,7 @@ class Runner:
             registry().load_file(file)
         names = sweep.metrics or find_card(sweep.model).metrics
         self.metrics: list[Metric] = [registry().metrics.find(name) for name in names]
-        self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins)
+        self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         spaces, device = self.worker.spaces, self.worker.device
@@ -200,6 +200,9 @@ class Runner:
         except Exception as error:
             return self._fail(trial, plan, Failure.of(error, "scores"))
         record = Record(**self._head(trial, plan), status="done", scores=scores, cost=asdict(result.cost))
+        if self.sweep.keep_features:
+            for space, sums in result.statistics.items():
+                self.store.write_features(record, space, sums.features)
         self.store.write(record, result.previews)
         return record
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -102,6 +103,16 @@ class Store:
         """Return the first images of a trial, uint8 (k, C, H, W), where they were kept."""
         path = self.records / f"{record.name}.png"
         return read_strip(path) if path.is_file() else None
+
+    def write_features(self, record: Record, space: str, features: NDArray[np.float32]) -> Path:
+        """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
+        path = self.folder / "features" / f"{record.name}-{space}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path) as temporary:
+            with temporary.open("wb") as file:
+                np.save(file, features)
+            temporary.replace(path)
+        return path
 
     def write_block(self, trial: Trial, state: str, result: BlockResult) -> None:
         """Keep a block; ``state`` is a hash of the provenance it was drawn under."""

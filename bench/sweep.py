@@ -35,6 +35,7 @@ class Sweep:
         executor: its name.
         strict: stop at the first failure.
         plugins: plugin files.
+        keep_features: keep the feature vectors of every trial that is computed, under ``features/``.
 
     Raises:
         UsageError: for what can be seen to be impossible without a model.
@@ -55,6 +56,7 @@ class Sweep:
     strict: bool = False
     plugins: tuple[Path, ...] = ()
     spacing_at: Mapping[int, str] = field(default_factory=dict)
+    keep_features: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 2:

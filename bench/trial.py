@@ -188,12 +188,14 @@ class WorkerSetup:
         reference: image set the user chose, or None.
         metrics: names of the scores.
         plugins: plugin files to load.
+        keep_features: keep every feature vector, not only where a metric needs them.
     """
 
     model: str
     reference: str | None
     metrics: tuple[str, ...]
     plugins: tuple[Path, ...] = ()
+    keep_features: bool = False
 
 
 @dataclass
@@ -219,7 +221,7 @@ class Worker:
         loaded = load_model(setup.model, device, setup.reference)
         metrics = [registry().metrics.find(name) for name in setup.metrics]
         spaces = {m.space: get_space(m.space, loaded.model.shape).to(device) for m in metrics}
-        keep = frozenset(m.space for m in metrics if m.needs == "features")
+        keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep)
 
     def __call__(self, task: Task) -> BlockResult | Failure:

@@ -411,6 +411,18 @@ def test_scores_survive_the_round_trip_through_json(tmp_path):
         assert isinstance(record.scores["fd_pixels"], Score)
 
 
+def test_kept_features_give_the_recorded_moments(tmp_path):
+    records, _ = run(tmp_path, samplers=("ddim",), steps=(5,), keep_features=True)
+    (path,) = (tmp_path / "features").iterdir()
+    features = np.load(path)
+    assert features.shape == (60, 64)
+    previews = Store(tmp_path).previews(records[0])
+    assert np.allclose(features[:16], previews.flatten(1).numpy() / 255)
+    plain, _ = run(tmp_path / "plain", samplers=("ddim",), steps=(5,))
+    assert not (tmp_path / "plain" / "features").exists()
+    assert scores(plain) == scores(records)
+
+
 def test_previews_are_the_first_images_losslessly(tmp_path):
     records, _ = run(tmp_path, samplers=("ddim",), steps=(5,))
     store = Store(tmp_path)

@@ -87,6 +87,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="samples at a time [the model's]")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument("--keep-features", action="store_true", help="keep features in RESULTS/features")
     parser.add_argument(
         "--dry-run", action="store_true", help="tell what would be computed and how long it takes"
     )
@@ -146,6 +147,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         reference=options.reference or (own.reference if own else None),
         executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
         strict=options.strict,
+        keep_features=options.keep_features,
         plugins=tuple(options.plugin),
     )
 
