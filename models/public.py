@@ -201,7 +201,7 @@ CARDS: tuple[CheckpointCard, ...] = (
         for ema in ("", "ema-")
     ),
     _pesser(
-        "cifar10",
+        "pesser-cifar10",
         "diffusion_cifar10_model/model-790000.ckpt",
         "869980b53bf5416c8a28",
         "82ed3067fd1002f5cf4c339fb80c4669",
