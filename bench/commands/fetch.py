@@ -1,8 +1,8 @@
 """Download a file on request, check it, and put it where it is looked for.
 
 ``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks, ``cifar10``
-the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing else here uses the
-network.
+the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing else here uses
+the network.
 """
 
 from __future__ import annotations
