@@ -11,9 +11,10 @@ from bench.errors import UnknownNameError
 from bench.presets import PRESETS, find_preset, tolerance
 from bench.published import FILES, SOURCES, figures, published_frame
 from bench.report import sheets
-from bench.report.published import compare_published
+from bench.report.published import compare_published, published_table
 from bench.sampler import get_sampler
 from bench.stats import interval
+from bench.store import Store
 
 CIFAR = find_preset("ddim-table1-cifar10")
 
@@ -170,9 +171,13 @@ def test_latex_has_no_character_that_latex_reads_as_a_command():
     )
 
 
-def test_the_styler_colours_by_verdict():
+def test_the_styler_colours_by_verdict(tmp_path):
     records = [record("ddim:eta=0", 10, 13.4), record("ddim:eta=0", 20, 7.84)]
-    page = compare_published(CIFAR, records).styler().to_html()
+    store = Store(tmp_path)
+    store.prepare()
+    for made in records:
+        store.write(made)
+    page = published_table("ddim-table1-cifar10", tmp_path).styler().to_html()
     assert "13.40 ± 0.01 (13.36)" in page
     colour = {cell: style for style, cells in _css(page) for cell in cells}
     assert colour["row0_col0"] != colour["row0_col1"]

@@ -61,7 +61,7 @@ def test_it_draws(page):
     sizes = page.run(
         "Array.from(document.querySelectorAll('svg.plot')).map(s => s.getBoundingClientRect().height)"
     )
-    assert len(sizes) == 6
+    assert len(sizes) == 7
     assert min(sizes) > 150
     colours = page.run(
         "Array.from(document.querySelectorAll('#g0-steps-row-0 use')).map(u => getComputedStyle(u).fill)"

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from bench.report.gallery import draw_files
 from bench.report.groups import group_records
 from bench.report.verify import picture_difference, verify
 from bench.store import Store
+
+REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def test_merge_into_itself_is_refused(store, capsys):
 def test_verify_finds_nothing_where_nothing_was_changed(whole, capsys):
     assert main(["verify", str(whole.folder.parent)]) == 0
     assert "12 records, are as their records make them" in capsys.readouterr().out
-    assert verify(whole.folder).files == 3 + 2 + 2 + 7
+    assert verify(whole.folder).files == 3 + 2 + 2 + 8
 
 
 @pytest.fixture
@@ -209,6 +212,13 @@ def test_a_picture_moved_by_a_hair_passes_and_a_marker_moved_does_not(whole, tmp
     moved[300:309, 300:306] = (8, 67, 142)
     Image.fromarray(moved.astype(np.uint8)).save(far)
     assert "most around pixel (296, 296)" in picture_difference(path, far)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in REFERENCE.glob("*") if path.is_dir()))
+def test_the_committed_runs_are_what_their_records_make(name):
+    found = verify(REFERENCE / name)
+    assert [str(finding) for finding in found.findings] == []
+    assert found.files >= 13
 
 
 def test_verify_of_a_folder_without_records(tmp_path, capsys):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.container import ErrorbarContainer
 from report_kit import record, results, table
 
@@ -12,7 +13,9 @@ from bench.report import plots
 from bench.report.gallery import PLOTS, draw_all, draw_files, published_for
 from bench.report.groups import group_records
 from bench.report.heatmap import _ink
+from bench.report.limit import distance_to_limit, distances
 from bench.report.style import DARK, LIGHT, THEMES
+from bench.store import Store
 
 # Machado, Oliveira & Fernandes 2009, at full severity, on linear RGB.
 BLINDNESS = {
@@ -111,8 +114,8 @@ def test_the_pareto_front_joins_what_nothing_cheaper_beats(group):
     assert front.get_xydata().tolist() == [[10, 2.0], [50, 1.0], [1000, 0.5]]
 
 
-def test_the_breakdown_adds_up_to_the_measured_time(group):
-    figure = PLOTS["seconds"].draw(group, LIGHT)
+def test_the_breakdown_adds_up_to_the_measured_time(group, store):
+    figure = PLOTS["seconds"].draw(group, store, LIGHT)
     for axes, steps in zip(figure.axes, (10, 50, 1000), strict=True):
         widths = [bar.get_width() for bar in axes.patches]
         assert len(widths) == 9
@@ -121,8 +124,8 @@ def test_the_breakdown_adds_up_to_the_measured_time(group):
         assert sum(widths[:3]) == pytest.approx(total)
 
 
-def test_stability_shows_every_group_of_every_cell(group):
-    figure = PLOTS["jackknife"].draw(group, LIGHT)
+def test_stability_shows_every_group_of_every_cell(group, store):
+    figure = PLOTS["jackknife"].draw(group, store, LIGHT)
     shown = [points for axes in figure.axes for points in axes.collections]
     assert len(shown) == 9
     score = group.cells["ddim eta=0", 10].score
@@ -130,15 +133,15 @@ def test_stability_shows_every_group_of_every_cell(group):
     assert shown[0].get_offsets()[:, 0].tolist() == pytest.approx(expected)
 
 
-def test_the_heat_map_has_a_number_in_every_cell(group):
-    figure = PLOTS["heat"].draw(group, DARK)
+def test_the_heat_map_has_a_number_in_every_cell(group, store):
+    figure = PLOTS["heat"].draw(group, store, DARK)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["2.00", "1.00", "0.600", "4.00", "2.00", "0.700", "9.00", "3.00", "0.500"]
-    assert PLOTS["heat"].draw(table([record()]), LIGHT) is None
+    assert PLOTS["heat"].draw(table([record()]), store, LIGHT) is None
 
 
-def test_a_table_of_failures_has_no_plots():
-    assert list(draw_all(table([record(status="failed")]))) == []
+def test_a_table_of_failures_has_no_plots(store):
+    assert list(draw_all(table([record(status="failed")]), store)) == []
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -149,3 +152,21 @@ def test_equal_records_give_equal_files(store, group, tmp_path, suffix):
         names = [f"digits-fd_digits-{name}{mark}.{suffix}" for name in PLOTS]
         assert [path.name for path in a] == [*names, "digits-fd_digits-pictures.png"]
         assert [path.read_bytes() for path in a] == [path.read_bytes() for path in b]
+
+
+def test_the_distance_to_the_limit_is_that_of_the_same_noise(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    limit = torch.full((16, 1, 4, 4), 100, dtype=torch.uint8)
+    records = [record("ddim:eta=0", s, 1.0, spacing="uniform") for s in (10, 20, 40)]
+    for made, away in zip(records, (20, 10, 0), strict=True):
+        pictures = limit + away
+        pictures[:8] += away // 5  # half of the images further by a fifth
+        store.write(made, pictures)
+    (points,) = distances(table(records), store).values()
+    se = float(np.std([20.0] * 8 + [24.0] * 8, ddof=1) / 4)
+    assert points == [(10, 22.0, pytest.approx(se)), (20, 11.0, pytest.approx(se / 2))]
+    (axes,) = distance_to_limit(table(records), store).axes
+    (guide,) = [line for line in axes.lines if line.get_label() == "1/S"]
+    assert guide.get_xydata().tolist() == [[10, 22.0], [20, 11.0]]
+    assert distance_to_limit(table(records[:2]), store) is None

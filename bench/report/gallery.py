@@ -14,6 +14,7 @@ from bench.report import pictures, plots
 from bench.report.breakdown import jackknife_stability, time_breakdown
 from bench.report.groups import Group
 from bench.report.heatmap import heat_map
+from bench.report.limit import distance_to_limit
 from bench.report.style import LIGHT, THEMES, Theme
 from bench.store import Store
 
@@ -26,13 +27,13 @@ class Plot:
         name: part of the file's.
         title: for people.
         caption: what is to be seen, in a sentence or two.
-        draw: (table, theme) -> the figure, None where the table has nothing to draw.
+        draw: (table, its store, theme) -> the figure, None where there is nothing to draw.
     """
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Group, Theme], Figure | None]
+    draw: Callable[[Group, Store, Theme], Figure | None]
 
 
 def published_for(group: Group) -> tuple[Published, ...]:
@@ -52,43 +53,56 @@ PLOTS: Mapping[str, Plot] = {
             "Score against steps",
             "What more steps bring. Bars are one standard error; the grey line is what as many real images"
             " score; open markers, where there are any, are published values.",
-            lambda group, theme: plots.score_against_steps(group, theme, published_for(group)),
+            lambda group, store, theme: plots.score_against_steps(group, theme, published_for(group)),
         ),
         Plot(
             "time",
             "Score against time",
             "What time buys: the dashed line joins the points that no faster one beats.",
-            plots.score_against_time,
+            lambda group, store, theme: plots.score_against_time(group, theme),
         ),
         Plot(
             "calls",
             "Score against network calls",
             "The same by counted network calls, which do not depend on the machine.",
-            plots.score_against_calls,
+            lambda group, store, theme: plots.score_against_calls(group, theme),
         ),
-        Plot("heat", "Score by sampler and steps", "The table as colours.", heat_map),
+        Plot(
+            "heat",
+            "Score by sampler and steps",
+            "The table as colours.",
+            lambda group, store, theme: heat_map(group, theme),
+        ),
+        Plot(
+            "limit",
+            "Distance to the sampler's own limit",
+            "How far its images are from those it draws with the most steps from the same noise. For a"
+            " deterministic sampler this is the solver's error, and falls; what is left of the score then is"
+            " the model's. A sampler that adds noise takes another path at every S.",
+            distance_to_limit,
+        ),
         Plot(
             "seconds",
             "Where the time goes",
             "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
-            time_breakdown,
+            lambda group, store, theme: time_breakdown(group, theme),
         ),
         Plot(
             "jackknife",
             "Jackknife stability",
             "Change of the score, in %, without each group of samples. A point far from the others is a part"
             " of the samples that the score hangs on. A distance grows a little whichever are left out.",
-            jackknife_stability,
+            lambda group, store, theme: jackknife_stability(group, theme),
         ),
     )
 }
 
 
-def draw_all(group: Group, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
+def draw_all(group: Group, store: Store, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
     """Draw every plot that a table has the numbers for."""
     if any(cell.score is not None for cell in group.cells.values()):
         for plot in PLOTS.values():
-            figure = plot.draw(group, theme)
+            figure = plot.draw(group, store, theme)
             if figure is not None:
                 yield plot, figure
 
@@ -107,7 +121,7 @@ def draw_files(
     """
     mark = "-dark" if theme == "dark" else ""
     for group in groups:
-        for plot, figure in draw_all(group, THEMES[theme]):
+        for plot, figure in draw_all(group, store, THEMES[theme]):
             path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
             yield plots.save(figure, path, THEMES[theme])
         grid = pictures.picture_grid(group, store)

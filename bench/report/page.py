@@ -28,7 +28,7 @@ TILE, LARGE = 48, 84
 """Least sides in pixels of a picture in a strip and of one in the matrix."""
 POINTS = ("steps", "time", "calls")
 """Plots whose markers are the cells of the table, in its order."""
-TITLED = (*POINTS, "heat")
+TITLED = (*POINTS, "heat", "limit")
 """Plots whose axes bear the title of the whole."""
 
 
@@ -114,7 +114,7 @@ def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
         "floor": None
         if group.floor is None
         else {"score": plus_minus(group.floor), "n": group.floor.n, "key": _floor_key(group)},
-        "plots": list(_plots(group, place)),
+        "plots": list(_plots(store, group, place)),
         "matrix": _matrix(store, group),
         "claims": _sheet(claims_sheet(group, findings)) if tested else None,
     }
@@ -133,13 +133,13 @@ def _cell(group: Group, row: str, steps: int, leaders: Sequence[str]) -> dict[st
     return {"key": safe(cell.record.key), "text": text, "mark": mark, "status": cell.record.status}
 
 
-def _plots(group: Group, place: int) -> Iterable[dict[str, Any]]:
-    for plot, figure in draw_all(group, PAGE):
+def _plots(store: Store, group: Group, place: int) -> Iterable[dict[str, Any]]:
+    for plot, figure in draw_all(group, store, PAGE):
         told = _points(group) if plot.name in POINTS else {}
         for axes in figure.axes if plot.name in TITLED else ():  # the caption says it
             axes.set_title("", loc="left")
         figure.suptitle("")
-        if plot.name in POINTS:
+        if plot.name in (*POINTS, "limit"):
             figure.set_size_inches(6.4, 4.0)
         elif plot.name == "heat":
             figure.set_size_inches(6.6, 0.9 + 0.45 * len(group.rows))

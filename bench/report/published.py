@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
 from bench.metrics.base import Score
-from bench.presets import Preset, tolerance
+from bench.presets import Preset, find_preset, tolerance
 from bench.published import SOURCES, Figure
 from bench.record import FLOOR, Record
 from bench.report.sheets import Sheet
 from bench.sampler import get_sampler
+from bench.store import Store
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -152,6 +154,21 @@ class PublishedTable:
     def styler(self) -> Styler:
         """Return samplers by steps for a notebook: ours over published, coloured by verdict."""
         return _styler(self)
+
+
+def published_table(preset: str, folder: str | Path = "results") -> PublishedTable:
+    """Return a preset's table beside the records of a results folder, for a notebook.
+
+    ``published_table("ddim-table1-cifar10").styler()`` colours every cell by its verdict.
+
+    Args:
+        preset: its name.
+        folder: what ``--results`` was given.
+
+    Raises:
+        UnknownNameError: if there is no such preset.
+    """
+    return compare_published(find_preset(preset), Store(Path(folder)).read()[0])
 
 
 def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTable:
