@@ -11,12 +11,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from bench.commands.common import console, parse_devices, warn
 from bench.errors import UsageError
-from bench.training import PRESETS, Progress, TrainConfig, get_preset, train
+from bench.training import PRESETS, Progress, TrainConfig, TrainResult, get_preset, train
+from bench.training.processes import joined, own_device
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,17 @@ def execute(options: argparse.Namespace) -> int:
     changes = {name: getattr(options, name) for name in ("data", "steps", "seed")}
     config = config.but(**{name: value for name, value in changes.items() if value is not None})
     out = options.out or Path("results") / "train" / config.name
-    device = parse_devices(options.device)[0]
+    device = torch.device(parse_devices(own_device(options.device))[0])
+    with joined(device) as processes:
+        if processes.writes:
+            result = _train(config, out, options, device)
+            print(f"{result.steps} steps; averaged weights {result.weights}, table {result.metrics}")
+        else:
+            train(config, out, resume=not options.fresh, device=device, strict=options.strict, warn=_silent)
+    return 0
+
+
+def _train(config: TrainConfig, out: Path, options: argparse.Namespace, device: torch.device) -> TrainResult:
     terminal = console()
     live = terminal.is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -49,7 +61,7 @@ def execute(options: argparse.Namespace) -> int:
             if not live:
                 print(progress, file=sys.stderr, flush=True)
 
-        result = train(
+        return train(
             config,
             out,
             resume=not options.fresh,
@@ -58,8 +70,10 @@ def execute(options: argparse.Namespace) -> int:
             strict=options.strict,
             warn=warn,
         )
-    print(f"{result.steps} steps; averaged weights {result.weights}, table {result.metrics}")
-    return 0
+
+
+def _silent(sentence: str) -> None:
+    """Say nothing: the first process does."""
 
 
 def _config(what: str) -> TrainConfig:

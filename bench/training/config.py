@@ -44,8 +44,8 @@ class TrainConfig:
         vlb_weight: lambda of L_hybrid, with L_vlb in bits per dimension.
         timestep_sampling: how t is drawn.
         steps: optimiser steps.
-        batch: images a step, over all micro-batches.
-        accumulate: micro-batches a step; must divide ``batch``.
+        batch: images a step, over all micro-batches and processes.
+        accumulate: micro-batches of a process a step; their number over all processes must divide ``batch``.
         optimiser: ``adam``, or ``muon`` for the matrices of ``muon_parameters`` and Adam for the rest.
         learning_rate: of Adam, after the warm-up.
         muon_learning_rate: of Muon, likewise.

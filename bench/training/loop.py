@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from bench.training.ema import MovingAverage
 from bench.training.losses import DiffusionLoss
 from bench.training.optimisers import make_optimisers
 from bench.training.pictures import Averaged, draw_samples, plot_losses, save_samples
+from bench.training.processes import Processes, without_exchange
 from bench.training.setup import SelfDescribing, load_training_images, make_network
 from bench.training.table import MetricsTable, Progress, write_losses_by_t
 from bench.training.timesteps import make_timesteps
@@ -79,6 +81,10 @@ def train(
     A second call goes on from the last checkpoint, and ends with the same weights to the last bit as one
     that was never interrupted, given the same machine, number of threads and versions.
 
+    Among the processes of `bench.training.processes.joined` each takes its share of every batch, and the
+    first writes. K micro-batches on each of N processes give what K N give on one, to rounding, dropout
+    included; without dropout any division of the batch does.
+
     Args:
         config: the run.
         out_dir: made where it does not exist.
@@ -99,6 +105,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         run = _Run(config, out, device, load_training_images(config, strict, warn))
         resumed_at = run.restore(resume)
+        run.processes.agree(resumed_at)
         end = config.steps if stop_after is None else min(stop_after, config.steps)
         run.go(end, report)
     return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
@@ -115,9 +122,12 @@ class _Run:
         network = make_network(config, data.images, self.schedule).to(device)
         self.network = network.to(memory_format=self.layout)
         self.average = MovingAverage(self.network)
+        self.processes = Processes.present()
+        self.parallel = self.processes.wrap(self.network, device)
         self.forward: Callable[[Tensor, Tensor], Tensor] = (
-            torch.compile(self.network) if config.compile else self.network
+            torch.compile(self.parallel) if config.compile else self.parallel
         )
+        self.parts = self._own_parts()
         self.optimisers = make_optimisers(config, self.network)
         self.loss = DiffusionLoss(self.schedule, config.objective, config.variance, config.vlb_weight, device)
         self.timesteps = make_timesteps(config.timestep_sampling, config.timesteps)
@@ -131,10 +141,23 @@ class _Run:
         self.sums = torch.zeros(4, dtype=torch.float64)  # loss, L_simple, L_vlb, gradient norm
         self.since = time.perf_counter()
 
+    def _own_parts(self) -> dict[int, Tensor]:
+        """Return this process's micro-batches: number within the global batch -> places in it."""
+        config, size = self.config, self.processes.size
+        count = config.accumulate * size
+        if config.batch % count:
+            raise UsageError(
+                f"batch {config.batch} does not divide into {config.accumulate} micro-batches on each of"
+                f" {size} processes; choose a multiple of {count}"
+            )
+        parts = enumerate(torch.arange(config.batch).chunk(count))
+        return {i: part for i, part in parts if i // config.accumulate == self.processes.rank}
+
     def restore(self, resume: bool) -> int:
         path = self.out / CHECKPOINT
         if not path.exists():
-            self.table.begin(0)
+            if self.processes.writes:
+                self.table.begin(0)
             return 0
         if not resume:
             raise UsageError(f"{path} exists; continue it, delete it, or choose another folder")
@@ -152,7 +175,8 @@ class _Run:
         self.timesteps.load_state(under("timesteps", tensors))
         self.by_t = tensors["by_t"]
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        self.table.begin(self.step)
+        if self.processes.writes:
+            self.table.begin(self.step)
         return self.step
 
     def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
@@ -160,13 +184,16 @@ class _Run:
         while self.step < end:
             self.sums += self._optimise(self.draw(self.step))
             self.step += 1
+            if not self.processes.writes:
+                continue
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 self._log(report)
             if self.step % self.config.checkpoint_every == 0 or self.step == end:
                 self._save()
                 self._show()
-        if self.step == self.config.steps:
+        if self.step == self.config.steps and self.processes.writes:
             write_losses_by_t(self.out / LOSS_BY_T, self.by_t)
+        self.processes.wait()
 
     def draw(self, step: int) -> Draw:
         config, generator = self.config, step_generator(self.config.seed, step)
@@ -182,24 +209,27 @@ class _Run:
 
     def _optimise(self, draw: Draw) -> Tensor:
         config = self.config
-        torch.manual_seed(draw.dropout_seed)
         self.network.train()
         share = config.rate_share_at(self.step)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * share
-        totals = torch.zeros(3, dtype=torch.float64)
-        for part in torch.arange(config.batch).chunk(config.accumulate):
-            losses = self._losses(draw, part)
-            t, weights = draw.t[part], draw.weights[part].to(self.device)
-            loss = (weights * losses.total).sum() / config.batch
-            loss.backward()
-            values = torch.stack([losses.total.detach(), losses.simple, losses.vlb]).cpu().double()
-            self.timesteps.update(t, values[0])
-            totals += (values * draw.weights[part].double()).sum(1) / config.batch
-            self.by_t[0].index_add_(0, t, torch.ones(len(t), dtype=torch.float64))
-            self.by_t[1:].index_add_(1, t, values[1:])
+        found = []
+        for number, part in self.parts.items():
+            # By its number, so that the masks do not depend on which process draws them.
+            torch.manual_seed(draw.dropout_seed + number)
+            last = number == max(self.parts)
+            with nullcontext() if last else without_exchange(self.parallel):
+                losses = self._losses(draw, part)
+                loss = (draw.weights[part].to(self.device) * losses.total).sum() / config.batch
+                (loss * self.processes.size).backward()  # the processes' gradients are averaged
+            found.append(torch.stack([losses.total.detach(), losses.simple, losses.vlb]).double())
+        values = self.processes.gather(torch.cat(found, 1).cpu())
+        self.timesteps.update(draw.t, values[0])
+        totals = (values * draw.weights.double()).sum(1) / config.batch
+        self.by_t[0].index_add_(0, draw.t, torch.ones(config.batch, dtype=torch.float64))
+        self.by_t[1:].index_add_(1, draw.t, values[1:])
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if not (torch.isfinite(totals).all() and torch.isfinite(norm)):
             raise TrainingError(
