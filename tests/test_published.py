@@ -135,19 +135,18 @@ def test_of_several_records_the_one_that_fits_best_is_taken():
     records = [
         record("ddim:eta=0", 10, 99.0, n=1000),
         record("ddim:eta=0", 10, 13.4),
-        record(
-            "ddim:eta=0",
-            10,
-            status="failed",
-            message="it broke",
-            model="ema_cifar10",
-            n=50_000,
-            precision="float16",
-        ),
+        record("ddim:eta=0", 10, status="failed", message="it broke", model="digits"),
     ]
     assert compare_published(CIFAR, records).cells[0].score.value == 13.4
-    failed = compare_published(CIFAR, records[2:]).cells[0]
-    assert (failed.verdict, failed.because) == ("not run", "failed: it broke")
+    assert compare_published(CIFAR, records[:1]).cells[0].score.value == 99.0
+
+
+def test_a_failure_is_told_where_its_score_would_have_counted():
+    table = compare_published(CIFAR, [record("ddim:eta=0", 10, status="failed", message="it broke")])
+    assert (table.cells[0].verdict, table.cells[0].because) == ("not run", "failed: it broke")
+    assert "failed: it broke" in sheets.plain(table.sheet())
+    other = compare_published(CIFAR, [record("ddim:eta=0", 10, status="failed", message="it broke", n=1000)])
+    assert (other.cells[0].verdict, other.cells[0].because) == ("not run", "")
 
 
 def test_a_row_with_another_clip_mode_is_another_sampler():

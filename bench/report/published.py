@@ -190,6 +190,8 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
         for steps in preset.steps:
             figure = published.get((_published_label(sampler.label), steps))
             candidates = by_place.get((sampler.spec, steps), [])
+            # A failure is worth telling only where its score would have counted.
+            candidates = [r for r in candidates if r.status == "done" or not incomparable(preset, r)]
             ranked = sorted(candidates, key=lambda r: _rank(preset, r))
             record = ranked[0] if ranked else None
             reasons = incomparable(preset, record) if record is not None else ()
@@ -267,7 +269,7 @@ def _texts(cell: Comparison, shared: Sequence[str] = ()) -> list[str]:
         f"{cell.difference:+.2f}" if cell.difference is not None else "",
         f"{cell.z:+.1f}" if cell.z is not None else "",
         cell.verdict,
-        "; ".join(own) if cell.reasons else cell.because,
+        "; ".join(own) if cell.score and cell.reasons else cell.because,
     ]
 
 
