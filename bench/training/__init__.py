@@ -2,7 +2,16 @@
 
 from bench.training.config import TrainConfig
 from bench.training.loop import TrainingError, TrainResult, train
-from bench.training.presets import PRESETS, get_preset
+from bench.training.presets import PRESETS, get_preset, read_config
 from bench.training.table import Progress
 
-__all__ = ["PRESETS", "Progress", "TrainConfig", "TrainResult", "TrainingError", "get_preset", "train"]
+__all__ = [
+    "PRESETS",
+    "Progress",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingError",
+    "get_preset",
+    "read_config",
+    "train",
+]

@@ -7,9 +7,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from bench.errors import UsageError
+from bench.errors import UnknownNameError, UsageError
 from bench.schedule import NoiseSchedule
 
 Objective = Literal["simple", "vlb", "hybrid"]
@@ -107,6 +107,8 @@ class TrainConfig:
     summary: str = ""
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            _check(name, kind, getattr(self, name))
         for name in ("steps", "batch", "accumulate", "timesteps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -176,3 +178,22 @@ class TrainConfig:
         """16 hex digits over everything that decides the weights."""
         parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "text"),
+}
+
+
+def _check(name: str, kind: Any, value: Any) -> None:
+    """Refuse a value that is not of its field's type or none of its choices."""
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise UnknownNameError(name, str(value), get_args(kind))
+    types, words = _KINDS.get(kind, ((object,), ""))
+    if not isinstance(value, types) or (isinstance(value, bool) and kind in (int, float)):
+        raise UsageError(f"{name} must be {words}, got {value!r}")
+    if name == "network_options" and not isinstance(value, Mapping):
+        raise UsageError(f"network_options must be a table, got {value!r}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
-from bench.errors import UnknownNameError
+from bench.errors import UnknownNameError, UsageError
 from bench.training.config import TrainConfig
 
 UNET = "models.unet_training:make_unet"
@@ -155,3 +157,33 @@ def get_preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise UnknownNameError("training preset", name, PRESETS)
     return PRESETS[name]
+
+
+def read_config(what: str | Path) -> TrainConfig:
+    """Return the config for a preset's name or a TOML file with the fields of `TrainConfig`.
+
+    A file may name a ``preset`` that has what it leaves out; ``network_options`` add to the preset's. A run
+    without a ``name`` is called after its file.
+
+    Raises:
+        UsageError: if the preset is unknown, or the file is missing or not such a config.
+    """
+    path = Path(what)
+    if path.suffix != ".toml":
+        return get_preset(str(what))
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"training config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"training config {path} is not TOML: {error}") from None
+    values = {"name": path.stem} | values
+    try:
+        if "preset" in values:
+            base = get_preset(str(values.pop("preset"))).to_json() | {"summary": ""}
+            values = base | values
+            if isinstance(options := values["network_options"], Mapping):
+                values["network_options"] = base["network_options"] | options
+        return TrainConfig.from_mapping(values)
+    except (UsageError, TypeError) as error:
+        raise UsageError(f"training config {path}: {error}") from None
