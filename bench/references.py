@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 
 from bench.cards import LoadedModel
+from bench.data import load_images
 from bench.errors import UsageError
 from bench.metrics.base import FeatureSpace, Metric, is_quantised
+from bench.metrics.copying import CopyingMetric
 from bench.metrics.law import law_reference
 from bench.metrics.reference import Reference, import_npz, is_statistics, reference_statistics
 
@@ -26,6 +29,20 @@ class KnownMoments(Protocol):
     @property
     def law_covariance(self) -> Tensor:
         """Covariance of x_0, float64 (D, D)."""
+
+
+def with_held_out(loaded: LoadedModel, metric: Metric, space: FeatureSpace, device: torch.device) -> Metric:
+    """Return the metric, told of images of the same law that were not trained on, where it asks for them.
+
+    Without such images it is returned as it is.
+    """
+    name = loaded.card.held_out
+    if name is None or not isinstance(metric, CopyingMetric):
+        return metric
+    images = load_images(name).images
+    return replace(
+        metric, held_out=reference_statistics(images, space, name=name, needs="features", device=device)
+    )
 
 
 def find_reference(

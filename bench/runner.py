@@ -17,7 +17,7 @@ from bench.metrics.base import Metric, Score
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
-from bench.references import find_reference
+from bench.references import find_reference, with_held_out
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
@@ -57,11 +57,14 @@ class Runner:
         for file in sweep.plugins:
             registry().load_file(file)
         names = sweep.metrics or find_card(sweep.model).metrics
-        self.metrics: list[Metric] = [registry().metrics.find(name) for name in names]
         self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         spaces, device = self.worker.spaces, self.worker.device
+        self.metrics: list[Metric] = [
+            with_held_out(self.loaded, metric, spaces[metric.space], device)
+            for metric in map(registry().metrics.find, names)
+        ]
         self.references = {
             metric.name: find_reference(self.loaded, metric, spaces[metric.space], device)
             for metric in self.metrics

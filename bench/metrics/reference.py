@@ -22,6 +22,9 @@ from bench.metrics.frechet import FrechetReference
 from bench.metrics.moments import Accumulator, Array, Moments
 
 Images = npt.NDArray[np.uint8] | torch.Tensor | Iterable[torch.Tensor] | Callable[[], Iterable[torch.Tensor]]
+SHIPPED = Path(__file__).parent / "references"
+"""Statistics of the shipped images, so that a first run need not measure them."""
+
 _FORMAT = "1"  # of the cached files; a change makes all of them old
 
 
@@ -106,6 +109,7 @@ def reference_statistics(
         data_hash, n = hash_images(_batches(images, batch))
         path = _place(folder, data_hash, n, space, needs)
         found = _load(path, name) or _load(_place(folder, data_hash, n, space, "features"), name)
+        found = found or _load(_place(SHIPPED, data_hash, n, space, needs), name)
         if found is not None:
             return found
     digest = _ImageHash()
