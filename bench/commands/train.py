@@ -63,7 +63,8 @@ def _train(config: TrainConfig, out: Path, options: argparse.Namespace, device: 
         task = bar.add_task(config.name, total=config.steps)
 
         def report(progress: Progress) -> None:
-            bar.update(task, completed=progress.step, description=f"loss {progress.loss:.4f}")
+            pace = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
+            bar.update(task, completed=progress.step, description=pace)
             if not live:
                 print(progress, file=sys.stderr, flush=True)
 
