@@ -9,12 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from bench.calls import count_calls
 from bench.commands.common import (
     add_json,
     add_plugins,
@@ -27,12 +22,12 @@ from bench.commands.common import (
     parse_steps,
     print_json,
     report_plugin_failures,
-    warn,
 )
+from bench.commands.estimate import dry_run, say_cost
 from bench.commands.plot import draw
-from bench.errors import NotApplicable, UsageError
+from bench.commands.progress import Display
+from bench.errors import UsageError
 from bench.frame import frame
-from bench.meter import Clock
 from bench.preflight import lacks
 from bench.presets import PRESETS, Preset, find_preset
 from bench.record import Record
@@ -40,10 +35,9 @@ from bench.report import sheets, tables
 from bench.report.artefacts import beside, write_tables
 from bench.report.groups import group_records
 from bench.runner import Runner
-from bench.sampler import get_sampler
 from bench.store import Store
-from bench.sweep import Plan, Sweep
-from bench.trial import PRECISIONS, Trial
+from bench.sweep import Sweep
+from bench.trial import PRECISIONS
 
 DEFAULT_MODEL = "digits"
 DEFAULT_STEPS = "10,20,50,100,1000"
@@ -111,11 +105,11 @@ def execute(options: argparse.Namespace) -> int:
     runner = Runner(sweep, store)
     plan = runner.plan()
     if options.dry_run:
-        return _dry_run(runner, plan, as_json=options.json)
+        return dry_run(runner, plan, as_json=options.json)
     if preset is not None:
-        _say_cost(runner, plan)
+        say_cost(runner, plan)
     started = time.perf_counter()
-    with _Display(quiet=options.json) as display:
+    with Display(quiet=options.json) as display:
         records = runner.run(plan, display)
         floor = runner.floor()
     everything = records + ([floor] if floor else [])
@@ -160,14 +154,6 @@ def _ready(preset: Preset, sweep: Sweep) -> bool:
     return not missing
 
 
-def _say_cost(runner: Runner, plan: Plan) -> None:
-    """Print what a sweep will take before it begins."""
-    estimates = _estimates(runner, plan)
-    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
-    cost = f"{calls:,} network evaluations, about {_span(seconds)} of sampling on {runner.sweep.devices[0]}"
-    print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
-
-
 def _report(
     records: Sequence[Record], store: Store, seconds: float, as_json: bool, preset: Preset | None
 ) -> int:
@@ -200,132 +186,3 @@ def _report(
             file=sys.stderr,
         )
     return 1 if failed else 0
-
-
-def _dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:
-    """Print what would be computed, with network calls counted and time estimated from measured calls."""
-    estimates = _estimates(runner, plan)
-    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
-    if as_json:
-        pending = [vars(estimate) for estimate in estimates]
-        print_json({"pending": pending, "reused": len(plan.reused), "evaluations": calls, "seconds": seconds})
-        return 0
-    for e in estimates:
-        cost = f"{e.evaluations:>12,} network evaluations  {e.seconds:>8.1f} s"
-        print(f"{e.trial:<44} {f'skipped: {e.skipped}' if e.skipped else cost}")
-    _say_plan(plan)
-    total = f"{len(estimates)} trials to compute, {calls:,} network evaluations, about {_span(seconds)}"
-    print(f"{total}; nothing was computed")
-    return 0
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    trial: str
-    evaluations: int = 0
-    seconds: float = 0.0
-    skipped: str = ""
-
-
-def _estimates(runner: Runner, plan: Plan) -> list[_Estimate]:
-    seconds = _seconds_a_call(runner, plan)
-    found = []
-    for trial in plan.pending:
-        name = f"{trial.sampler}@{trial.steps}"
-        try:
-            calls = count_calls(runner.loaded.model, get_sampler(trial.sampler), plan.grids[trial.key])
-            found.append(_Estimate(name, calls * trial.n, calls * len(trial.blocks) * seconds))
-        except NotApplicable as reason:
-            found.append(_Estimate(name, skipped=str(reason)))
-    return found
-
-
-def _seconds_a_call(runner: Runner, plan: Plan) -> float:
-    """Return the seconds of one network call on one block, the best of three after a warm-up."""
-    if not plan.pending:
-        return 0.0
-    model, device = runner.loaded.model, runner.worker.device
-    x = torch.zeros((plan.pending[0].batch, *model.shape), device=device)
-    times = torch.zeros(len(x), dtype=torch.int64, device=device)
-    measured = []
-    with torch.inference_mode():
-        for _ in range(4):
-            clock = Clock(device)
-            with clock.running():
-                model(x, times)
-            measured.append(clock.seconds)
-    return min(measured[1:])
-
-
-def _say_plan(plan: Plan) -> None:
-    for damage in plan.unreadable:
-        warn(damage)
-    for stale in plan.stale:
-        sampler, steps = stale.record.sampler["label"], stale.record.trial["steps"]
-        what = ", ".join(stale.fields) or f"status {stale.record.status}"
-        print(f"stale: {sampler} at S={steps}: {what} changed since; it is computed anew", file=sys.stderr)
-    if plan.reused:
-        print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
-
-
-class _Display:
-    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        terminal = console()
-        self._quiet = quiet
-        self._live = terminal.is_terminal and not quiet
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeRemainingColumn(),
-            console=terminal,
-            disable=not self._live,
-        )
-        self._done = 0
-        self._total = 0
-        self._work = 0.0
-
-    def __enter__(self) -> _Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def planned(self, plan: Plan) -> None:
-        """Say what was found and set the bar up."""
-        if not self._quiet:
-            _say_plan(plan)
-        self._total = len(plan.pending)
-        self._bar = self._progress.add_task("sampling", total=sum(t.steps * t.n for t in plan.pending) or 1)
-        self._progress.advance(self._bar, self._work)
-
-    def advanced(self, trial: Trial, samples: int) -> None:
-        """Move the bar by the network's work."""
-        self._work += trial.steps * samples
-        if self._progress.tasks:
-            self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
-
-    def ended(self, record: Record) -> None:
-        """Print a line where there is no bar."""
-        self._done += 1
-        if self._quiet or self._live:
-            return
-        score = next(iter(record.scores.values()), None)
-        told = (
-            f"{score.metric} {score.value:.4g} ± {score.se:.2g}"
-            if score
-            else f"{record.status}: {record.message}"
-        )
-        seconds = record.cost.get("sampling_seconds", 0.0)
-        where = f"{record.sampler['label']} S={record.trial['steps']}"
-        print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,86 @@
+"""What a run would cost: network calls counted, time estimated from measured calls."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from bench.calls import count_calls
+from bench.commands.common import print_json
+from bench.commands.progress import say_plan
+from bench.errors import NotApplicable
+from bench.meter import Clock
+from bench.runner import Runner
+from bench.sampler import get_sampler
+from bench.sweep import Plan
+
+
+def dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:
+    """Print what would be computed, with network calls counted and time estimated from measured calls."""
+    estimates = _estimates(runner, plan)
+    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
+    if as_json:
+        pending = [vars(estimate) for estimate in estimates]
+        print_json({"pending": pending, "reused": len(plan.reused), "evaluations": calls, "seconds": seconds})
+        return 0
+    for e in estimates:
+        cost = f"{e.evaluations:>12,} network evaluations  {e.seconds:>8.1f} s"
+        print(f"{e.trial:<44} {f'skipped: {e.skipped}' if e.skipped else cost}")
+    say_plan(plan)
+    total = f"{len(estimates)} trials to compute, {calls:,} network evaluations, about {_span(seconds)}"
+    print(f"{total}; nothing was computed")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    trial: str
+    evaluations: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+
+
+def _estimates(runner: Runner, plan: Plan) -> list[_Estimate]:
+    seconds = _seconds_a_call(runner, plan)
+    found = []
+    for trial in plan.pending:
+        name = f"{trial.sampler}@{trial.steps}"
+        try:
+            calls = count_calls(runner.loaded.model, get_sampler(trial.sampler), plan.grids[trial.key])
+            found.append(_Estimate(name, calls * trial.n, calls * len(trial.blocks) * seconds))
+        except NotApplicable as reason:
+            found.append(_Estimate(name, skipped=str(reason)))
+    return found
+
+
+def _seconds_a_call(runner: Runner, plan: Plan) -> float:
+    """Return the seconds of one network call on one block, the best of three after a warm-up."""
+    if not plan.pending:
+        return 0.0
+    model, device = runner.loaded.model, runner.worker.device
+    x = torch.zeros((plan.pending[0].batch, *model.shape), device=device)
+    times = torch.zeros(len(x), dtype=torch.int64, device=device)
+    measured = []
+    with torch.inference_mode():
+        for _ in range(4):
+            clock = Clock(device)
+            with clock.running():
+                model(x, times)
+            measured.append(clock.seconds)
+    return min(measured[1:])
+
+
+def say_cost(runner: Runner, plan: Plan) -> None:
+    """Print what a sweep will take before it begins."""
+    estimates = _estimates(runner, plan)
+    calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
+    cost = f"{calls:,} network evaluations, about {_span(seconds)} of sampling on {runner.sweep.devices[0]}"
+    print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,81 @@
+"""What ``run`` shows while it runs: a bar with the time left on a terminal, a line a trial elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.commands.common import console, warn
+from bench.record import Record
+from bench.sweep import Plan
+from bench.trial import Trial
+
+
+def say_plan(plan: Plan) -> None:
+    """Say which records are damaged, which are stale and why, and how many answer already."""
+    for damage in plan.unreadable:
+        warn(damage)
+    for stale in plan.stale:
+        sampler, steps = stale.record.sampler["label"], stale.record.trial["steps"]
+        what = ", ".join(stale.fields) or f"status {stale.record.status}"
+        print(f"stale: {sampler} at S={steps}: {what} changed since; it is computed anew", file=sys.stderr)
+    if plan.reused:
+        print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
+
+
+class Display:
+    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        terminal = console()
+        self._quiet = quiet
+        self._live = terminal.is_terminal and not quiet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeRemainingColumn(),
+            console=terminal,
+            disable=not self._live,
+        )
+        self._done = 0
+        self._total = 0
+        self._work = 0.0
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def planned(self, plan: Plan) -> None:
+        """Say what was found and set the bar up."""
+        if not self._quiet:
+            say_plan(plan)
+        self._total = len(plan.pending)
+        self._bar = self._progress.add_task("sampling", total=sum(t.steps * t.n for t in plan.pending) or 1)
+        self._progress.advance(self._bar, self._work)
+
+    def advanced(self, trial: Trial, samples: int) -> None:
+        """Move the bar by the network's work."""
+        self._work += trial.steps * samples
+        if self._progress.tasks:
+            self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
+
+    def ended(self, record: Record) -> None:
+        """Print a line where there is no bar."""
+        self._done += 1
+        if self._quiet or self._live:
+            return
+        score = next(iter(record.scores.values()), None)
+        told = (
+            f"{score.metric} {score.value:.4g} ± {score.se:.2g}"
+            if score
+            else f"{record.status}: {record.message}"
+        )
+        seconds = record.cost.get("sampling_seconds", 0.0)
+        where = f"{record.sampler['label']} S={record.trial['steps']}"
+        print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)
