@@ -173,14 +173,14 @@ class _Run:
         for index, optimiser in enumerate(self.optimisers):
             load_optimiser_tensors(optimiser, under(f"optimiser{index}", tensors))
         self.timesteps.load_state(under("timesteps", tensors))
-        self.by_t = tensors["by_t"]
+        self.by_t, self.sums = tensors["by_t"], tensors["sums"]
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         if self.processes.writes:
             self.table.begin(self.step)
         return self.step
 
     def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
-        self._clear()
+        self.since = time.perf_counter()
         while self.step < end:
             self.sums += self._optimise(self.draw(self.step))
             self.step += 1
@@ -284,7 +284,7 @@ class _Run:
             named("network", self.network.state_dict())
             | named("average", self.average.module.state_dict())
             | named("timesteps", self.timesteps.state())
-            | {"by_t": self.by_t}
+            | {"by_t": self.by_t, "sums": self.sums}
         )
         for index, optimiser in enumerate(self.optimisers):
             tensors |= named(f"optimiser{index}", optimiser_tensors(optimiser))
