@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -108,7 +111,7 @@ class Store:
         """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
         path = self.folder / "features" / f"{record.name}-{space}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as temporary:
+        with _uninterrupted(), _temporary(path) as temporary:
             with temporary.open("wb") as file:
                 np.save(file, features)
             temporary.replace(path)
@@ -122,7 +125,7 @@ class Store:
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
         path = self._block_path(trial.key, state, result.block)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as temporary:
+        with _uninterrupted(), _temporary(path) as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)
             temporary.replace(path)
@@ -186,6 +189,22 @@ def read_strip(path: Path) -> Tensor:
     strip = strip[..., None] if strip.ndim == 2 else strip
     height, width, channels = strip.shape
     return strip.reshape(height, width // height, height, channels).permute(1, 3, 0, 2)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until a file is whole: numpy's archive complains aloud when it is cut off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[0])
 
 
 @contextmanager

@@ -440,3 +440,20 @@ def test_previews_are_the_first_images_losslessly(tmp_path):
 def test_no_temporary_file_is_left(tmp_path):
     run(tmp_path)
     assert not list(Path(tmp_path).rglob("*.tmp"))
+
+
+def test_an_interrupt_waits_until_a_block_is_whole(tmp_path, monkeypatch):
+    runner, observer = Runner(sweep(steps=(5,), samplers=("ddim",)), Store(tmp_path)), Silent()
+    savez = np.savez
+
+    def interrupted(file, **arrays):
+        os.kill(os.getpid(), signal.SIGINT)
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(runner.plan(), observer)
+    (block,) = (tmp_path / "blocks").rglob("*.npz")
+    with np.load(block) as arrays:
+        assert "cost" in arrays
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
