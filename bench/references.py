@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -43,6 +45,19 @@ def with_held_out(loaded: LoadedModel, metric: Metric, space: FeatureSpace, devi
     return replace(
         metric, held_out=reference_statistics(images, space, name=name, needs="features", device=device)
     )
+
+
+def find_references(
+    loaded: LoadedModel, metrics: Iterable[Metric], spaces: Mapping[str, FeatureSpace], device: torch.device
+) -> dict[str, Reference]:
+    """Return the reference of every metric by its name; the images are read, or drawn, once for all of them.
+
+    The arguments and what is raised are those of `find_reference`.
+    """
+    source = loaded.reference
+    if source is not None:
+        loaded = replace(loaded, reference=replace(source, images=functools.cache(source.images)))
+    return {m.name: find_reference(loaded, m, spaces[m.space], device) for m in metrics}
 
 
 def find_reference(

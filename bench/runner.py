@@ -17,7 +17,7 @@ from bench.metrics.base import Metric, Score
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
-from bench.references import find_reference, with_held_out
+from bench.references import find_references, with_held_out
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
@@ -65,10 +65,7 @@ class Runner:
             with_held_out(self.loaded, metric, spaces[metric.space], device)
             for metric in map(registry().metrics.find, names)
         ]
-        self.references = {
-            metric.name: find_reference(self.loaded, metric, spaces[metric.space], device)
-            for metric in self.metrics
-        }
+        self.references = find_references(self.loaded, self.metrics, spaces, device)
 
     def plan(self) -> Plan:
         """Return what is to be computed.

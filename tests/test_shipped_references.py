@@ -1,6 +1,7 @@
 """The statistics that ship: equal to a fresh measurement, and used in its place."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from bench.metrics.base import get_space
 from bench.metrics.copying import CopyingMetric
 from bench.metrics.moments import Accumulator
 from bench.metrics.reference import SHIPPED, reference_statistics
-from bench.references import with_held_out
+from bench.plugins import registry
+from bench.references import find_references, with_held_out
 
 SHAPE = (1, 12, 12)
 
@@ -69,3 +71,16 @@ def test_copying_is_measured_against_held_out_images(tmp_path):
     real = table.loc["real images"]
     assert abs(real.copying_pixels - 0.5) < 5 * max(real.copying_pixels_se, 0.005)
     assert math.isfinite(table.loc["ddim"].copying_pixels)
+
+
+def test_the_reference_images_are_read_once_for_all_metrics():
+    loaded, drawn = load_model("exact-digits"), []
+    draw = loaded.reference.images
+    counted = replace(loaded, reference=replace(loaded.reference, images=lambda: drawn.append(1) or draw()))
+    metrics = [
+        registry().metrics.find(name) for name in ("fd_pixels", "fd_digits", "sliced_wasserstein_pixels")
+    ]
+    spaces = {name: get_space(name, SHAPE) for name in ("pixels", "digits")}
+    found = find_references(counted, metrics, spaces, torch.device("cpu"))
+    assert set(found) == {metric.name for metric in metrics}
+    assert len(drawn) == 1
