@@ -51,10 +51,9 @@ def make_unet(images: Tensor, schedule: NoiseSchedule, learned_range: bool, **op
         )
     except (TypeError, ValueError) as error:
         raise UsageError(f"network_options do not make a U-Net: {error}") from None
-    divisor = 2 ** (len(config.widths) - 1)
-    if height != width or height % divisor:
+    if height != width or height % config.divisor:
         raise UsageError(
             f"images of {width} x {height} do not fit a U-Net of {len(config.widths)} levels: it needs"
-            f" squares whose side is a multiple of {divisor}; crop them or give fewer widths"
+            f" squares whose side is a multiple of {config.divisor}; crop them or give fewer widths"
         )
     return TrainedUNet(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -191,6 +192,21 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
     torch.testing.assert_close(network(x, t)[1:2], network(x[1:2], t[1:2]), atol=1e-5, rtol=1e-5)
 
 
+def test_patches_of_pixels_are_channels_inside() -> None:
+    patched = UNet(replace(SMALL, patch=2, in_channels=3, out_channels=6)).eval()
+    plain = UNet(replace(SMALL, patch=1, in_channels=12, out_channels=24)).eval()
+    torch.nn.init.normal_(patched.conv_out.weight)
+    plain.load_state_dict(patched.state_dict())
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 500])
+    # Channel c of the pixel (i, j) of a patch is channel 4 c + 2 i + j.
+    inside = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in range(2) for j in range(2)], dim=1)
+    with torch.inference_mode():
+        out, expected = patched(x, t), plain(inside, t)
+    assert out.shape == (2, 6, 16, 16)
+    for c, i, j in itertools.product(range(6), range(2), range(2)):
+        torch.testing.assert_close(out[:, c, i::2, j::2], expected[:, 4 * c + 2 * i + j])
+
+
 def test_sizes_that_cannot_be_halved_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 2"):
         random_network(SMALL)(torch.zeros(1, 3, 8, 9), torch.zeros(1))
@@ -203,6 +219,7 @@ def test_sizes_that_cannot_be_halved_are_refused() -> None:
         ({"widths": (32, 48)}, "32 groups"),
         ({"heads": 5}, "5 attention heads"),
         ({"head_channels": 48}, "heads of 48"),
+        ({"patch": 0}, "number of pixels"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:

@@ -23,7 +23,9 @@ from bench.training.setup import make_network
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRESET = get_preset("cifar10-ddpm" if DEVICE.type == "cuda" else "cifar10-small")
 BATCH = int(os.environ.get("SAMPLER_BENCH_BATCH", "128" if DEVICE.type == "cuda" else "16"))
-CONFIG = PRESET.but(batch=BATCH, objective="simple", variance="fixedlarge", channels_last=False, clip=1.0)
+CONFIG = PRESET.but(
+    batch=BATCH, objective="simple", variance="fixedlarge", precision="float32", channels_last=False, clip=1.0
+)
 IMAGES = torch.randint(256, (1000, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
