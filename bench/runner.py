@@ -12,8 +12,11 @@ import torch
 from bench.cards import find_card
 from bench.collect import Collected
 from bench.errors import BenchError
+from bench.film import forward_film
 from bench.grid import make_grid
+from bench.images import from_uint8
 from bench.metrics.base import Metric, Score
+from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
@@ -145,7 +148,12 @@ class Runner:
             environment=environment(self.sweep.devices[0]),
         )
         self.store.prepare()
-        self.store.write(record, first[:PREVIEWS])
+        film = forward_film(
+            from_uint8(first[0]),
+            self.loaded.model.schedule,
+            normal_noise(trial.seed, range(1), INITIAL, self.loaded.model.shape)[0],
+        )
+        self.store.write(record, first[:PREVIEWS], film)
         return record
 
     def _real_scores(self, images: torch.Tensor, trial: Trial) -> dict[str, Score]:
@@ -203,7 +211,7 @@ class Runner:
         if self.sweep.keep_features:
             for space, sums in result.statistics.items():
                 self.store.write_features(record, space, sums.features)
-        self.store.write(record, result.previews)
+        self.store.write(record, result.previews, result.film)
         return record
 
     def _fail(self, trial: Trial, plan: Plan, failure: Failure) -> Record:

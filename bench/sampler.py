@@ -188,7 +188,10 @@ def get_sampler(spec: str) -> Sampler:
     for item in given.split(","):
         key, equals, value = item.partition("=")
         if not equals:
-            raise UsageError(f"sampler {spec!r}: expected key=value after the colon, got {item!r}")
+            raise UsageError(
+                f"sampler {spec!r}: expected key=value after the colon, got {item!r}; samplers are separated"
+                " by spaces, parameters by commas"
+            )
         parameters[key.strip().replace("-", "_")] = value.strip()
     return found.with_(**parameters)
 

@@ -88,14 +88,15 @@ class Store:
                 bad.append(Unreadable(path, "it is truncated or not a record"))
         return good, bad
 
-    def write(self, record: Record, previews: Tensor | None = None) -> Path:
-        """Write a record and its first images, and drop its blocks; return the record's path."""
+    def write(self, record: Record, previews: Tensor | None = None, film: Tensor | None = None) -> Path:
+        """Write a record, its first images and its film, and drop its blocks; return the record's path."""
         path = self.records / f"{record.name}.json"
         for old in self.records.glob(f"*-{record.key}.*"):
-            if old.stem != path.stem:
+            if not old.name.startswith(f"{record.name}."):
                 old.unlink()
-        if previews is not None and len(previews):
-            write_strip(path.with_suffix(".png"), previews)
+        for suffix, images in ((".png", previews), (".film.png", film)):
+            if images is not None and len(images):
+                write_strip(self.records / f"{record.name}{suffix}", images)
         text = json.dumps(record.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
         if record.status == "done":
@@ -105,6 +106,14 @@ class Store:
     def previews(self, record: Record) -> Tensor | None:
         """Return the first images of a trial, uint8 (k, C, H, W), where they were kept."""
         path = self.records / f"{record.name}.png"
+        return read_strip(path) if path.is_file() else None
+
+    def film(self, record: Record) -> Tensor | None:
+        """Return the frames of a trial's sample 0, uint8 (frames, C, H, W), where they were kept.
+
+        A film of real images goes the other way: from the image to noise.
+        """
+        path = self.records / f"{record.name}.film.png"
         return read_strip(path) if path.is_file() else None
 
     def write_features(self, record: Record, space: str, features: NDArray[np.float32]) -> Path:
@@ -119,7 +128,7 @@ class Store:
 
     def write_block(self, trial: Trial, state: str, result: BlockResult) -> None:
         """Keep a block; ``state`` is a hash of the provenance it was drawn under."""
-        arrays: dict[str, Any] = {"previews": result.previews.numpy()}
+        arrays: dict[str, Any] = {"previews": result.previews.numpy(), "film": result.film.numpy()}
         arrays["cost"] = np.array(json.dumps(asdict(result.cost)))
         for space, statistics in result.statistics.items():
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
@@ -228,7 +237,7 @@ def _read_block(path: Path, block: range) -> BlockResult | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         cost = Cost(**json.loads(str(arrays.pop("cost"))))
-        previews = torch.from_numpy(arrays.pop("previews"))
+        previews, film = (torch.from_numpy(arrays.pop(name)) for name in ("previews", "film"))
         by_space: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
             space, _, part = name.rpartition("/")
@@ -236,4 +245,4 @@ def _read_block(path: Path, block: range) -> BlockResult | None:
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
         return None
-    return BlockResult(block, statistics, cost, previews)
+    return BlockResult(block, statistics, cost, previews, film)

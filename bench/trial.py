@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.cards import LoadedModel, load_model
 from bench.errors import BenchError, NotApplicable
+from bench.film import Film
 from bench.grid import Grid, make_grid
 from bench.images import to_uint8
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
@@ -129,12 +130,14 @@ class BlockResult:
         statistics: sums by jackknife group, by feature space.
         cost: of this block.
         previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
+        film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
     """
 
     block: range
     statistics: dict[str, GroupedStatistics]
     cost: Cost
     previews: Tensor
+    film: Tensor
 
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.
@@ -234,17 +237,19 @@ class Worker:
             with torch.inference_mode():
                 self._warm_up(trial, len(block))
                 reset_peak_memory(self.device)
-                x0, cost = self._draw(trial, sampler, grid, block)
+                x0, film, cost = self._draw(trial, sampler, grid, block)
                 self.stage = "scoring"
-                return self._score(trial, block, x0, cost)
+                return self._score(trial, block, x0, film, cost)
         except Exception as error:
             return Failure.of(error, self.stage)
 
-    def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Cost]:
+    def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Tensor, Cost]:
+        """Return x_0 (B, C, H, W), the film of sample 0 and the cost."""
         shape, seed, device = self.loaded.model.shape, trial.seed, self.device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = trial.precision == "tf32"
         model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
         whole = Clock(device)
+        film = Film(len(grid)) if block.start == 0 else None
 
         def noise(index: int) -> Tensor:
             return normal_noise(seed, block, index + 1, shape, device=device)
@@ -252,21 +257,26 @@ class Worker:
         self.stage = "step 1"
         with whole.running():
             x = normal_noise(seed, block, INITIAL, shape, device=device)
-            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B007, B020
+            if film:
+                film.see(0, x)
+            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B020
                 self.stage = f"step {taken + 1}"
+                if film:
+                    film.see(taken, x)
         self.stage = "result"
         if not bool(torch.isfinite(x).all()):
             raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
-        return x, Cost(model.evaluations / len(block), whole.seconds, model.clock.seconds)
+        frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
+        return x, frames, Cost(model.evaluations / len(block), whole.seconds, model.clock.seconds)
 
-    def _score(self, trial: Trial, block: range, x0: Tensor, cost: Cost) -> BlockResult:
+    def _score(self, trial: Trial, block: range, x0: Tensor, film: Tensor, cost: Cost) -> BlockResult:
         clock = Clock(self.device)
         with clock.running():
             images = to_uint8(x0)
             statistics = self.measure(images, block, trial.n, x0)
         previews = images[: max(0, PREVIEWS - block.start)].cpu()
         cost = cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
-        return BlockResult(block, statistics, cost, previews)
+        return BlockResult(block, statistics, cost, previews, film)
 
     def measure(
         self, images: Tensor, indices: range, n: int, x0: Tensor | None = None

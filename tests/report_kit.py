@@ -78,16 +78,16 @@ def results(folder, **fields):
     store.prepare()
     generator = torch.Generator().manual_seed(0)
 
-    def pictures():
-        return torch.randint(0, 256, (16, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    def pictures(count=16):
+        return torch.randint(0, 256, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
 
     values = {"ddim:eta=0": (2.0, 1.0, 0.6), "ddim:eta=1": (4.0, 2.0, 0.7), "sigma-hat": (9.0, 3.0, 0.5)}
     common = {"model": "digits", "metric": "fd_digits", "n": 1000, "spacing": "uniform", **fields}
     for row, (spec, scores) in enumerate(values.items()):
         for column, (steps, value) in enumerate(zip((10, 50, 1000), scores, strict=True)):
             made = record(spec, steps, value, seed=10 * row + column, **common)
-            store.write(made, pictures())
+            store.write(made, pictures(), pictures(11))
     store.write(record("ddim:eta=0.5", 10, status="failed", message="it broke", **common))
     store.write(record("ddpm:variance=learned", 10, status="skipped", message="no variance", **common))
-    store.write(record(FLOOR, 0, 0.4, **common), pictures())
+    store.write(record(FLOOR, 0, 0.4, **common), pictures(), pictures(11))
     return store

@@ -150,7 +150,11 @@ def test_equal_records_give_equal_files(store, group, tmp_path, suffix):
         a, b = (list(draw_files([group], store, tmp_path / name, suffix, theme)) for name in "ab")
         mark = "-dark" if theme == "dark" else ""
         names = [f"digits-fd_digits-{name}{mark}.{suffix}" for name in PLOTS]
-        assert [path.name for path in a] == [*names, "digits-fd_digits-pictures.png"]
+        assert [path.name for path in a] == [
+            *names,
+            "digits-fd_digits-pictures.png",
+            "digits-fd_digits-films.png",
+        ]
         assert [path.read_bytes() for path in a] == [path.read_bytes() for path in b]
 
 

@@ -9,7 +9,10 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from bench.metrics.base import Score
 from bench.record import Record
@@ -19,13 +22,13 @@ from bench.store import Store
 
 @dataclass(frozen=True)
 class Strip:
-    """The first samples of a trial as one picture.
+    """Pictures of a trial side by side: its first samples, or the frames of its film.
 
     Attributes:
         name: of its style class.
         source: the PNG file as a data URI.
-        count: number of samples in it.
-        side: pixels of one sample.
+        count: number of pictures in it.
+        side: pixels of one.
     """
 
     name: str
@@ -35,13 +38,20 @@ class Strip:
 
 
 def strip_of(store: Store, record: Record) -> Strip | None:
-    """Return the pictures of a trial, None where none were kept."""
-    path = store.records / f"{record.name}.png"
-    previews = store.previews(record)
-    if previews is None or not len(previews):
+    """Return the first samples of a trial, None where none were kept."""
+    return _strip(f"p-{safe(record.key)}", store.records / f"{record.name}.png", store.previews(record))
+
+
+def film_of(store: Store, record: Record) -> Strip | None:
+    """Return the film of a trial, None where none was kept."""
+    return _strip(f"f-{safe(record.key)}", store.records / f"{record.name}.film.png", store.film(record))
+
+
+def _strip(name: str, path: Path, images: Tensor | None) -> Strip | None:
+    if images is None or not len(images):
         return None
     data = base64.b64encode(path.read_bytes()).decode()
-    return Strip(f"p-{safe(record.key)}", f"data:image/png;base64,{data}", len(previews), previews.shape[-1])
+    return Strip(name, f"data:image/png;base64,{data}", len(images), images.shape[-1])
 
 
 def safe(key: str) -> str:

@@ -110,13 +110,13 @@ def draw_all(group: Group, store: Store, theme: Theme = LIGHT) -> Iterator[tuple
 def draw_files(
     groups: Iterable[Group], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
 ) -> Iterator[Path]:
-    """Draw the plots and the picture grid of some tables into a folder and yield the paths.
+    """Draw the plots and the sheets of pictures of some tables into a folder and yield the paths.
 
     Args:
         groups: the tables.
         store: has the pictures.
         folder: where to.
-        suffix: ``png``, ``svg`` or ``pdf``; of the plots, the picture grid is PNG always.
+        suffix: ``png``, ``svg`` or ``pdf``; of the plots; sheets of pictures are PNG always.
         theme: ``light``, or ``dark``, which ends the plots' names.
     """
     mark = "-dark" if theme == "dark" else ""
@@ -124,6 +124,7 @@ def draw_files(
         for plot, figure in draw_all(group, store, THEMES[theme]):
             path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
             yield plots.save(figure, path, THEMES[theme])
-        grid = pictures.picture_grid(group, store)
-        if grid is not None:
-            yield pictures.save_picture(grid, folder / f"{group.slug}-pictures.png")
+        for name, sheet in (("pictures", pictures.picture_grid), ("films", pictures.film_strips)):
+            picture = sheet(group, store)
+            if picture is not None:
+                yield pictures.save_picture(picture, folder / f"{group.slug}-{name}.png")

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.presets import PRESETS, find_preset
 from bench.published import SOURCES
 from bench.record import FLOOR, Record
-from bench.report.details import environment_of, safe, strip_of, trial_view
+from bench.report.details import Strip, environment_of, film_of, safe, strip_of, trial_view
 from bench.report.findings import claims_sheet, find_claims
 from bench.report.gallery import draw_all, published_for
 from bench.report.groups import Cell, Group, group_records, row_order
@@ -41,6 +41,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         presets: published tables to be set beside ours even where no cell can be compared.
     """
     groups = group_records(records)
+    shown = [_group(store, group, place) for place, group in enumerate(groups)]
     trials = [trial_view(store, record) for record in sorted(records, key=_order)]
     return {
         "title": _title(records),
@@ -50,11 +51,11 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
             "metrics": len({trial["metric"] for trial in trials}) > 1,
             "spacings": len({trial["spacing"] for trial in trials}) > 1,
         },
-        "groups": [_group(store, group, place) for place, group in enumerate(groups)],
+        "groups": shown,
         "trials": trials,
         "statuses": Counter(trial["status"] for trial in trials),
         "columns": sorted({trial["steps"] for trial in trials}),
-        "strips": [trial["strip"] for trial in trials if trial["strip"]],
+        "strips": [*(t["strip"] for t in trials if t["strip"]), *_filmed(shown)],
         "published": _published(records, presets),
         "failures": [trial for trial in trials if trial["status"] != "done"],
         "environment": environment_of(records),
@@ -116,6 +117,7 @@ def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
         else {"score": plus_minus(group.floor), "n": group.floor.n, "key": _floor_key(group)},
         "plots": list(_plots(store, group, place)),
         "matrix": _matrix(store, group),
+        "films": _films(store, group),
         "claims": _sheet(claims_sheet(group, findings)) if tested else None,
     }
 
@@ -192,6 +194,37 @@ def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
         "large": side * math.ceil(LARGE / side),
         "real": None if real is None else {"name": real.name, "count": real.count},
     }
+
+
+def _films(store: Store, group: Group) -> dict[str, Any] | None:
+    """Return the films of a table by S, and that of an image on its way to noise."""
+    by_steps, side = [], 0
+    for steps in group.columns:
+        rows = []
+        for row in group.rows:
+            film = _film(store, group.cells.get((row, steps)))
+            if film is not None:
+                rows.append({"label": row, "film": film})
+                side = film.side
+        if rows:
+            by_steps.append({"steps": steps, "rows": rows})
+    if not by_steps:
+        return None
+    forward = film_of(store, group.floor_record) if group.floor_record else None
+    return {"by_steps": by_steps, "forward": forward, "tile": side * math.ceil(TILE / side)}
+
+
+def _film(store: Store, cell: Cell | None) -> Strip | None:
+    return film_of(store, cell.record) if cell is not None else None
+
+
+def _filmed(groups: Iterable[Mapping[str, Any]]) -> list[Strip]:
+    """Return every film that some tables show, once."""
+    films: dict[str, Strip] = {}
+    for shown in (group["films"] for group in groups if group["films"]):
+        strips = [row["film"] for part in shown["by_steps"] for row in part["rows"]]
+        films |= {strip.name: strip for strip in (shown["forward"], *strips) if strip is not None}
+    return list(films.values())
 
 
 def _sheet(sheet: Sheet) -> dict[str, Any]:
