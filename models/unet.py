@@ -57,6 +57,8 @@ class UNetConfig:
         patch: the first convolution sees squares of ``patch`` x ``patch`` pixels as the channels of one, and
             the last one makes them: a network for a CPU spends nothing at full resolution. No published one
             has it.
+        residual: 0 where the first half of the output is eps, as in every published network; else the number
+            of time steps T, and the network corrects the best scalar predictor: see `best_scalar`.
     """
 
     image_size: int | None = 32
@@ -78,10 +80,13 @@ class UNetConfig:
     embedding_order: EmbeddingOrder = "sin-cos"
     embedding_shift: int = 1
     patch: int = 1
+    residual: int = 0
 
     def __post_init__(self) -> None:
         if self.patch < 1:
             raise ValueError(f"patch must be a number of pixels, got {self.patch}")
+        if self.residual < 0:
+            raise ValueError(f"residual must be a number of time steps, got {self.residual}")
         if len(self.attention) != len(self.widths) or not self.widths:
             raise ValueError(
                 "widths and attention need one entry a level, "
@@ -114,12 +119,32 @@ class UNetConfig:
         return self.heads if self.head_channels is None else width // self.head_channels
 
 
+def best_scalar(abar: Tensor, deviation: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Return a and b of eps = a x_t + b r: the best scalar predictor of eps from x_t, and what it leaves.
+
+    With Var[x_0] = s^2 and V = abar s^2 + 1 - abar: a = sqrt(1 - abar) / V, b = s sqrt(abar / V), and the
+    remainder r has unit variance at every t. A network that is to say r has nothing to learn at first, and an
+    error of its own moves the predicted x_0 by s / sqrt(V) of itself at most, however small abar is.
+
+    Args:
+        abar: abar_t.
+        deviation: s; that of natural images in [-1, 1].
+
+    Source: the preconditioning of Karras et al. 2022, arXiv:2206.00364, section 5, put in terms of eps.
+    """
+    variance = abar * deviation**2 + 1 - abar
+    return (1 - abar).sqrt() / variance, deviation * (abar / variance).sqrt()
+
+
 class UNet(nn.Module):
     """The network described in this module's docstring.
 
     It runs in any memory format, under autocast and under ``torch.compile`` (no graph break). Made with its
     training initialisation: Glorot-uniform weights, zero biases, zero weights where a residual branch ends.
     """
+
+    factor: Tensor
+    spread: Tensor
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -146,6 +171,9 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(reversed(up))  # indexed like `down`: 0 is the highest resolution
         self.norm_out = group_norm(c, width)
         self.conv_out = nn.Conv2d(width, pixels * c.out_channels, 3, padding=1)
+        if c.residual:
+            self.register_buffer("factor", torch.zeros(c.residual))
+            self.register_buffer("spread", torch.zeros(c.residual))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -166,6 +194,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the raw output for images x (B, C, H, W) at times t (B,), integer or real.
 
+        With ``residual``, t must be the time steps themselves, 0 to T-1.
+
         Raises:
             ValueError: if H or W cannot be halved as often as the network has levels.
         """
@@ -181,7 +211,15 @@ class UNet(nn.Module):
         h = self.middle(h, emb)
         for level in reversed(self.up):
             h = level(h, emb, skips)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), c.patch)
+        out = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), c.patch)
+        return self._corrected(x, t, out) if c.residual else out
+
+    def _corrected(self, x: Tensor, t: Tensor, out: Tensor) -> Tensor:
+        """Return eps = a_t x + b_t out for the channels of eps, in x's precision; v as it is."""
+        factor, spread = (table[t.long()].view(-1, 1, 1, 1) for table in (self.factor, self.spread))
+        out, channels = out.to(x.dtype), x.shape[1]
+        eps = torch.addcmul(factor * x, spread, out[:, :channels])
+        return torch.cat([eps, out[:, channels:]], dim=1)
 
 
 class DownLevel(nn.Module):

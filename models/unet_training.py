@@ -9,7 +9,7 @@ from torch import Tensor
 from bench import NoiseSchedule, UsageError, Variance
 from models.families.base import Process
 from models.families.native import metadata
-from models.unet import UNet, UNetConfig
+from models.unet import UNet, UNetConfig, best_scalar
 
 
 class TrainedUNet(UNet):
@@ -25,6 +25,8 @@ class TrainedUNet(UNet):
             variance: ``learned_range`` where the second half of the output channels holds v, else ``fixed``.
             rescale_timesteps: whether it receives t 1000/T for the time step t.
         """
+        if self.config.residual and rescale_timesteps:
+            raise UsageError("residual needs the time steps themselves: give rescale_timesteps = false")
         return metadata(self.config, Process(schedule, variance, rescale_timesteps))
 
 
@@ -33,7 +35,7 @@ def make_unet(images: Tensor, schedule: NoiseSchedule, learned_range: bool, **op
 
     Args:
         images: uint8 (N, C, H, W) with H = W; only the shape counts.
-        schedule: unused: the network is told t, not what it means.
+        schedule: tells the network what t means where ``residual`` is its T.
         learned_range: whether there are 2 C output channels, eps and v.
         options: the other fields of `models.UNetConfig`.
 
@@ -56,4 +58,9 @@ def make_unet(images: Tensor, schedule: NoiseSchedule, learned_range: bool, **op
             f"images of {width} x {height} do not fit a U-Net of {len(config.widths)} levels: it needs"
             f" squares whose side is a multiple of {config.divisor}; crop them or give fewer widths"
         )
-    return TrainedUNet(config)
+    network = TrainedUNet(config)
+    if config.residual:
+        if config.residual != schedule.T:
+            raise UsageError(f"residual={config.residual} must be the schedule's T={schedule.T}, or 0")
+        network.factor, network.spread = (part.float() for part in best_scalar(schedule.alphas_cumprod))
+    return network

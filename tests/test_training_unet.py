@@ -48,8 +48,8 @@ def config(tmp_path):
         ("cifar10-ddpm", 32, 35_746_307),
         ("cifar10-iddpm", 32, 52_546_438),
         ("celeba64-ddpm", 64, 78_700_803),
-        ("cifar10-small", 32, 2_688_600),  # of this project: what docs/training.md says
-        ("celeba64-small", 64, 3_668_568),
+        ("cifar10-small", 32, 2_715_864),  # of this project: what docs/training.md says
+        ("celeba64-small", 64, 4_506_968),
     ],
 )
 def test_the_presets_have_the_number_of_parameters_that_is_published(preset, side, parameters):
@@ -109,12 +109,31 @@ def test_the_network_is_told_rescaled_time_steps_while_it_is_trained(config, tmp
     assert torch.equal(told % 25, torch.zeros_like(told)) and told.max() <= 39 * 25
 
 
+def test_a_network_that_corrects_the_best_scalar_begins_there_and_loads_by_path(config, tmp_path):
+    options = OPTIONS | {"residual": 40, "patch": 2}
+    result = train(config.but(network_options=options, rescale_timesteps=False), tmp_path / "run")
+    model, schedule = load_model(str(result.weights)).model, config.make_schedule()
+    begun = make_unet(torch.empty(0, 3, 8, 8), schedule, True, **options)
+    x, t = normal_noise(0, range(3), 0, (3, 8, 8)), torch.tensor([0, 20, 39])
+    abar = schedule.alphas_cumprod[t].float().view(-1, 1, 1, 1)
+    with torch.no_grad():
+        eps, v = begun(x, t).split(3, dim=1)
+        # E[eps | x] where x_0 has the standard deviation 1/2
+        torch.testing.assert_close(eps, (1 - abar).sqrt() / (abar / 4 + 1 - abar) * x)
+        assert not v.any()
+        trained = load_network(result.weights)(x, t)[:, :3]
+        torch.testing.assert_close(model(x, t).eps, trained)
+        assert not torch.equal(trained, eps)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"widht": 3}, "do not make a U-Net: .*widht"),
         ({"channels": 20, "norm_groups": 32}, "cannot be normalised in 32 groups"),
         (OPTIONS | {"widths": [16] * 5, "attention": [False] * 5}, "do not fit a U-Net of 5 levels"),
+        (OPTIONS | {"residual": 1000}, "must be the schedule's T=40"),
+        (OPTIONS | {"residual": 40}, "give rescale_timesteps = false"),
     ],
 )
 def test_options_that_make_no_network_are_said_in_a_sentence(config, tmp_path, options, message):

@@ -14,6 +14,7 @@ from unet_kit import CONFIGS, image_and_time, random_network
 from models import UNet, UNetConfig
 from models.families import find_family
 from models.layers import Attention, Downsample, ResBlock, Upsample, sinusoidal_embedding
+from models.unet import best_scalar
 
 SMALL = UNetConfig(image_size=8, channels=32, widths=(32, 64), blocks=1, attention=(False, True))
 VARIANTS = {
@@ -207,6 +208,18 @@ def test_patches_of_pixels_are_channels_inside() -> None:
         torch.testing.assert_close(out[:, c, i::2, j::2], expected[:, 4 * c + 2 * i + j])
 
 
+def test_best_scalar_predictor_is_that_of_the_exact_moments() -> None:
+    abar, s = torch.tensor([0.9999, 0.5, 4e-5], dtype=torch.float64), 0.5
+    a, b = best_scalar(abar, s)
+    for share, factor, spread in zip(abar.tolist(), a.tolist(), b.tolist(), strict=True):
+        # (x_t, eps) as a linear map of (x_0 / s, eps), which are independent and of unit variance
+        linear = np.array([[s * math.sqrt(share), math.sqrt(1 - share)], [0.0, 1.0]])
+        covariance = linear @ linear.T
+        assert math.isclose(factor, covariance[0, 1] / covariance[0, 0], rel_tol=1e-12)
+        left = covariance[1, 1] - covariance[0, 1] ** 2 / covariance[0, 0]
+        assert math.isclose(spread**2, left, rel_tol=1e-9)
+
+
 def test_sizes_that_cannot_be_halved_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 2"):
         random_network(SMALL)(torch.zeros(1, 3, 8, 9), torch.zeros(1))
@@ -220,6 +233,7 @@ def test_sizes_that_cannot_be_halved_are_refused() -> None:
         ({"heads": 5}, "5 attention heads"),
         ({"head_channels": 48}, "heads of 48"),
         ({"patch": 0}, "number of pixels"),
+        ({"residual": -1}, "number of time steps"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:

@@ -122,6 +122,7 @@ class _Run:
         network = make_network(config, data.images, self.schedule).to(device)
         self.network = network.to(memory_format=self.layout)
         self.average = MovingAverage(self.network)
+        self._description()  # what cannot be described fails now and not at the first checkpoint
         self.processes = Processes.present()
         self.parallel = self.processes.wrap(self.network, device)
         self.forward: Callable[[Tensor, Tensor], Tensor] = (
@@ -292,11 +293,16 @@ class _Run:
         self._save_weights()
 
     def _save_weights(self) -> None:
-        config, metadata, averaged = self.config, self._metadata(), self.average.module
-        if isinstance(averaged, SelfDescribing):
-            variance: Variance = "learned_range" if config.variance == "learned_range" else "fixed"
-            metadata |= averaged.weight_metadata(self.schedule, variance, config.rescale_timesteps)
-        write_safetensors(self.out / WEIGHTS, averaged.state_dict(), metadata)
+        metadata = self._metadata() | self._description()
+        write_safetensors(self.out / WEIGHTS, self.average.module.state_dict(), metadata)
+
+    def _description(self) -> dict[str, str]:
+        """Return what the network says of itself for its weight file."""
+        config, network = self.config, self.average.module
+        if not isinstance(network, SelfDescribing):
+            return {}
+        variance: Variance = "learned_range" if config.variance == "learned_range" else "fixed"
+        return network.weight_metadata(self.schedule, variance, config.rescale_timesteps)
 
     def _show(self) -> None:
         config, began = self.config, time.perf_counter()
