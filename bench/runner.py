@@ -17,7 +17,7 @@ from bench.metrics.base import Metric, Score
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields
-from bench.references import find_references, with_held_out
+from bench.references import find_references, held_out_hashes, with_held_out
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
@@ -268,6 +268,7 @@ class Runner:
             "weights": self.loaded.weights_hash,
             "numerics": numerics_hash(),
             **{f"reference of {name}": reference.hash for name, reference in self.references.items()},
+            **{f"held-out images of {name}": hash_ for name, hash_ in held_out_hashes(self.metrics).items()},
             **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
             **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
         }

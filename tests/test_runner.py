@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from bench import get_sampler, load_results
 from bench.calls import count_calls
 from bench.metrics.base import Score
+from bench.plugins import registry
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import Sweep
@@ -124,6 +126,32 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
     records = runner.run(plan, Silent())
     assert len(records) == len(load_results(tmp_path)) == 4
     assert Runner(sweep(), Store(tmp_path)).plan().pending == []
+
+
+def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 8, 8), dtype=np.uint8)
+    train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
+    np.savez(train, images=pixels[0])
+    np.savez(held_out, images=pixels[1])
+    models = registry().models.entries
+    card = replace(models[MODEL], data=str(train), held_out=str(held_out))
+    monkeypatch.setitem(models, MODEL, card)
+    one = {"samplers": ("ddim",), "steps": (5,)}
+    copying = {**one, "metrics": ("fd_pixels", "copying_pixels")}
+    run(tmp_path / "r", **copying)
+    run(tmp_path / "plain", **one)
+    assert Runner(sweep(**copying), Store(tmp_path / "r")).plan().pending == []
+
+    pixels[1, 7, 3, 3] ^= 1
+    np.savez(held_out, images=pixels[1])
+    plan = Runner(sweep(**copying), Store(tmp_path / "r")).plan()
+    assert [stale.fields for stale in plan.stale] == [["held-out images of copying_pixels"]]
+    assert len(plan.pending) == 1
+    again, observer = run(tmp_path / "r", **copying)
+    assert observer.samples == 60
+    fresh, _ = run(tmp_path / "fresh", **copying)
+    assert again[0].scores == fresh[0].scores
+    assert Runner(sweep(**one), Store(tmp_path / "plain")).plan().stale == []
 
 
 def test_a_truncated_record_is_named_and_recomputed(tmp_path):
