@@ -6,6 +6,7 @@ Everything a plugin or a notebook needs is importable from here.
 from bench.cards import ModelCard
 from bench.data import load_images
 from bench.diffusion import learned_variance, posterior_constants, posterior_mean, predict_x0
+from bench.download import download
 from bench.errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from bench.frame import load_results
 from bench.grid import Grid, Step, make_grid
@@ -33,6 +34,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "Variance",
+    "download",
     "frechet_distance",
     "from_uint8",
     "get_sampler",
