@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cli_kit import bench
 
 from bench import get_sampler, load_results
 from bench.calls import count_calls
@@ -239,28 +240,17 @@ def test_kill_dash_nine_loses_nothing_and_counts_nothing_twice(tmp_path):
         assert np.array_equal(one[column].to_numpy(), other[column].to_numpy(), equal_nan=True)
 
 
+def sweep_broken(folder, steps, *samplers):
+    """Sweep by the command line with the plugin ``broken.py`` of a folder."""
+    options = ["--n", "40", "--steps", steps, "--plugin", folder / "broken.py", "--results", folder / "r"]
+    return bench("run", "--model", MODEL, *options, "--samplers", *samplers)
+
+
 def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "ddim",
-        "raises-at-3",
-        "returns-nan",
-        "wrong-shape",
-        "yields-nothing",
-        "not-a-tensor",
+    out = sweep_broken(
+        tmp_path, "5", "ddim", "raises-at-3", "returns-nan", "wrong-shape", "yields-nothing", "not-a-tensor"
     )
     assert out.returncode == 1
     table = load_results(tmp_path / "r")
@@ -280,22 +270,7 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
         assert f"failed: {name}" in out.stderr
 
     plugin.write_text(BROKEN.replace("if step.index == 2:", "if False:"))
-    again = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "ddim",
-        "raises-at-3",
-    )
+    again = sweep_broken(tmp_path, "5", "ddim", "raises-at-3")
     assert again.returncode == 0, again.stderr
     assert "1 of 2 trials are there already" in again.stderr
 
@@ -303,23 +278,7 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
 def test_strict_stops_at_the_first_failure(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5,6",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "raises-at-3",
-        "ddim",
-        "--strict",
-    )
+    out = sweep_broken(tmp_path, "5,6", "raises-at-3", "ddim", "--strict")
     assert out.returncode == 1
     assert out.stderr.rstrip().splitlines()[-1].startswith("error: raises-at-3 at S=5: ValueError: boom")
     assert len(load_results(tmp_path / "r")) == 1
@@ -366,27 +325,11 @@ def bench_samplers():
 """
 
 
-def bench(*arguments):
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(FIXED_MODEL)
-    out = bench(
-        "run",
-        "--model",
-        f"{model}:make",
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--results",
-        tmp_path / "r",
-        "--reference",
-        "digits-held-out",
-    )
+    options = ["--n", "40", "--steps", "5", "--results", tmp_path / "r", "--reference", "digits-held-out"]
+    out = bench("run", "--model", f"{model}:make", *options)
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path / "r")
     learned = table[table.variance == "learned"].iloc[0]
