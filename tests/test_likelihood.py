@@ -603,7 +603,7 @@ def test_record_of_other_weights_is_stale(tmp_path):
     fields["provenance"]["weights"] = "another"
     path.write_text(json.dumps(fields))
     again, watcher = evaluate(tmp_path)
-    assert [fields for _, fields in watcher.stale] == [["weights"]]
+    assert [stale.fields for stale in watcher.stale] == [["weights"]]
     assert watcher.calls == 3 * 4
     assert again[0].scores == records[0].scores
 

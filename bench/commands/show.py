@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from bench.commands.common import add_json, add_plugins, add_results, load_plugins, print_json, read_records
+from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
 from bench.errors import UnknownNameError, UsageError
 from bench.record import Record
 from bench.sampler import get_sampler
@@ -15,8 +15,7 @@ from bench.store import Store
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("trial", help="SAMPLER@STEPS, as in ddim:eta=0@20, or the beginning of a key")
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     add_plugins(parser)
     add_json(parser)
 
@@ -60,7 +59,7 @@ def matching(records: list[Record], text: str) -> list[Record]:
 def describe(record: Record, store: Store) -> str:
     """Return a record as lines of text."""
     trial, cost, environment = record.trial, record.cost, record.environment
-    lines = [f"{record.sampler['label']} at S={trial['steps']} on {trial['model']}: {record.status}"]
+    lines = [f"{record.title} on {trial['model']}: {record.status}"]
     if record.message:
         lines.append(f"  {record.message}")
     for name, score in record.scores.items():
