@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +97,7 @@ class CopyingMetric:
             reference=reference.hash,
         )
         copies = len(left) > 1 and interval(score)[0] > 0.5
-        flags = (*sample.flags, *(["copies-training-images"] if copies else []))
-        return Score.from_json({**score.to_json(), "flags": flags})
+        return replace(score, flags=(*sample.flags, *(["copies-training-images"] if copies else [])))
 
     def _baseline(self, reference: Reference, train: npt.NDArray[np.float32]) -> Array:
         known = _BASELINES.setdefault(reference, weakref.WeakKeyDictionary())
