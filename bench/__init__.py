@@ -5,7 +5,8 @@ Everything a plugin or a notebook needs is importable from here.
 
 from bench.cards import ModelCard
 from bench.data import load_images
-from bench.diffusion import posterior_constants, posterior_mean, predict_x0
+from bench.diffusion import learned_variance, posterior_constants, posterior_mean, predict_x0
+from bench.download import download
 from bench.errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from bench.frame import load_results
 from bench.grid import Grid, Step, make_grid
@@ -33,10 +34,12 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "Variance",
+    "download",
     "frechet_distance",
     "from_uint8",
     "get_sampler",
     "hookimpl",
+    "learned_variance",
     "load_images",
     "load_results",
     "make_grid",

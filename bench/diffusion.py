@@ -1,13 +1,15 @@
-"""The two formulas every sampler starts from: the predicted x_0, and the posterior q(x_s | x_t, x_0)."""
+"""What every sampler starts from: the predicted x_0, the posterior q(x_s | x_t, x_0), a learned variance."""
 
 from __future__ import annotations
 
-from math import sqrt
+from math import log, sqrt
 
 from torch import Tensor
 
 from bench.grid import Step
-from bench.interfaces import Clip
+from bench.interfaces import Clip, Variance
+
+_LEAST_VARIANCE = 1e-12  # its root is an 8,000th of the distance of two 8-bit levels: as good as none
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha_bar: float, clip: Clip = "none") -> tuple[Tensor, Tensor]:
@@ -62,3 +64,37 @@ def posterior_constants(step: Step) -> tuple[float, float, float]:
     beta = 1 - step.alpha_bar / step.alpha_bar_next
     share = beta / (1 - step.alpha_bar)
     return beta, share * (1 - step.alpha_bar_next), share * sqrt(step.alpha_bar_next)
+
+
+def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
+    """Return the variance of x_s that a network's raw output stands for, shaped like raw:
+
+        learned        exp(raw)
+        learned_range  exp((1 + v)/2 log beta' + (1 - v)/2 log beta~)
+        x0             beta~ + weight^2 Var[x_0 | x_t]
+
+    Args:
+        raw: the network's.
+        kind: what it holds: ``model.variance``.
+        step: gives beta', beta~ and the weight of x_0.
+
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15; Bao et al. 2022, arXiv:2201.06503, eq. 8.
+    """
+    if kind == "x0":
+        _, beta_tilde, x0_weight = posterior_constants(step)
+        return beta_tilde + x0_weight**2 * raw
+    return learned_log_variance(raw, kind, step).exp()
+
+
+def learned_log_variance(raw: Tensor, kind: Variance, step: Step, first: float = 0.0) -> Tensor:
+    """Return the logarithm of `learned_variance`, that of x0 from 1e-12 on.
+
+    ``first`` stands for beta~ at the last step, where beta~ is 0 and ``learned_range`` needs another.
+    """
+    if kind == "x0":
+        return learned_variance(raw, kind, step).clamp(min=_LEAST_VARIANCE).log()
+    if kind == "learned":
+        return raw
+    beta, beta_tilde, _ = posterior_constants(step)
+    high, low = log(beta), log(first if step.last else beta_tilde)
+    return (high + low) / 2 + (high - low) / 2 * raw

@@ -33,6 +33,12 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame([_row(record) for record in records])
 
 
+def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as mappings that JSON can hold, with None for what is missing."""
+    found = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
 def _row(record: Record) -> dict[str, Any]:
     trial, sampler, cost, environment = record.trial, record.sampler, record.cost, record.environment
     parameters = sampler.get("parameters", {})

@@ -28,11 +28,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.diffusion import posterior_constants, posterior_mean, predict_x0
+from bench.diffusion import learned_log_variance, posterior_constants, posterior_mean, predict_x0
 from bench.errors import NotApplicable
 from bench.grid import Grid, Step
 from bench.interfaces import EpsilonModel, Prediction, Variance
-from bench.likelihood_terms import discretised_gaussian_nll, gaussian_kl, learned_log_variance, prior_term
+from bench.likelihood_terms import discretised_gaussian_nll, gaussian_kl, prior_term
 from bench.noise import normal_noise
 
 ReverseVariance = Literal["fixedsmall", "fixedlarge", "learned"]

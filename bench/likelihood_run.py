@@ -30,9 +30,10 @@ from bench.likelihood_records import METRICS, Part, make_part, mean_score, step_
 from bench.likelihood_request import VARIANCES, BoundRequest, check_request, find_images
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.plugins import own_version
-from bench.provenance import environment, numerics_hash, short_hash
-from bench.record import Record, stale_fields
+from bench.provenance import numerics_hash, short_hash
+from bench.record import Record, stale_fields, trial_fields
 from bench.store import Store, write_atomically
+from bench.sweep import Stale
 from bench.trial import PRECISIONS, Cost, Failure, Trial
 
 NAME = "nll"
@@ -59,7 +60,7 @@ class BoundTrial:
 class BoundObserver(Protocol):
     """Told what happens, to show it."""
 
-    def planned(self, reused: int, stale: Sequence[tuple[str, Sequence[str]]], passes: int) -> None:
+    def planned(self, reused: int, stale: Sequence[Stale], passes: int) -> None:
         """So many records are there, these are out of date, and so many network calls are to be made."""
 
     def called(self, t: int) -> None:
@@ -113,7 +114,7 @@ class BoundRunner:
                 if not changed:
                     made[record.key] = record
                     continue
-                stale.append((f"{cell.label} at S={cell.trial.steps}", changed))
+                stale.append(Stale(record, changed))
             pending.append(cell)
         able = [cell for cell in pending if self._fits(cell)]
         parts = {cell.trial.key: self._kept(cell) for cell in able}
@@ -196,19 +197,13 @@ class BoundRunner:
         return record
 
     def _fail(self, cell: BoundTrial, failure: Failure) -> Record:
-        record = Record(
-            **self._head(cell),
-            status=failure.status,
-            message=failure.message,
-            failure={"stage": failure.stage, "traceback": failure.traceback},
-        )
+        record = Record.of_failure(self._head(cell), failure)
         self.store.write(record)
         return record
 
     def _head(self, cell: BoundTrial) -> dict[str, Any]:
-        levels = {"steps": len(cell.grid), "distinct_levels": cell.grid.distinct_levels}
         return {
-            "trial": {**cell.trial.to_json(), "key": cell.trial.key},
+            **trial_fields(cell.trial, cell.grid, self.loaded, self.provenance, self.request.device),
             "sampler": {
                 "name": NAME,
                 "label": cell.label,
@@ -218,10 +213,6 @@ class BoundRunner:
                 "plugin": "sampler-bench",
                 "version": own_version(),
             },
-            "model": {"weights": self.loaded.weights_hash, "schedule": self.loaded.model.schedule.name},
-            "grid": levels,
-            "provenance": self.provenance,
-            "environment": environment(self.request.device),
         }
 
     def _trials(self) -> list[BoundTrial]:

@@ -7,15 +7,10 @@ from math import log, log1p
 import torch
 from torch import Tensor
 
-from bench.diffusion import posterior_constants
-from bench.grid import Step
-from bench.interfaces import Variance
-
 HALF_BIN = 1 / 255
 """Half the distance of two of the 256 levels in [-1, 1]."""
 
 _OUTER = 0.999  # beyond it lie the outermost levels, whose bins are open
-_LEAST_VARIANCE = 1e-12  # the standard deviation is a 4,000th of a bin: as good as none
 
 
 def prior_term(x0: Tensor, alpha_bar: float) -> Tensor:
@@ -64,27 +59,3 @@ def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | fl
     log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
     nll: Tensor = -(log_above + torch.log1p(-(log_below - log_above).exp()))
     return nll
-
-
-def learned_log_variance(raw: Tensor, kind: Variance, step: Step, first: float) -> Tensor:
-    """Return log sigma^2 that a network's raw output stands for, shaped like raw.
-
-        learned        raw itself
-        learned_range  (1 + v)/2 log beta' + (1 - v)/2 log beta~, with ``first`` for beta~ at the last step
-        x0             log(beta~ + w^2 Var[x_0 | x_t])
-
-    Args:
-        raw: the network's, float64.
-        kind: what it holds: ``model.variance``.
-        step: gives beta', beta~ and w.
-        first: `Chain.first_variance`.
-
-    Source: Nichol & Dhariwal 2021, eq. 15; Bao et al. 2022, arXiv:2201.06503, eq. 8.
-    """
-    beta, beta_tilde, weight = posterior_constants(step)
-    if kind == "x0":
-        return (beta_tilde + weight**2 * raw).clamp(min=_LEAST_VARIANCE).log()
-    if kind == "learned":
-        return raw
-    high, low = log(beta), log(first if step.last else beta_tilde)
-    return (high + low) / 2 + (high - low) / 2 * raw

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.cards import LoadedModel
 from bench.errors import BenchError
+from bench.grid import Grid
 from bench.metrics.base import Score
+from bench.provenance import environment
+from bench.trial import Failure, Trial
 
 FORMAT = 1
 """Of a record; a reader that meets a greater one says so."""
@@ -61,6 +65,21 @@ class Record:
         text = re.sub(r"[^A-Za-z0-9.=]+", "-", "-".join(map(str, parts))).strip("-")
         return f"{text[-80:]}-{self.key}"
 
+    @property
+    def title(self) -> str:
+        """Its row and column, for people."""
+        return f"{self.sampler['label']} at S={self.trial['steps']}"
+
+    @classmethod
+    def of_failure(cls, head: Mapping[str, Any], failure: Failure) -> Record:
+        """Return the record of a trial that has no scores; ``head`` holds the fields known before it ran."""
+        return cls(
+            **head,
+            status=failure.status,
+            message=failure.message,
+            failure={"stage": failure.stage, "traceback": failure.traceback},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -78,6 +97,19 @@ class Record:
             raise BenchError("it was written by a newer sampler-bench; upgrade to read it")
         known["scores"] = {k: Score.from_json(s) for k, s in known["scores"].items()}
         return cls(**known)
+
+
+def trial_fields(
+    trial: Trial, grid: Grid, loaded: LoadedModel, provenance: Mapping[str, Any], device: str
+) -> dict[str, Any]:
+    """Return what a record of a trial says before it has run, all but its ``sampler``, by field."""
+    return {
+        "trial": {**trial.to_json(), "key": trial.key},
+        "model": {"weights": loaded.weights_hash, "schedule": loaded.model.schedule.name},
+        "grid": {"steps": len(grid), "distinct_levels": grid.distinct_levels},
+        "provenance": provenance,
+        "environment": environment(device),
+    }
 
 
 def stale_fields(record: Record, provenance: Mapping[str, Any]) -> list[str]:

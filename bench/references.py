@@ -47,6 +47,12 @@ def with_held_out(loaded: LoadedModel, metric: Metric, space: FeatureSpace, devi
     )
 
 
+def held_out_hashes(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Return the hash of the held-out images, in its feature space, of every metric that was told of some."""
+    told = (metric for metric in metrics if isinstance(metric, CopyingMetric))
+    return {metric.name: metric.held_out.hash for metric in told if metric.held_out is not None}
+
+
 def find_references(
     loaded: LoadedModel, metrics: Iterable[Metric], spaces: Mapping[str, FeatureSpace], device: torch.device
 ) -> dict[str, Reference]:

@@ -19,8 +19,8 @@ from bench.metrics.base import Metric, Score
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
-from bench.record import FLOOR, Record, stale_fields
-from bench.references import find_references, with_held_out
+from bench.record import FLOOR, Record, stale_fields, trial_fields
+from bench.references import find_references, held_out_hashes, with_held_out
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
@@ -114,7 +114,7 @@ class Runner:
             made[record.key] = record
             observer.ended(record)
             if self.sweep.strict and record.status == "failed":
-                raise BenchError(f"{record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+                raise BenchError(f"{record.title}: {record.message}")
         return [made[trial.key] for trial in plan.trials]
 
     def floor(self) -> Record | None:
@@ -215,20 +215,15 @@ class Runner:
         return record
 
     def _fail(self, trial: Trial, plan: Plan, failure: Failure) -> Record:
-        record = Record(
-            **self._head(trial, plan),
-            status=failure.status,
-            message=failure.message,
-            failure={"stage": failure.stage, "traceback": failure.traceback},
-        )
+        record = Record.of_failure(self._head(trial, plan), failure)
         self.store.write(record)
         return record
 
     def _head(self, trial: Trial, plan: Plan) -> dict[str, Any]:
-        sampler, grid = get_sampler(trial.sampler), plan.grids[trial.key]
+        sampler, provenance = get_sampler(trial.sampler), plan.provenance[trial.key]
         origin = registry().samplers.origins[sampler.name]
         return {
-            "trial": {**trial.to_json(), "key": trial.key},
+            **trial_fields(trial, plan.grids[trial.key], self.loaded, provenance, self.sweep.devices[0]),
             "sampler": {
                 "name": sampler.name,
                 "label": sampler.label,
@@ -238,10 +233,6 @@ class Runner:
                 "plugin": origin.plugin,
                 "version": origin.version,
             },
-            "model": {"weights": self.loaded.weights_hash, "schedule": self.loaded.model.schedule.name},
-            "grid": {"steps": len(grid), "distinct_levels": grid.distinct_levels},
-            "provenance": plan.provenance[trial.key],
-            "environment": environment(self.sweep.devices[0]),
         }
 
     def _scores(self, statistics: Mapping[str, Any]) -> dict[str, Score]:
@@ -276,6 +267,7 @@ class Runner:
             "weights": self.loaded.weights_hash,
             "numerics": numerics_hash(),
             **{f"reference of {name}": reference.hash for name, reference in self.references.items()},
+            **{f"held-out images of {name}": hash_ for name, hash_ in held_out_hashes(self.metrics).items()},
             **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
             **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
         }

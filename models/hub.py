@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from bench import UnknownNameError
+from bench import BenchError, UnknownNameError, download
 from models.cards import CheckpointCard, RemoteFile, all_cards, find_card
 from models.errors import CheckpointError
 from models.files import FOLDER_WEIGHTS, check_digest
 
 FOLDER_VARIABLE = "SAMPLER_BENCH_MODELS"
 """Environment variable that names the folder of models."""
-
-CHUNK = 1 << 20
 
 
 def models_folder() -> Path:
@@ -70,8 +68,7 @@ def fetch(
 ) -> Path:
     """Download a checkpoint's files into the folder of models, check them, and return where it lies.
 
-    Files arrive under a temporary name and get their own once their hash, where one is published, is right.
-    Those already there are left alone.
+    Files already there are left alone where their hash, if one is published, is right.
 
     Args:
         name: of a card.
@@ -86,42 +83,18 @@ def fetch(
     root = models_folder() if folder is None else Path(folder)
     for file in card.files:
         target = root / file.path
-        if target.is_file():
-            continue
-        if file.url is None:
+        if file.url is not None:
+            try:
+                download(file.url, target, file.digest, progress=partial(progress, target))
+            except BenchError as error:
+                raise CheckpointError(str(error)) from error
+        elif not target.is_file():
             raise CheckpointError(
                 f"{card.name} cannot be fetched by a direct link: get {target.name} from {card.origin} "
                 f"and put it at {target}"
             )
-        _download(file, target, progress)
     last = root / card.files[-1].path
     return last.parent if card.hub else last
-
-
-def _download(file: RemoteFile, target: Path, progress: Callable[[Path, int, int | None], None]) -> None:
-    assert file.url is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with urllib.request.urlopen(file.url) as response, part.open("wb") as out:
-            length = response.headers.get("Content-Length")
-            total = int(length) if length is not None else None
-            while chunk := response.read(CHUNK):
-                out.write(chunk)
-                progress(target, out.tell(), total)
-        if total is not None and part.stat().st_size != total:
-            raise CheckpointError(
-                f"{file.url} broke off at {part.stat().st_size} of {total} bytes: try again"
-            )
-        if file.digest:
-            check_digest(part, file.digest)
-        part.replace(target)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file.url} could not be fetched ({error}): get it elsewhere and put it at {target}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _hub(repository: str, card: CheckpointCard | None, places: Sequence[Path]) -> Path:

@@ -128,6 +128,13 @@ GUIDED_256 = Architecture(
 GUIDED_256_NO_DROPOUT = GUIDED_256._replace(config={**GUIDED_256.config, "dropout": 0.0})
 
 
+def _averaging(averaged: bool, dataset: str) -> tuple[str, ...]:
+    """Return the warnings about weights that are not averaged; what that costs is known for CIFAR-10."""
+    if averaged:
+        return ()
+    return (NO_EMA,) if dataset == "CIFAR-10" else ("the weights are not averaged",)
+
+
 def _hub(name: str, dataset: str, network: Architecture, averaged: bool) -> CheckpointCard:
     folder, url = name.replace("/", "--"), f"https://huggingface.co/{name}/resolve/main"
     names = ("config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors")
@@ -140,11 +147,7 @@ def _hub(name: str, dataset: str, network: Architecture, averaged: bool) -> Chec
         config=network.config,
         parameters=network.parameters,
         averaged=averaged,
-        warnings=()
-        if averaged
-        else (NO_EMA,)
-        if dataset == "CIFAR-10"
-        else ("the weights are not averaged",),
+        warnings=_averaging(averaged, dataset),
         hub=True,
     )
 
@@ -160,11 +163,7 @@ def _pesser(name: str, path: str, page: str, md5: str, dataset: str, network: Ar
         config=network.config,
         parameters=network.parameters,
         averaged=averaged,
-        warnings=()
-        if averaged
-        else (NO_EMA,)
-        if dataset == "CIFAR-10"
-        else ("the weights are not averaged",),
+        warnings=_averaging(averaged, dataset),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import log, sqrt
+from math import sqrt
 from typing import Literal
 
 from torch import Tensor
@@ -14,9 +14,8 @@ from bench import (
     Noise,
     NotApplicable,
     Sampler,
-    Step,
-    Variance,
     hookimpl,
+    learned_variance,
     posterior_constants,
     posterior_mean,
     predict_x0,
@@ -79,17 +78,6 @@ def ddpm(
         else:
             x = mean + sqrt(beta if variance == "fixedlarge" else beta_tilde) * noise(step.index)
         yield x
-
-
-def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
-    """Return the variance of x_s that a network's raw output stands for; shapes are those of raw."""
-    beta, beta_tilde, x0_weight = posterior_constants(step)
-    if kind == "x0":
-        return beta_tilde + x0_weight**2 * raw
-    if kind == "learned":
-        return raw.exp()
-    middle, half_width = (log(beta) + log(beta_tilde)) / 2, (log(beta) - log(beta_tilde)) / 2
-    return (middle + half_width * raw).exp()
 
 
 @hookimpl

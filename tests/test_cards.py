@@ -186,6 +186,13 @@ def test_file_that_is_not_its_cards_is_refused(small: CheckpointCard, tmp_path: 
             models.load_network(source)
 
 
+def test_damaged_file_is_fetched_again(small: CheckpointCard) -> None:
+    file = models.fetch("small")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert models.fetch("small").read_bytes() == whole
+
+
 def test_wrong_download_leaves_nothing(
     small: CheckpointCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +202,7 @@ def test_wrong_download_leaves_nothing(
         models.fetch("small")
     gone = replace(small.files[0], url=(tmp_path / "nowhere").as_uri())
     monkeypatch.setattr(models.public, "CARDS", (replace(small, files=(gone,)),))
-    with pytest.raises(CheckpointError, match="could not be fetched"):
+    with pytest.raises(CheckpointError, match="could not be downloaded"):
         models.fetch("small")
     assert list((tmp_path / "models" / "small_model").iterdir()) == []
 

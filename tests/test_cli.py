@@ -5,23 +5,21 @@ import subprocess
 import sys
 
 import pytest
+from cli_kit import bench
 
 from bench import load_results
 from bench.cli import main
 
 MODEL = "exact-gaussian"
-
-
-def bench(*arguments, cwd=None):
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
+SWEEP = ("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results")
+SMALL = ("run", "--model", MODEL, "--n", "20", "--steps", "2", "--samplers", "ddim", "--results")
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A small sweep of every built-in sampler."""
     folder = tmp_path_factory.mktemp("swept")
-    out = bench("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results", folder)
+    out = bench(*SWEEP, folder)
     assert out.returncode == 0, out.stderr
     return folder, out
 
@@ -45,7 +43,7 @@ def test_every_built_in_sampler_is_a_row(swept):
 
 
 def test_run_again_computes_nothing(swept):
-    out = bench("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results", swept[0])
+    out = bench(*SWEEP, swept[0])
     assert out.returncode == 0
     assert "14 of 14 trials are there already" in out.stderr
     assert "[1/" not in out.stderr
@@ -170,7 +168,7 @@ def test_a_truncated_record_is_named_and_costs_its_own_row(swept, tmp_path):
     assert out.returncode == 1
     assert f"record {path} cannot be read (it is truncated" in out.stderr
     assert "ddim eta=0.2" in out.stdout
-    again = bench("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results", tmp_path / "r")
+    again = bench(*SWEEP, tmp_path / "r")
     assert again.returncode == 0
     assert "13 of 14 trials are there already" in again.stderr
 
@@ -178,21 +176,7 @@ def test_a_truncated_record_is_named_and_costs_its_own_row(swept, tmp_path):
 def test_a_plugin_with_a_syntax_error_costs_its_own_rows(tmp_path):
     plugin = tmp_path / "bad.py"
     plugin.write_text("def broken(:\n")
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "20",
-        "--steps",
-        "2",
-        "--samplers",
-        "ddim",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-    )
+    out = bench(*SMALL, tmp_path / "r", "--plugin", plugin)
     assert out.returncode == 1
     assert f"plugin {plugin} failed at import: SyntaxError" in out.stderr
     assert list(load_results(tmp_path / "r").status) == ["done", "done"]
@@ -208,21 +192,7 @@ def test_a_plugin_that_takes_a_name_does_not_get_it(tmp_path):
         "@sampler\ndef ddim(model, x, grid, noise):\n    yield x\n"
         "@hookimpl\ndef bench_samplers():\n    return [ddim]\n"
     )
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "20",
-        "--steps",
-        "2",
-        "--samplers",
-        "ddim",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-    )
+    out = bench(*SMALL, tmp_path / "r", "--plugin", plugin)
     assert out.returncode == 1
     assert "sampler 'ddim' is already registered by sampler-bench; choose another name" in out.stderr
     assert load_results(tmp_path / "r").network_calls.iloc[0] == 2
@@ -247,24 +217,8 @@ def test_interrupt_keeps_what_is_done(tmp_path):
     import signal
     import time
 
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        "run",
-        "--model",
-        "exact-mixture",
-        "--samplers",
-        "ddim",
-        "--steps",
-        "10,1000",
-        "--n",
-        "2000",
-        "--batch",
-        "100",
-        "--results",
-        str(tmp_path),
-    ]
+    options = ["--model", "exact-mixture", "--samplers", "ddim", "--steps", "10,1000", "--n", "2000"]
+    command = [sys.executable, "-m", "bench", "run", *options, "--batch", "100", "--results", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.npz"))) < 2 and time.monotonic() < deadline and process.poll() is None:

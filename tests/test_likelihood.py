@@ -15,6 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from bench import NoiseSchedule, Prediction, load_images, load_results, make_grid
 from bench.cards import load_model
 from bench.cli import main
+from bench.diffusion import learned_log_variance, learned_variance
 from bench.likelihood import (
     NOISE_DRAW,
     Chain,
@@ -25,13 +26,12 @@ from bench.likelihood import (
 from bench.likelihood_records import METRICS, read_terms
 from bench.likelihood_request import BoundRequest
 from bench.likelihood_run import BoundRunner
-from bench.likelihood_terms import discretised_gaussian_nll, learned_log_variance
+from bench.likelihood_terms import discretised_gaussian_nll
 from bench.noise import normal_noise
 from bench.report.groups import group_records
 from bench.store import Store
 from bench.training.losses import DiffusionLoss
 from models.exact import ExactGaussian
-from samplers.ddpm import learned_variance
 
 LINEAR = NoiseSchedule.linear()
 LN2 = math.log(2)
@@ -206,12 +206,21 @@ def test_first_step_has_the_constants_of_the_published_tables():
 
 
 @pytest.mark.parametrize("kind", ["learned", "learned_range", "x0"])
-def test_learned_variance_is_the_samplers(kind):
+def test_learned_variance_and_its_logarithm_are_the_published_formulas(kind):
     raw = torch.linspace(0.1, 2, 5).double()
     *steps, _ = make_grid(LINEAR, 12, "openai")
     for step in steps:
-        mine = learned_log_variance(raw, kind, step, first=math.nan).exp()
-        torch.testing.assert_close(mine, learned_variance(raw, kind, step), rtol=1e-12, atol=0)
+        here, there = step.alpha_bar, step.alpha_bar_next
+        beta = 1 - here / there
+        share = beta / (1 - here)
+        published = {
+            "learned": raw.exp(),
+            "learned_range": beta ** ((1 + raw) / 2) * (share * (1 - there)) ** ((1 - raw) / 2),
+            "x0": share * (1 - there) + share**2 * there * raw,
+        }[kind]
+        logarithm = learned_log_variance(raw, kind, step, first=math.nan)
+        torch.testing.assert_close(learned_variance(raw, kind, step), published, rtol=1e-12, atol=0)
+        torch.testing.assert_close(logarithm, published.log(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("variance", ["fixedsmall", "fixedlarge", "learned_range"])
@@ -594,7 +603,7 @@ def test_record_of_other_weights_is_stale(tmp_path):
     fields["provenance"]["weights"] = "another"
     path.write_text(json.dumps(fields))
     again, watcher = evaluate(tmp_path)
-    assert [fields for _, fields in watcher.stale] == [["weights"]]
+    assert [stale.fields for stale in watcher.stale] == [["weights"]]
     assert watcher.calls == 3 * 4
     assert again[0].scores == records[0].scores
 

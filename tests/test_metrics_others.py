@@ -248,6 +248,14 @@ class TestCopying:
         with pytest.raises(UsageError, match="another feature space"):
             elsewhere.score(statistics_of(fresh), reference_of(train))
 
+    def test_the_baseline_is_that_of_the_training_set_at_hand(self):
+        """Fresh images score 1/2 against either of two training sets, whichever came first."""
+        fresh = normal(9, 300, 8)
+        metric = CopyingMetric("copying", "s", held_out=reference_of(fresh))
+        for train in (normal(10, 300, 8), normal(11, 300, 8, 3.0)):
+            value = metric.score(statistics_of(fresh), reference_of(train)).value
+            assert value == pytest.approx(0.5, abs=1e-12)
+
 
 class TestSlicedWasserstein:
     def test_one_dimension_is_the_sorted_distance(self):

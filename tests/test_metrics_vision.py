@@ -3,7 +3,7 @@
 import hashlib
 import http.server
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +11,6 @@ import torch
 
 from bench.errors import BenchError, UsageError
 from bench.metrics import get_space, weights
-from bench.metrics.fetch import fetch
 
 SHAPE = (3, 32, 32)
 
@@ -109,14 +108,6 @@ def test_dinov2_without_its_code_is_refused(hub, monkeypatch):
         get_space("dinov2_l14", SHAPE)
 
 
-@dataclass(frozen=True)
-class File:
-    name: str
-    url: str
-    size: int
-    sha256: str
-
-
 @pytest.fixture
 def published(tmp_path):
     """A local server and the true description of its one file."""
@@ -132,24 +123,25 @@ def published(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/weights.pth"
-    yield File("weights.pth", address, len(content), hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content).hexdigest()
+    yield weights.WeightFile("weights.pth", len(content), digest, address, "VARIABLE", "command")
     server.shutdown()
     server.server_close()
 
 
 def test_fetch_downloads_checks_and_keeps(published, tmp_path):
     seen = []
-    path = fetch(published, tmp_path / "to", progress=lambda done, size: seen.append((done, size)))
+    path = published.download(tmp_path / "to", lambda done, size: seen.append((done, size)))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == published.sha256
     assert seen[-1] == (published.size, published.size)
     assert len(seen) > 1
-    again = fetch(replace(published, url="http://127.0.0.1:1/nobody"), tmp_path / "to")
+    again = replace(published, url="http://127.0.0.1:1/nobody").download(tmp_path / "to")
     assert again == path
 
 
 def test_fetch_replaces_a_damaged_file(published, tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"half")
-    assert fetch(published, tmp_path).stat().st_size == published.size
+    assert published.download(tmp_path).stat().st_size == published.size
 
 
 @pytest.mark.parametrize(
@@ -162,13 +154,20 @@ def test_fetch_replaces_a_damaged_file(published, tmp_path):
 )
 def test_fetch_keeps_nothing_wrong(published, tmp_path, wrong, message):
     with pytest.raises(BenchError, match=message):
-        fetch(replace(published, **wrong), tmp_path / "to")
+        replace(published, **wrong).download(tmp_path / "to")
     assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_fetch_without_a_network_is_one_sentence(published, tmp_path):
     with pytest.raises(BenchError, match="could not be downloaded") as refusal:
-        fetch(replace(published, url="http://127.0.0.1:1/nobody"), tmp_path / "to")
+        replace(published, url="http://127.0.0.1:1/nobody").download(tmp_path / "to")
     text = str(refusal.value)
     assert published.sha256 in text and str(tmp_path / "to" / "weights.pth") in text and "\n" not in text
     assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_fetch_into_what_is_no_folder_is_one_sentence(published, tmp_path):
+    (tmp_path / "to").write_text("a file")
+    with pytest.raises(BenchError, match=r"weights.pth could not be downloaded.* put it at .*to/weights.pth"):
+        published.download(tmp_path / "to")
+    assert (tmp_path / "to").read_text() == "a file"

@@ -1,13 +1,13 @@
 """A third party's distribution, built and installed for real, beside the wheel's own contents."""
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from cli_kit import bench
 from tests_plugins import HEUN, PYPROJECT
 
 from bench import load_results
@@ -49,15 +49,8 @@ def installed(tmp_path_factory):
     return target
 
 
-def bench(target, *arguments):
-    paths = [str(target), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-
-
 def test_an_installed_plugin_is_listed_with_its_version(installed):
-    out = bench(installed, "list", "samplers", "--json")
+    out = bench("list", "samplers", "--json", site=installed)
     assert out.returncode == 0, out.stderr
     entry = next(e for e in json.loads(out.stdout)["samplers"] if e["name"] == "heun")
     assert (entry["plugin"], entry["version"], entry["order"]) == ("heun-for-sampler-bench", "1.2.3", 2)
@@ -65,7 +58,7 @@ def test_an_installed_plugin_is_listed_with_its_version(installed):
 
 def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(installed, tmp_path):
     options = ["--model", "exact-gaussian", "--n", "60", "--steps", "5", "--results", tmp_path]
-    out = bench(installed, "run", "--samplers", "all", *options)
+    out = bench("run", "--samplers", "all", *options, site=installed)
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path).set_index("label")
     assert len(table) == 7 + 1 + 1
@@ -77,12 +70,12 @@ def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(instal
 
 def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_path):
     options = ["--samplers", "heun", "ddim", "--model", "exact-gaussian", "--n", "40", "--steps", "5"]
-    bench(installed, "run", *options, "--results", tmp_path)
+    bench("run", *options, "--results", tmp_path, site=installed)
     module = installed / "heun_plugin.py"
     before = module.read_text()
     module.write_text(before + "\n# changed\n")
     try:
-        out = bench(installed, "run", *options, "--results", tmp_path)
+        out = bench("run", *options, "--results", tmp_path, site=installed)
     finally:
         module.write_text(before)
     assert "stale: heun at S=5: sampler changed since" in out.stderr
@@ -90,7 +83,7 @@ def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_
 
 
 def test_check_finds_the_plugin_sound(installed):
-    out = bench(installed, "check", "heun")
+    out = bench("check", "heun", site=installed)
     assert out.returncode == 0, out.stdout
     assert "FAIL" not in out.stdout
     assert "declared 2" in out.stdout
@@ -98,7 +91,7 @@ def test_check_finds_the_plugin_sound(installed):
 
 def test_check_takes_a_file(tmp_path):
     (tmp_path / "mine.py").write_text(HEUN)
-    out = bench(tmp_path, "check", tmp_path / "mine.py")
+    out = bench("check", tmp_path / "mine.py")
     assert out.returncode == 0, out.stdout + out.stderr
     assert "1.9 network calls a step" in out.stdout
 
@@ -183,12 +176,12 @@ def test_models_metrics_and_spacings_come_from_plugins_too(tmp_path):
     (tmp_path / "everything.py").write_text(EVERYTHING)
     plugin = ["--plugin", tmp_path / "everything.py"]
     options = ["--model", "three-digits", "--spacing", "lower-half", "--samplers", "ddim", "--n", "40"]
-    out = bench(tmp_path, "run", *plugin, *options, "--steps", "5", "--results", tmp_path / "r")
+    out = bench("run", *plugin, *options, "--steps", "5", "--results", tmp_path / "r")
     assert out.returncode == 0, out.stderr
     row = load_results(tmp_path / "r").set_index("sampler").loc["ddim"]
     assert (row.model, row.spacing, row.metric) == ("three-digits", "lower-half", "brightness")
     assert 0 <= row.score < 1
     assert row.fd_pixels > 0
-    listed = json.loads(bench(tmp_path, "list", *plugin, "--json").stdout)
+    listed = json.loads(bench("list", *plugin, "--json").stdout)
     for kind, name in (("models", "three-digits"), ("metrics", "brightness"), ("spacings", "lower-half")):
         assert name in {entry["name"] for entry in listed[kind]}

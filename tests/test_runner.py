@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cli_kit import bench
 
 from bench import get_sampler, load_results
 from bench.calls import count_calls
 from bench.metrics.base import Score
+from bench.plugins import registry
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import Sweep
@@ -126,6 +129,32 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
     assert Runner(sweep(), Store(tmp_path)).plan().pending == []
 
 
+def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 8, 8), dtype=np.uint8)
+    train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
+    np.savez(train, images=pixels[0])
+    np.savez(held_out, images=pixels[1])
+    models = registry().models.entries
+    card = replace(models[MODEL], data=str(train), held_out=str(held_out))
+    monkeypatch.setitem(models, MODEL, card)
+    one = {"samplers": ("ddim",), "steps": (5,)}
+    copying = {**one, "metrics": ("fd_pixels", "copying_pixels")}
+    run(tmp_path / "r", **copying)
+    run(tmp_path / "plain", **one)
+    assert Runner(sweep(**copying), Store(tmp_path / "r")).plan().pending == []
+
+    pixels[1, 7, 3, 3] ^= 1
+    np.savez(held_out, images=pixels[1])
+    plan = Runner(sweep(**copying), Store(tmp_path / "r")).plan()
+    assert [stale.fields for stale in plan.stale] == [["held-out images of copying_pixels"]]
+    assert len(plan.pending) == 1
+    again, observer = run(tmp_path / "r", **copying)
+    assert observer.samples == 60
+    fresh, _ = run(tmp_path / "fresh", **copying)
+    assert again[0].scores == fresh[0].scores
+    assert Runner(sweep(**one), Store(tmp_path / "plain")).plan().stale == []
+
+
 def test_a_truncated_record_is_named_and_recomputed(tmp_path):
     run(tmp_path)
     path = sorted((tmp_path / "records").glob("*.json"))[0]
@@ -211,28 +240,17 @@ def test_kill_dash_nine_loses_nothing_and_counts_nothing_twice(tmp_path):
         assert np.array_equal(one[column].to_numpy(), other[column].to_numpy(), equal_nan=True)
 
 
+def sweep_broken(folder, steps, *samplers):
+    """Sweep by the command line with the plugin ``broken.py`` of a folder."""
+    options = ["--n", "40", "--steps", steps, "--plugin", folder / "broken.py", "--results", folder / "r"]
+    return bench("run", "--model", MODEL, *options, "--samplers", *samplers)
+
+
 def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "ddim",
-        "raises-at-3",
-        "returns-nan",
-        "wrong-shape",
-        "yields-nothing",
-        "not-a-tensor",
+    out = sweep_broken(
+        tmp_path, "5", "ddim", "raises-at-3", "returns-nan", "wrong-shape", "yields-nothing", "not-a-tensor"
     )
     assert out.returncode == 1
     table = load_results(tmp_path / "r")
@@ -252,22 +270,7 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
         assert f"failed: {name}" in out.stderr
 
     plugin.write_text(BROKEN.replace("if step.index == 2:", "if False:"))
-    again = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "ddim",
-        "raises-at-3",
-    )
+    again = sweep_broken(tmp_path, "5", "ddim", "raises-at-3")
     assert again.returncode == 0, again.stderr
     assert "1 of 2 trials are there already" in again.stderr
 
@@ -275,23 +278,7 @@ def test_a_failed_trial_costs_its_own_row_and_is_tried_again(tmp_path):
 def test_strict_stops_at_the_first_failure(tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text(BROKEN)
-    out = bench(
-        "run",
-        "--model",
-        MODEL,
-        "--n",
-        "40",
-        "--steps",
-        "5,6",
-        "--plugin",
-        plugin,
-        "--results",
-        tmp_path / "r",
-        "--samplers",
-        "raises-at-3",
-        "ddim",
-        "--strict",
-    )
+    out = sweep_broken(tmp_path, "5,6", "raises-at-3", "ddim", "--strict")
     assert out.returncode == 1
     assert out.stderr.rstrip().splitlines()[-1].startswith("error: raises-at-3 at S=5: ValueError: boom")
     assert len(load_results(tmp_path / "r")) == 1
@@ -338,27 +325,11 @@ def bench_samplers():
 """
 
 
-def bench(*arguments):
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(FIXED_MODEL)
-    out = bench(
-        "run",
-        "--model",
-        f"{model}:make",
-        "--n",
-        "40",
-        "--steps",
-        "5",
-        "--results",
-        tmp_path / "r",
-        "--reference",
-        "digits-held-out",
-    )
+    options = ["--n", "40", "--steps", "5", "--results", tmp_path / "r", "--reference", "digits-held-out"]
+    out = bench("run", "--model", f"{model}:make", *options)
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path / "r")
     learned = table[table.variance == "learned"].iloc[0]

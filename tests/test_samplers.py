@@ -5,10 +5,18 @@ import math
 import pytest
 import torch
 
-from bench import NoiseSchedule, NotApplicable, Prediction, UsageError, get_sampler, make_grid, sample
+from bench import (
+    NoiseSchedule,
+    NotApplicable,
+    Prediction,
+    UsageError,
+    get_sampler,
+    learned_variance,
+    make_grid,
+    sample,
+)
 from bench.check import GaussianOracle, output_variance
 from bench.noise import normal_noise
-from samplers.ddpm import learned_variance
 
 LINEAR = NoiseSchedule.linear()
 # Variance of the output for data N(0, 1/4), exact eps, x_T ~ N(0, 1): a recursion in closed form.

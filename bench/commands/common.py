@@ -17,6 +17,9 @@ from bench.plugins import PluginFailure, Registry, registry
 from bench.record import Record
 from bench.sampler import Sampler, get_sampler
 from bench.store import Store
+from bench.trial import PRECISIONS
+
+DEFAULT_MODEL = "digits"
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,25 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder [results]"
     )
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """Add ``--results`` and ``--model``: what `read_records` takes."""
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
+    """Add the ``--model`` to run; the default that the help names where ``default`` leaves it open."""
+    where = "a name from `list models`, FILE.py:FUNCTION or a checkpoint"
+    parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
+
+
+def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +161,13 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
             f"{what} in {folder}; `python -m bench run` makes them, --results names another folder"
         )
     return chosen, not unreadable
+
+
+def say_skipped(records: Iterable[Record]) -> None:
+    """Print the trials that a sampler or variance does not fit, with the reason."""
+    for record in records:
+        if record.status == "skipped":
+            print(f"skipped: {record.title}: {record.message}")
 
 
 def report_plugin_failures(failures: Iterable[PluginFailure]) -> bool:

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from bench.commands.common import add_json, add_plugins, add_results, load_plugins, print_json, read_records
+from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
 from bench.commands.show import matching
 from bench.errors import UsageError
 from bench.metrics.base import Score
@@ -25,8 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys")
     parser.add_argument("--column", type=int, metavar="S", help="all trials of S steps with the best of them")
     parser.add_argument("--metric", help="score to compare [each record's first]")
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
-    add_results(parser)
+    add_records(parser)
     add_plugins(parser)
     add_json(parser)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.commands.common import add_results, read_records
+from bench.commands.common import add_records, read_records
 from bench.errors import UsageError
 from bench.frame import frame
 from bench.report import tables
@@ -20,8 +20,7 @@ from bench.store import write_atomically
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     parser.add_argument("--metric", help="score of a LaTeX table [each record's first]")
     parser.add_argument("--format", choices=FORMATS, help="[the ending of --out, else csv]")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to [standard output]")

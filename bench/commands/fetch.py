@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from bench.commands.common import console
 from bench.errors import UnknownNameError
-from bench.metrics.fetch import fetch
 from bench.metrics.reference import cache_folder
 from bench.metrics.weights import FILES, WeightFile
 
@@ -53,17 +53,14 @@ def execute(options: argparse.Namespace) -> int:
     with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as bar:
         task = bar.add_task(name, total=None)
 
-        def of_weights(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        def of_checkpoint(path: Path, done: int, total: int | None) -> None:
+        def arrived(path: Path, done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total, description=path.name)
 
         if name in files:
             usual = Path(os.environ.get("SAMPLER_BENCH_DATA", "data")) if name == "cifar10" else None
             folder = options.out or usual or cache_folder() / "weights"
-            path = fetch(files[name], folder, progress=of_weights)
+            path = files[name].download(folder, partial(arrived, Path(files[name].name)))
         else:
-            path = models.fetch(name, options.out, of_checkpoint)
+            path = models.fetch(name, options.out, arrived)
     print(path)
     return 0

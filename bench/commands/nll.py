@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn
 from rich.table import Table
 
 from bench.commands.common import (
+    add_drawing,
     add_json,
+    add_model,
     add_plugins,
     add_results,
     console,
@@ -30,30 +31,27 @@ from bench.commands.common import (
     parse_steps,
     print_json,
     report_plugin_failures,
+    say_skipped,
     warn,
 )
+from bench.commands.progress import Bar, say_stale
 from bench.errors import UnknownNameError, UsageError
-from bench.frame import frame
+from bench.frame import frame, plain_rows
 from bench.likelihood import ReverseVariance
 from bench.likelihood_records import METRICS, read_terms
 from bench.likelihood_request import DEFAULT_N, VARIANCES, BoundRequest
 from bench.likelihood_run import BoundRunner
 from bench.record import Record
 from bench.report import tables
+from bench.report.artefacts import TABLE_FORMS, write_files
 from bench.report.groups import Group, group_records
-from bench.store import Store, write_atomically
-from bench.trial import PRECISIONS
-
-DEFAULT_MODEL = "digits"
+from bench.store import Store
+from bench.sweep import Stale
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help=f"a name from `list models`, FILE.py:FUNCTION or a checkpoint [{DEFAULT_MODEL}]",
-    )
+    add_model(parser)
     parser.add_argument(
         "--data",
         metavar="IMAGES",
@@ -79,10 +77,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="x0",
         help="clamp the predicted x_0 to [-1, 1], as published [x0]",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
-    parser.add_argument("--batch", type=int, help="images at a time [the model's]")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+    add_drawing(parser, "images")
     add_results(parser)
     add_plugins(parser)
     add_json(parser)
@@ -120,8 +116,7 @@ def execute(options: argparse.Namespace) -> int:
         _print(records, store, time.perf_counter() - started)
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
-        where = f"{record.sampler['label']} at S={record.trial['steps']}"
-        print(f"failed: {where}, {record.failure['stage']}: {record.message}", file=sys.stderr)
+        print(f"failed: {record.title}, {record.failure['stage']}: {record.message}", file=sys.stderr)
     return 1 if failed or registry.failures else 0
 
 
@@ -146,17 +141,13 @@ def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
     for group in group_records(store.read()[0]):
         if group.metric != METRICS[0]:
             continue
-        for suffix, form in (("txt", tables.plain), ("md", tables.markdown), ("csv", tables.comma_separated)):
-            path = store.folder / "tables" / f"{group.slug}.{suffix}"
-            path.parent.mkdir(exist_ok=True)
-            write_atomically(path, form(_with_data(group)).encode())
-            paths.append(path)
+        named = _with_data(group)
+        files = {f"{group.slug}.{suffix}": form(named) for suffix, form in TABLE_FORMS.items()}
+        paths += write_files(store.folder, files)
     done = [record for record in records if record.status == "done"]
     if done:
         terminal.print(_parts(done))
-    for record in records:
-        if record.status == "skipped":
-            print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+    say_skipped(records)
     print(f"{len(records)} records in {store.records}, the terms of their steps beside them, {seconds:.0f} s")
     for path in paths:
         print(f"  {path}")
@@ -182,40 +173,22 @@ def _parts(records: Sequence[Record]) -> Table:
 def _row(record: Record, store: Store) -> dict[str, Any]:
     """Return a record's row of `load_results` with the terms of its steps under ``terms``."""
     terms = read_terms(store, record) if record.status == "done" else None
-    (row,) = _plain(frame([record]))
-    return {**row, "terms": None if terms is None else _plain(terms)}
+    (row,) = plain_rows(frame([record]))
+    return {**row, "terms": None if terms is None else plain_rows(terms)}
 
 
-def _plain(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as mappings, with None for what is missing."""
-    found = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
-    return [{str(name): value for name, value in row.items()} for row in found]
-
-
-class _Display:
-    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
+class _Display(Bar):
+    """Progress of the network calls: a bar on a terminal, a line a trial elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
-        terminal = console()
-        self._quiet = quiet
-        self._live = terminal.is_terminal and not quiet
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=terminal, disable=not self._live)
+        super().__init__(TaskProgressColumn(), quiet=quiet)
 
-    def __enter__(self) -> _Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def planned(self, reused: int, stale: Sequence[tuple[str, Sequence[str]]], passes: int) -> None:
+    def planned(self, reused: int, stale: Sequence[Stale], passes: int) -> None:
         """Say what was found and set the bar up."""
         self._bar = self._progress.add_task("evaluating", total=passes or 1)
         if self._quiet:
             return
-        for name, fields in stale:
-            print(f"stale: {name}: {', '.join(fields)} changed since; it is computed anew", file=sys.stderr)
+        say_stale(stale)
         if reused:
             print(f"{reused} trials are there already", file=sys.stderr)
         if passes:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.commands.common import add_results, read_records
+from bench.commands.common import add_records, read_records
 from bench.report.groups import Group, group_records
 from bench.store import Store
 
@@ -16,8 +16,7 @@ THEMES = ("light", "dark")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to [RESULTS/plots]")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the plots [png]")

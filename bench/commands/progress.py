@@ -1,14 +1,23 @@
-"""What ``run`` shows while it runs: a bar with the time left on a terminal, a line a trial elsewhere."""
+"""What ``run`` and ``nll`` show on the way: a bar with the time left on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from bench.commands.common import console, warn
 from bench.record import Record
-from bench.sweep import Plan
+from bench.sweep import Plan, Stale
 from bench.trial import Trial
 
 
@@ -16,40 +25,49 @@ def say_plan(plan: Plan) -> None:
     """Say which records are damaged, which are stale and why, and how many answer already."""
     for damage in plan.unreadable:
         warn(damage)
-    for stale in plan.stale:
-        sampler, steps = stale.record.sampler["label"], stale.record.trial["steps"]
-        what = ", ".join(stale.fields) or f"status {stale.record.status}"
-        print(f"stale: {sampler} at S={steps}: {what} changed since; it is computed anew", file=sys.stderr)
+    say_stale(plan.stale)
     if plan.reused:
         print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
 
 
-class Display:
-    """Progress: a bar with the time left on a terminal, a line a trial elsewhere."""
+def say_stale(records: Iterable[Stale]) -> None:
+    """Say which records are out of date, and why."""
+    for stale in records:
+        what = ", ".join(stale.fields) or f"status {stale.record.status}"
+        print(f"stale: {stale.record.title}: {what} changed since; it is computed anew", file=sys.stderr)
 
-    def __init__(self, *, quiet: bool) -> None:
+
+class Bar:
+    """A bar with the time left on a terminal, nothing elsewhere.
+
+    Args:
+        columns: between the bar and the time left.
+        quiet: show nothing at all.
+    """
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool) -> None:
         terminal = console()
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeRemainingColumn(),
-            console=terminal,
-            disable=not self._live,
-        )
-        self._done = 0
-        self._total = 0
-        self._work = 0.0
+        shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+        self._progress = Progress(*shown, console=terminal, disable=not self._live)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+
+class Display(Bar):
+    """Progress of a sweep: a bar on a terminal, a line a trial elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(MofNCompleteColumn(), TextColumn("trials"), quiet=quiet)
+        self._done = 0
+        self._total = 0
+        self._work = 0.0
 
     def planned(self, plan: Plan) -> None:
         """Say what was found and set the bar up."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands.common import add_results, read_records
+from bench.commands.common import add_records, read_records
 from bench.errors import BenchError
 from bench.presets import PRESETS, find_preset
 from bench.store import Store, write_atomically
@@ -13,8 +13,7 @@ from bench.store import Store, write_atomically
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS/report.html]")
     parser.add_argument(
         "--preset",

@@ -11,7 +11,10 @@ import time
 from collections.abc import Sequence
 
 from bench.commands.common import (
+    DEFAULT_MODEL,
+    add_drawing,
     add_json,
+    add_model,
     add_plugins,
     add_results,
     console,
@@ -22,12 +25,13 @@ from bench.commands.common import (
     parse_steps,
     print_json,
     report_plugin_failures,
+    say_skipped,
 )
 from bench.commands.estimate import dry_run, say_cost
 from bench.commands.plot import draw
 from bench.commands.progress import Display
 from bench.errors import UsageError
-from bench.frame import frame
+from bench.frame import frame, plain_rows
 from bench.preflight import lacks
 from bench.presets import PRESETS, Preset, find_preset
 from bench.record import Record
@@ -37,9 +41,7 @@ from bench.report.groups import group_records
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import Sweep
-from bench.trial import PRECISIONS
 
-DEFAULT_MODEL = "digits"
 DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
 
@@ -60,12 +62,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
     parser.add_argument("--n", type=int, help="samples a trial [1000]")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
     parser.add_argument("--spacing", help="rule that chooses the time steps [uniform]")
-    parser.add_argument(
-        "--model",
-        help=f"a name from `list models`, FILE.py:FUNCTION or a checkpoint [{DEFAULT_MODEL}]",
-    )
+    add_model(parser, default=None)
     parser.add_argument(
         "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
     )
@@ -78,8 +76,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor", help="serial, processes or a plugin's [serial, for several devices processes]"
     )
-    parser.add_argument("--batch", type=int, help="samples at a time [the model's]")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+    add_drawing(parser, "samples")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument("--keep-features", action="store_true", help="keep features in RESULTS/features")
     parser.add_argument(
@@ -161,8 +158,7 @@ def _report(
     failed = [record for record in records if record.status == "failed"]
     groups = group_records(records)
     if as_json:
-        rows = frame(records)
-        print_json(rows.astype(object).where(rows.notna(), None).to_dict(orient="records"))
+        print_json(plain_rows(frame(records)))
     everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
     paths = write_tables(store.folder, everything, [preset.name] if preset else [])
     paths += draw(group_records(everything), store)
@@ -171,14 +167,12 @@ def _report(
             tables.show(group, console())
         for sheet in beside(preset.name, records) if preset else []:
             print(f"\n{sheets.plain(sheet)}", end="")
-        for record in records:
-            if record.status == "skipped":
-                print(f"skipped: {record.sampler['label']} at S={record.trial['steps']}: {record.message}")
+        say_skipped(records)
         print(f"{len(records)} records in {store.records}, {seconds:.0f} s")
         for path in paths:
             print(f"  {path}")
     for record in failed:
-        where = f"{record.sampler['label']} at S={record.trial['steps']} ({record.sampler['plugin']})"
+        where = f"{record.title} ({record.sampler['plugin']})"
         print(f"failed: {where}, {record.failure['stage']}: {record.message}", file=sys.stderr)
     if failed:
         print(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from bench.commands.common import add_json, add_plugins, add_results, load_plugins, print_json, read_records
+from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
 from bench.errors import UnknownNameError, UsageError
 from bench.record import Record
+from bench.report.details import facts_of
 from bench.sampler import get_sampler
 from bench.store import Store
 
@@ -15,8 +15,7 @@ from bench.store import Store
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("trial", help="SAMPLER@STEPS, as in ddim:eta=0@20, or the beginning of a key")
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     add_plugins(parser)
     add_json(parser)
 
@@ -59,8 +58,7 @@ def matching(records: list[Record], text: str) -> list[Record]:
 
 def describe(record: Record, store: Store) -> str:
     """Return a record as lines of text."""
-    trial, cost, environment = record.trial, record.cost, record.environment
-    lines = [f"{record.sampler['label']} at S={trial['steps']} on {trial['model']}: {record.status}"]
+    lines = [f"{record.title} on {record.trial['model']}: {record.status}"]
     if record.message:
         lines.append(f"  {record.message}")
     for name, score in record.scores.items():
@@ -68,28 +66,10 @@ def describe(record: Record, store: Store) -> str:
         lines.append(
             f"  {name:<16} {score.value:.6g} ± {score.se:.2g}, bias-corrected {score.debiased:.6g}{flags}"
         )
-    facts: dict[str, Any] = {
-        "source": record.sampler.get("source"),
-        "parameters": _pairs(record.sampler.get("parameters", {})),
-        "trial": _pairs({k: trial[k] for k in ("n", "seed", "spacing", "batch", "precision", "device")}),
-        "grid": _pairs(record.grid),
-    }
-    if cost:
-        sampling, model = cost["sampling_seconds"], cost["model_seconds"]
-        facts["network calls"] = f"{cost['calls']:g} an image, counted"
-        shares = f"network {model:.2f}, sampler and noise {sampling - model:.2f}"
-        facts["seconds"] = f"sampling {sampling:.2f} ({shares}), scoring {cost['scoring_seconds']:.2f}"
-        facts["peak memory"] = f"{cost['peak_bytes'] / 2**20:.0f} MiB"
-    facts |= {
-        "provenance": _pairs(record.provenance),
-        "made by": f"{environment.get('command')} on {environment.get('device_name')}",
-        "commit": f"{environment.get('commit')}{' with local changes' if environment.get('dirty') else ''}",
-        "versions": _pairs(environment.get("versions", {})),
-        "finished": environment.get("finished"),
-        "record": store.records / f"{record.name}.json",
-    }
+    facts = {**facts_of(record), "command": record.environment.get("command")}
+    facts["record"] = str(store.records / f"{record.name}.json")
     if store.previews(record) is not None:
-        facts["pictures"] = store.records / f"{record.name}.png"
+        facts["pictures"] = str(store.records / f"{record.name}.png")
     lines += [f"  {name:<16} {value}" for name, value in facts.items() if value]
     if record.failure.get("traceback"):
         lines += [
@@ -97,7 +77,3 @@ def describe(record: Record, store: Store) -> str:
             *record.failure["traceback"].rstrip().splitlines(),
         ]
     return "\n".join(lines)
-
-
-def _pairs(values: Any) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())

@@ -31,9 +31,7 @@ def execute(options: argparse.Namespace) -> int:
         print(f"{options.results}: {', '.join(parts)}, {len(under_way)} under way, {len(unreadable)} damaged")
         for record in failed:
             stage = record.failure.get("stage", "")
-            print(
-                f"  failed: {record.sampler['label']} at S={record.trial['steps']}, {stage}: {record.message}"
-            )
+            print(f"  failed: {record.title}, {stage}: {record.message}")
     for damage in unreadable:
         warn(damage)
     return 1 if failed or unreadable else 0

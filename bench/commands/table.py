@@ -8,13 +8,9 @@ the mean and the standard deviation of every trial that was made with several se
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable
-from typing import Any
 
-import pandas as pd
-
-from bench.commands.common import add_json, add_results, print_json, read_records
-from bench.frame import frame
+from bench.commands.common import add_json, add_records, print_json, read_records
+from bench.frame import frame, plain_rows
 from bench.presets import PRESETS
 from bench.record import Record
 from bench.report import sheets
@@ -26,8 +22,7 @@ from bench.report.tables import FORMATS
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+    add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
     parser.add_argument("--format", choices=FORMATS, default="text", help="[text]")
     parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
@@ -43,21 +38,17 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     chosen = _sheets(options, records)
     if chosen and options.json:
-        print_json([row for sheet in chosen for row in _plain_rows(sheet.frame)])
+        print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])
     elif chosen:
         print("\n".join(sheets.FORMATS[options.format](sheet) for sheet in chosen), end="")
     elif options.json:
-        print_json(_plain_rows(frame(records)))
+        print_json(plain_rows(frame(records)))
     else:
         print(
             "\n".join(FORMATS[options.format](group) for group in group_records(records, options.metric)),
             end="",
         )
     return 0 if whole else 1
-
-
-def _plain_rows(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    return rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
 
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,10 @@ from bench.stats import interval, jackknife
 
 _TILE = 1024
 _BASELINE = 2000  # fresh images that the distances of the samples are ranked among
-_BASELINES: weakref.WeakKeyDictionary[Reference, Array] = weakref.WeakKeyDictionary()
+_BASELINES: weakref.WeakKeyDictionary[Reference, weakref.WeakKeyDictionary[Reference, Array]] = (
+    weakref.WeakKeyDictionary()
+)
+"""By training set and fresh images: sorted distances of these to that; itself where none were held out."""
 
 
 def nearest_distances(
@@ -94,24 +97,25 @@ class CopyingMetric:
             reference=reference.hash,
         )
         copies = len(left) > 1 and interval(score)[0] > 0.5
-        flags = (*sample.flags, *(["copies-training-images"] if copies else []))
-        return Score.from_json({**score.to_json(), "flags": flags})
+        return replace(score, flags=(*sample.flags, *(["copies-training-images"] if copies else [])))
 
     def _baseline(self, reference: Reference, train: npt.NDArray[np.float32]) -> Array:
+        known = _BASELINES.setdefault(reference, weakref.WeakKeyDictionary())
+        source = self.held_out or reference
+        if source not in known:
+            known[source] = np.sort(self._fresh_distances(reference, train))
+        return known[source]
+
+    def _fresh_distances(self, reference: Reference, train: npt.NDArray[np.float32]) -> Array:
         if self.held_out is not None:
             if self.held_out.space != reference.space:
                 raise UsageError(f"{self.name}: the held-out images are in another feature space")
-            if self.held_out not in _BASELINES:
-                fresh = thinned(self.held_out.need_features(self.name), _BASELINE)
-                _BASELINES[self.held_out] = np.sort(nearest_distances(fresh, train))
-            return _BASELINES[self.held_out]
-        if reference not in _BASELINES:
-            if len(train) < 2:
-                raise UsageError(f"{self.name} needs at least 2 training images")
-            n = min(len(train), _BASELINE)
-            own = np.arange(n, dtype=np.int64) * len(train) // n
-            _BASELINES[reference] = np.sort(nearest_distances(train[own], train, own))
-        return _BASELINES[reference]
+            return nearest_distances(thinned(self.held_out.need_features(self.name), _BASELINE), train)
+        if len(train) < 2:
+            raise UsageError(f"{self.name} needs at least 2 training images")
+        n = min(len(train), _BASELINE)
+        own = np.arange(n, dtype=np.int64) * len(train) // n
+        return nearest_distances(train[own], train, own)
 
 
 @hookimpl

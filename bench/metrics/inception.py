@@ -128,11 +128,7 @@ class InceptionSpace:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, H, W), or (B, 1, H, W) repeated thrice, to float32 (B, d)."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UsageError(
-                f"{self.name} expects uint8 images (B, 3, H, W) or (B, 1, H, W), got {images.dtype}"
-                f" {tuple(images.shape)}"
-            )
+        check_colours(self.name, images)
         return self._network.features(images, self.layer)
 
     def to(self, device: torch.device | str) -> InceptionSpace:
@@ -214,6 +210,15 @@ class Network:
 
 
 @functools.lru_cache(maxsize=32)
+def check_colours(space: str, images: Tensor) -> None:
+    """Raise UsageError if ``images`` are not uint8 (B, 3, H, W), or (B, 1, H, W)."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UsageError(
+            f"{space} expects uint8 images (B, 3, H, W) or (B, 1, H, W), got {images.dtype}"
+            f" {tuple(images.shape)}"
+        )
+
+
 def resize_matrix(size: int, out: int) -> Tensor:
     """(out, size) matrix of TensorFlow 1's bilinear resize: row i reads the input at i * size / out."""
     position = torch.arange(out, dtype=torch.float32) * torch.tensor(size / out, dtype=torch.float32)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.errors import UsageError
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
-from bench.metrics.inception import full_float32, resize_matrix
+from bench.metrics.inception import check_colours, full_float32, resize_matrix
 from bench.metrics.weights import CLIP, DINOV2
 from bench.plugins import hookimpl
 
@@ -64,11 +64,7 @@ class VisionSpace:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, H, W), or (B, 1, H, W) repeated thrice, to float32 (B, d)."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UsageError(
-                f"{self.name} expects uint8 images (B, 3, H, W) or (B, 1, H, W), got {images.dtype}"
-                f" {tuple(images.shape)}"
-            )
+        check_colours(self.name, images)
         with torch.inference_mode(), full_float32():
             return torch.cat([self._embed(part) for part in torch.split(images.to(self._device), _BATCH)])
 

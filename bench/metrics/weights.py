@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bench.download import Arrived, download
 from bench.errors import UsageError
 
 
@@ -108,6 +109,11 @@ class WeightFile:
         if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
             raise UsageError(f"{found} holds no state dict of tensors")
         return state, digest
+
+    def download(self, folder: Path, progress: Arrived | None = None) -> Path:
+        """Download the file into ``folder`` and return its path; see `bench.download`."""
+        place = folder / self.name
+        return download(self.url, place, f"sha256:{self.sha256}", size=self.size, progress=progress)
 
     def _wanted(self) -> str:
         return (

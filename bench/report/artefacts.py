@@ -58,8 +58,13 @@ def claim_files(group: Group) -> Mapping[str, str]:
 
 def write_tables(folder: Path, records: Sequence[Record], presets: Iterable[str] = ()) -> list[Path]:
     """Write every table of some records into ``folder/tables`` and return the paths."""
+    return write_files(folder, table_files(records, presets))
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write texts by name into ``folder/tables`` and return the paths."""
     paths = []
-    for name, text in table_files(records, presets).items():
+    for name, text in files.items():
         path = folder / "tables" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())

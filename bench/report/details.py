@@ -85,7 +85,7 @@ def trial_view(store: Store, record: Record) -> dict[str, Any]:
         "spacing": trial["spacing"],
         "strip": strip_of(store, record),
         "scores": [_score(name, s) for name, s in record.scores.items()],
-        "facts": _facts(record),
+        "facts": facts_of(record),
         "again": command_of(record),
         "command": environment.get("command", ""),
         "stage": record.failure.get("stage", ""),
@@ -104,7 +104,8 @@ def _score(name: str, score: Score) -> dict[str, Any]:
     return {"name": name, "text": plus_minus(score), "debiased": debiased, "flags": ", ".join(score.flags)}
 
 
-def _facts(record: Record) -> dict[str, str]:
+def facts_of(record: Record) -> dict[str, str]:
+    """Return what is known of a trial besides its scores, by name, without what is empty."""
     trial, cost, environment = record.trial, record.cost, record.environment
     facts: dict[str, str] = {
         "sampler": str(record.sampler.get("source", "")),
