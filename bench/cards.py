@@ -12,7 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bench.data import load_images
+from bench.data import is_here, load_images
 from bench.errors import BenchError, UsageError
 from bench.images import to_uint8
 from bench.interfaces import EpsilonModel
@@ -41,7 +41,8 @@ class ModelCard:
         summary: one line for ``list models``.
         data: image set that its samples should resemble: a name or path for `load_images`; None where the
             model has a ``draw`` of its own, or the user gives ``--reference``.
-        held_out: images of the same law that were not trained on: their score is the floor.
+        held_out: images of the same law that were not trained on: their score is the floor, which is left out
+            where they are not at hand.
         metrics: names of the default metrics, the first is the table's.
         batch: samples at a time where the user does not say.
     """
@@ -156,8 +157,8 @@ def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Sourc
 
 
 def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
-    if card.held_out is not None:
-        held_out = card.held_out
+    held_out = card.held_out
+    if held_out is not None and is_here(held_out):
         return lambda n, fold: load_images(held_out).images[fold * n : (fold + 1) * n]
     if card.data is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)

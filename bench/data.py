@@ -78,7 +78,7 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
         return _digits(str(source))
     name, _, folder = str(source).partition(":")
     if name in PUBLISHED:
-        return _published(name, Path(folder or os.environ.get(DATA_VARIABLE) or "data"), strict)
+        return _published(name, _root(folder), strict)
     path = Path(source)
     if place := find_cifar(path):
         return _cifar(place, "train")
@@ -89,6 +89,15 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"no image data at {path}: give an existing .npz file or folder, or one of {NAMED}")
     raise UnknownNameError("image data set", str(source), NAMED)
+
+
+def is_here(source: str | Path) -> bool:
+    """Return whether there is anything at the place that ``source`` names; it may still be damaged."""
+    name, _, folder = str(source).partition(":")
+    if name in PUBLISHED:
+        root = _root(folder)
+        return bool(find_celeba(root)) if name == "celeba64" else find_cifar(root) is not None
+    return source in SHIPPED or Path(source).exists()
 
 
 def content_hash(images: Tensor) -> str:
@@ -166,6 +175,11 @@ def _decoded(name: str, pixels: Pixels, unreadable: tuple[Path, ...]) -> ImageDa
 def _cifar(place: Path, split: str) -> ImageData:
     images, labels = read_cifar(place, split)
     return ImageData(f"CIFAR-10 {split}", images, content_hash(images), labels)
+
+
+def _root(folder: str) -> Path:
+    """Return where the published sets are looked for."""
+    return Path(folder or os.environ.get(DATA_VARIABLE) or "data")
 
 
 def _published(name: str, root: Path, strict: bool) -> ImageData:

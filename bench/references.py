@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.cards import LoadedModel
-from bench.data import load_images
+from bench.data import is_here, load_images
 from bench.errors import UsageError
 from bench.metrics.base import FeatureSpace, Metric, is_quantised
 from bench.metrics.copying import CopyingMetric
@@ -39,7 +39,7 @@ def with_held_out(loaded: LoadedModel, metric: Metric, space: FeatureSpace, devi
     Without such images it is returned as it is.
     """
     name = loaded.card.held_out
-    if name is None or not isinstance(metric, CopyingMetric):
+    if name is None or not is_here(name) or not isinstance(metric, CopyingMetric):
         return metric
     images = load_images(name).images
     return replace(

@@ -11,6 +11,7 @@ import torch
 
 from bench.cards import find_card
 from bench.collect import Collected
+from bench.data import content_hash
 from bench.errors import BenchError
 from bench.film import forward_film
 from bench.grid import make_grid
@@ -125,18 +126,16 @@ class Runner:
         """
         if self.loaded.floor is None:
             return None
-        first = self.loaded.floor(self.sweep.n, 0)
+        sets = [self.loaded.floor(self.sweep.n, fold) for fold in range(FLOOR_FOLDS)]
+        first = sets[0]
+        sets = [images for images in sets if len(images) == len(first)]
         trial = self._trial(FLOOR, 0, n=len(first))
         known = {record.key: record for record in self.store.read()[0]}.get(trial.key)
-        provenance = {**self._common_provenance(), "sampler": ""}
+        real = content_hash(torch.cat(sets))
+        provenance = {**self._common_provenance(), "sampler": "", "real images": real}
         if known is not None and not stale_fields(known, provenance):
             return known
-        folds = [self._real_scores(first, trial)]
-        for fold in range(1, FLOOR_FOLDS):
-            images = self.loaded.floor(self.sweep.n, fold)
-            if len(images) < trial.n:
-                break
-            folds.append(self._real_scores(images, trial))
+        folds = [self._real_scores(images, trial) for images in sets]
         record = Record(
             trial={**trial.to_json(), "key": trial.key},
             status="done",

@@ -21,6 +21,7 @@ from bench.plugins import registry
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import Sweep
+from bench.trial import worker
 from models.exact import ExactGaussian
 
 MODEL = "exact-gaussian"
@@ -153,6 +154,32 @@ def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale
     fresh, _ = run(tmp_path / "fresh", **copying)
     assert again[0].scores == fresh[0].scores
     assert Runner(sweep(**one), Store(tmp_path / "plain")).plan().stale == []
+
+
+def test_real_images_are_scored_again_when_one_of_them_changes_and_not_where_there_are_none(
+    tmp_path, monkeypatch
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 8, 8), dtype=np.uint8)
+    train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
+    np.savez(train, images=pixels[0])
+    np.savez(held_out, images=pixels[1])
+    models = registry().models.entries
+    card = replace(models[MODEL], data=str(train), held_out=str(held_out))
+    monkeypatch.setitem(models, MODEL, card)
+
+    def floor():
+        worker.cache_clear()  # it would keep the images that were there first
+        return Runner(sweep(samplers=("ddim",)), Store(tmp_path / "r")).floor()
+
+    first = floor()
+    assert first.grid["folds"] == 3 and floor() == first
+    pixels[1, 150, 3, 3] ^= 255  # in the third set
+    np.savez(held_out, images=pixels[1])
+    again = floor()
+    assert again.scores["fd_pixels"].value != first.scores["fd_pixels"].value
+    monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path))
+    monkeypatch.setitem(models, MODEL, replace(card, held_out="cifar10-test"))
+    assert floor() is None
 
 
 def test_a_truncated_record_is_named_and_recomputed(tmp_path):
