@@ -105,13 +105,8 @@ def find_card(spec: str) -> ModelCard:
     if colon and path.endswith(".py"):
         return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
     if spec.startswith("hub:") or "/" in spec or "=" in spec or Path(spec).exists():
-        return ModelCard(
-            spec,
-            lambda: _from_checkpoint(spec),
-            f"checkpoint {spec}",
-            batch=100,
-            training=_table_beside(spec),
-        )
+        summary, table = f"checkpoint {spec}", _table_beside(spec)
+        return ModelCard(spec, lambda: _from_checkpoint(spec), summary, batch=100, training=table)
     return known.find(spec)
 
 

@@ -1,4 +1,4 @@
-"""A model's training in its results: kept by a run, drawn, shown, verified, merged; damage is one sentence."""
+"""A model's training in its results: kept, drawn, shown, verified, merged; damage is one sentence."""
 
 import math
 import shutil

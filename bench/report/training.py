@@ -41,9 +41,8 @@ class Training:
         """What is to be seen."""
         second = " L_vlb is the variational bound." if "vlb_bits_per_dim" in self.table else ""
         return (
-            f"Losses of {extent(self.table)}. A point is the mean of the steps between two rows of the training"
-            f" table, the line their course.{second} They say how far the training went, not how good the"
-            " samples are."
+            f"Losses of {extent(self.table)}. A point is the mean of the steps since the one before, the"
+            f" line their course.{second} They say how far the training went, not how good the samples are."
         )
 
     def figure(self, theme: Theme = LIGHT) -> Figure:
