@@ -126,6 +126,11 @@ class InceptionSpace:
             grey="repeated thrice",
         )
 
+    @property
+    def most_at_once(self) -> int:
+        """Images that go through the network of a GPU at a time."""
+        return CUDA_BATCH
+
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, H, W), or (B, 1, H, W) repeated thrice, to float32 (B, d)."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
