@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ def footprint(function: Callable[[], object]) -> Footprint:
     return Footprint(sum(tally.resident.values()), tally.peak)
 
 
-class _Tally(TorchDispatchMode):
+class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
-        self.resident, self._made = WeakIdKeyDictionary(), WeakIdKeyDictionary()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.resident: WeakKeyDictionary[UntypedStorage, int] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[UntypedStorage, int] = WeakKeyDictionary()
         self.peak = 0
 
     def __torch_dispatch__(

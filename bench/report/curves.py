@@ -80,7 +80,7 @@ def smoothed(values: Sequence[float] | Values) -> Values:
     course = np.log(given, out=np.full_like(given, np.nan), where=there) if positive else given
     half = max(2, math.ceil(len(given) / 16))
     found = np.full_like(given, np.nan)
-    for row in np.flatnonzero(there):
+    for row in map(int, np.flatnonzero(there)):
         near = np.arange(max(0, row - half), min(len(given), row + half + 1))
         near = near[there[near]]
         away = near - row
