@@ -15,6 +15,8 @@ from bench.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
 from bench.metrics.frechet import frechet_distance
 from bench.noise import normal_noise
 from bench.plugins import hookimpl
+from bench.published import published_frame
+from bench.report.published import published_table
 from bench.sampler import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
 from bench.schedule import NoiseSchedule
 
@@ -47,6 +49,8 @@ __all__ = [
     "posterior_constants",
     "posterior_mean",
     "predict_x0",
+    "published_frame",
+    "published_table",
     "sample",
     "sampler",
     "to_uint8",

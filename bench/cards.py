@@ -21,6 +21,8 @@ from bench.plugins import import_file, registry, source_hash
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
 LAW_SEED, FLOOR_SEED = 1, 2
+METRICS = "metrics.csv"
+"""Name of the table that a training leaves beside its weights."""
 
 
 @runtime_checkable
@@ -45,6 +47,7 @@ class ModelCard:
             where they are not at hand.
         metrics: names of the default metrics, the first is the table's.
         batch: samples at a time where the user does not say.
+        training: the ``metrics.csv`` of its training, which results keep and draw; None where there is none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ModelCard:
     held_out: str | None = None
     metrics: tuple[str, ...] = ("fd_pixels",)
     batch: int = 250
+    training: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def find_card(spec: str) -> ModelCard:
     if colon and path.endswith(".py"):
         return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
     if spec.startswith("hub:") or "/" in spec or "=" in spec or Path(spec).exists():
-        return ModelCard(spec, lambda: _from_checkpoint(spec), f"checkpoint {spec}", batch=100)
+        summary, table = f"checkpoint {spec}", _table_beside(spec)
+        return ModelCard(spec, lambda: _from_checkpoint(spec), summary, batch=100, training=table)
     return known.find(spec)
 
 
@@ -178,6 +183,13 @@ def _from_file(path: Path, factory: str) -> EpsilonModel:
             f"model file {path} could not be imported: {type(error).__name__}: {error}"
         ) from error
     return cast(EpsilonModel, make())
+
+
+def _table_beside(spec: str) -> Path | None:
+    """Return the table that ``bench train`` left beside a file of weights."""
+    weights = Path(importlib.import_module("models.spec").split_spec(spec)[0])
+    table = weights.with_name(METRICS)
+    return table if weights.is_file() and table.is_file() else None
 
 
 def _from_checkpoint(spec: str) -> EpsilonModel:

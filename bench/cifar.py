@@ -27,6 +27,9 @@ WHERE = (
     " it, or what is in it, there"
 )
 
+TRAIN_SET = "f7aa50d3920a42f314281ae3bc03fdd3f0fec58118d30ab975457bf7f41fa77c"
+"""`bench.data.set_hash` of the training images: of those whose binary batches have the MD5 that are known."""
+
 _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 _PIXELS = 3 * 32 * 32
 _MOST_BYTES = 64_000_000  # a batch has 31 million

@@ -107,6 +107,17 @@ def content_hash(images: Tensor) -> str:
     return digest.hexdigest()
 
 
+def set_hash(images: Tensor) -> str:
+    """Return the SHA-256 over shape and pixels of uint8 images (N, C, H, W) in the order of their bytes.
+
+    It is the same for the same images in whatever order: a folder or an .npz need not keep the batches'.
+    """
+    digest = hashlib.sha256(",".join(map(str, images.shape)).encode())
+    for image in sorted(map(bytes, images.reshape(len(images), -1).cpu().numpy())):
+        digest.update(image)
+    return digest.hexdigest()
+
+
 @lru_cache(maxsize=2)
 def _digits(name: str) -> ImageData:
     packed = resources.files("models").joinpath("assets", DIGITS_FILE).read_bytes()

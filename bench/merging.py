@@ -18,7 +18,7 @@ TIMES = ("cost", "environment")
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two records of one trial that say different things.
+    """Two records of one trial, or two tables of one model's training, that say different things.
 
     Attributes:
         kept: the file that stays.
@@ -42,7 +42,7 @@ class Merged:
         copied: records that are new.
         same: records that were there with the same numbers.
         replaced: failures that another machine's success took the place of.
-        conflicts: records that differ.
+        conflicts: records, or tables of a model's training, that differ.
         unreadable: record files that are damaged.
     """
 
@@ -54,7 +54,7 @@ class Merged:
 
 
 def merge(sources: Iterable[Path], target: Path) -> Merged:
-    """Copy the records of several results folders, with their pictures, into one.
+    """Copy the records of several results folders, with their pictures and trainings, into one.
 
     A record that is there already stays: nothing is overwritten but a failure, by another machine's success.
 
@@ -69,7 +69,20 @@ def merge(sources: Iterable[Path], target: Path) -> Merged:
         done.unreadable += unreadable
         for record in records:
             _place(record, source, store, known, done)
+        for table in sorted(Store(source).training.glob("*.csv")):
+            _place_training(table, store, done)
     return done
+
+
+def _place_training(table: Path, store: Store, done: Merged) -> None:
+    kept = store.training / table.name
+    if not kept.is_file():
+        try:
+            store.keep_training(table.stem, table)
+        except OSError as error:
+            raise BenchError(f"cannot copy {table} to {store.training}: {error.strerror}") from error
+    elif kept.read_bytes() != table.read_bytes():
+        done.conflicts.append(Conflict(kept, table, ["rows"]))
 
 
 def _place(record: Record, source: Path, store: Store, known: dict[str, Record], done: Merged) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.cards import find_card
-from bench.data import load_images
+from bench.cards import ModelCard, find_card
+from bench.data import load_images, set_hash
+from bench.device_memory import lacks_on_devices
 from bench.errors import BenchError
 from bench.interfaces import EpsilonModel
 from bench.metrics.base import FeatureSpace, get_space
 from bench.metrics.groups import GROUPS
+from bench.metrics.reference import import_npz, is_statistics
 from bench.plugins import registry
 from bench.presets import Preset
 from bench.sweep import Sweep
@@ -63,12 +65,13 @@ def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
         card = None
     images: Tensor | None = None
     source = sweep.reference or (card.data if card else None)
-    if source is not None:
+    imported = source is not None and is_statistics(source)
+    if source is not None and not imported:
         try:
             images = load_images(source).images
         except BenchError as error:
             yield str(error)
-    elif model is None or not hasattr(model, "draw"):
+    elif not imported and (model is None or not hasattr(model, "draw")):
         yield f"the reference is missing: give --reference with {preset.images}, a folder or an .npz file"
     if images is not None and sweep.model == preset.model:
         yield from _wrong_images(preset, images)
@@ -79,6 +82,10 @@ def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
             spaces.append(get_space(name, shape))
         except BenchError as error:
             yield str(error)
+    if source is not None and imported:
+        yield from _wrong_statistics(source, spaces)
+    if model is not None:
+        yield from lacks_on_devices(sweep.devices, _batch(sweep, card), model, spaces)
     there, needed = available_memory(), memory(sweep, model, images, spaces)
     if there is not None and there < needed.total:
         yield (
@@ -136,6 +143,29 @@ def _wrong_images(preset: Preset, images: Tensor) -> Iterator[str]:
         )
     elif preset.image_count not in (None, count):
         yield f"the reference has {count:,} images: give --reference with {preset.images}"
+    elif preset.image_hash is not None and set_hash(images) != preset.image_hash:
+        yield (
+            f"the reference's images are not {preset.images} (SHA-256 {set_hash(images)[:16]}...,"
+            f" not {preset.image_hash[:16]}...): get them again, or give --reference with them"
+        )
+
+
+def _wrong_statistics(source: str, spaces: list[FeatureSpace]) -> Iterator[str]:
+    for space in spaces:
+        try:
+            found = import_npz(Path(source), space.fingerprint)
+        except BenchError as error:
+            yield str(error)
+            return
+        if found.mean.size != space.dim:
+            yield (
+                f"{source} has {found.mean.size} features and {space.name} has {space.dim}: give --reference"
+                " with statistics of that space, or with images"
+            )
+
+
+def _batch(sweep: Sweep, card: ModelCard | None) -> int:
+    return min(sweep.batch or (card.batch if card else sweep.n), sweep.n)
 
 
 def _metric_spaces(sweep: Sweep, default: tuple[str, ...]) -> list[str]:

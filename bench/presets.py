@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bench.cifar import TRAIN_SET
 from bench.errors import UnknownNameError
 from bench.published import Figure, figures
 
@@ -44,6 +45,7 @@ class Preset:
         images: what it must be, in words.
         image_shape: (C, H, W) of the reference's images.
         image_count: their number, where the source says it.
+        image_hash: `bench.data.set_hash` of them, where it is known.
         n: images a trial.
         quick_n: with ``--quick``: for a look, never comparable with the published figures.
         notes: what a reader must know of the protocol.
@@ -62,6 +64,7 @@ class Preset:
     images: str
     image_shape: tuple[int, int, int]
     image_count: int | None = None
+    image_hash: str | None = None
     spacing_at: Mapping[int, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ("fid",)
     published_model: str | None = None
@@ -107,6 +110,7 @@ PRESETS: Mapping[str, Preset] = {
             images="the 50,000 training images of CIFAR-10",
             image_shape=(3, 32, 32),
             image_count=50_000,
+            image_hash=TRAIN_SET,
             notes=_DDIM_NOTES,
         ),
         Preset(
@@ -145,6 +149,7 @@ PRESETS: Mapping[str, Preset] = {
             images="the 50,000 training images of CIFAR-10",
             image_shape=(3, 32, 32),
             image_count=50_000,
+            image_hash=TRAIN_SET,
             notes=(
                 "x_0 clamped to [-1, 1]; T=4000; bits per dimension of the same steps: `python -m bench nll`",
             ),

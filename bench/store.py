@@ -49,7 +49,7 @@ class Unreadable:
 
 
 class Store:
-    """A folder of results: ``records/`` for trials that ended, ``blocks/`` for trials under way.
+    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way.
 
     Args:
         folder: made when first written to.
@@ -59,6 +59,7 @@ class Store:
         self.folder = folder
         self.records = folder / "records"
         self.blocks = folder / "blocks"
+        self.training = folder / "training"
 
     def prepare(self) -> None:
         """Make the folders.
@@ -126,6 +127,17 @@ class Store:
             temporary.replace(path)
         return path
 
+    def training_table(self, model: str) -> Path:
+        """Return where the table of a model's training is kept."""
+        return self.training / f"{file_slug(model)}.csv"
+
+    def keep_training(self, model: str, table: Path) -> Path:
+        """Copy the table of a model's training and return the copy's path."""
+        path = self.training_table(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, table.read_bytes())
+        return path
+
     def write_block(self, trial: Trial, state: str, result: BlockResult) -> None:
         """Keep a block; ``state`` is a hash of the provenance it was drawn under."""
         arrays: dict[str, Any] = {"previews": result.previews.numpy(), "film": result.film.numpy()}
@@ -172,6 +184,11 @@ class Store:
 
     def _block_path(self, key: str, state: str, block: range) -> Path:
         return self.blocks / f"{key}-{state}" / f"{block.start:08d}-{block.stop:08d}.npz"
+
+
+def file_slug(text: str) -> str:
+    """Return a text as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from bench import ModelCard, NoiseSchedule, Prediction, Variance, from_uint8, hookimpl
 from models.errors import CheckpointError
 
-WEIGHTS_FILE = "digits.safetensors"
+WEIGHTS_FILE, TRAINING_FILE = "digits.safetensors", "digits-training.csv"
 WEIGHTS_BYTES = 4651720
 WEIGHTS_SHA256 = "2709c02b4709bce6b50ce7030b6c2cfeacc8002b012afd4b17c5624151f69a71"
 
@@ -302,5 +302,6 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
+            training=Path(str(resources.files("models").joinpath("assets", TRAINING_FILE))),
         )
     ]

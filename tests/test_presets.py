@@ -1,17 +1,22 @@
 """Presets: the published protocol, what is said before hours of work, and the table that comes of it."""
 
 import argparse
+import hashlib
+import math
 import re
 
 import numpy as np
 import pytest
+import torch
 
 from bench import NoiseSchedule, load_results, make_grid
+from bench.cards import load_model
 from bench.cli import main
 from bench.commands import run
+from bench.data import load_images, set_hash
 from bench.errors import UsageError
 from bench.metrics.base import fingerprint
-from bench.preflight import GIB, lacks, memory
+from bench.preflight import GIB, _wrong_images, lacks, memory
 from bench.presets import PRESETS, find_preset
 from bench.store import Store
 
@@ -122,6 +127,42 @@ def test_other_images_are_not_the_tables(nothing, shape, sentence):
         str(nothing / "images.npz"),
     )
     assert not any(sentence in lack for lack in lacks(CIFAR, own))
+
+
+def test_the_known_images_are_those_of_the_published_batches(test_data):
+    """The binary batches' MD5 are public: they are what scripts that fetch CIFAR-10 check."""
+    data = load_images(test_data / "cifar10_train.npz")
+    rows = torch.cat([data.labels[:, None].to(torch.uint8), data.images.flatten(1)], 1).split(10_000)
+    assert [hashlib.md5(batch.numpy().tobytes()).hexdigest() for batch in rows] == [
+        "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "5ea93a67294ea407fff1d09f752e9692",
+        "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "53f37980c15c3d472c316c40844f3f0d",
+    ]
+    assert set_hash(data.images) == CIFAR.image_hash
+    assert list(_wrong_images(CIFAR, data.images.flip(0))) == []  # in whatever order
+    one_level_off = data.images.clone()
+    one_level_off[49_999, 2, 31, 31] ^= 1
+    (sentence,) = _wrong_images(CIFAR, one_level_off)
+    assert sentence.startswith(
+        "the reference's images are not the 50,000 training images of CIFAR-10 (SHA-256"
+    )
+    assert f"not {CIFAR.image_hash[:16]}...): get them again" in sentence
+
+
+def test_statistics_are_a_reference_and_must_fit_the_feature_space(tmp_path):
+    def asked(name, mean, covariance):
+        np.savez(tmp_path / name, mu=mean, sigma=covariance)
+        given = ["--model", "exact-gaussian", "--reference", str(tmp_path / name)]
+        return sweep("--preset", "ddim-table1-cifar10", *given)
+
+    d = math.prod(load_model("exact-gaussian").model.shape)
+    assert list(lacks(CIFAR, asked("whole.npz", np.zeros(d), np.eye(d)))) == []
+    (sentence,) = lacks(CIFAR, asked("seven.npz", np.zeros(7), np.eye(7)))
+    assert f"seven.npz has 7 features and pixels has {d}: give --reference with statistics" in sentence
+    (sentence,) = lacks(CIFAR, asked("damaged.npz", np.zeros((2, 2)), np.eye(2)))
+    assert "damaged.npz holds mu (2, 2) and sigma (2, 2), not finite (d,) and (d, d)" in sentence
 
 
 def test_too_little_memory_is_said_with_what_needs_it(monkeypatch):

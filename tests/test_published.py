@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from report_kit import record, table
 
+import bench
 from bench.errors import UnknownNameError
 from bench.presets import PRESETS, find_preset, tolerance
 from bench.published import FILES, SOURCES, figures, published_frame
@@ -48,6 +49,32 @@ def test_every_figure_has_a_source_that_is_known():
     assert set(frame.metric) == {"fid", "nll_bits_per_dim"}
     with pytest.raises(UnknownNameError, match=r"did you mean arXiv:2010\.02502"):
         figures(source="arXiv:2010.0250")
+
+
+def test_published_figures_are_a_frame_beside_the_results(tmp_path):
+    """As the page on results shows it; the row is that of Song et al. 2021, table 1, read off the paper."""
+    chosen = bench.published_frame(source="arXiv:2010.02502", dataset="cifar10")
+    wide = chosen.pivot(index="label", columns="steps", values="value")
+    assert wide.loc["ddim eta=0.2", [10, 20, 50, 100, 1000]].tolist() == [14.04, 7.11, 4.77, 4.25, 4.09]
+    assert chosen.dtypes[["steps", "nfe", "eta"]].astype(str).tolist() == ["Int64", "Int64", "float64"]
+    made = Store(tmp_path)
+    made.prepare()
+    made.write(record("ddim:eta=0.2", 20, 7.5))
+    ours = bench.load_results(tmp_path)
+    both = ours.merge(chosen, on=["label", "steps"])
+    assert both[["score", "value"]].to_numpy().tolist() == [[7.5, 7.11]]
+    (cell,) = (
+        bench.published_table("ddim-table1-cifar10", tmp_path).frame().dropna(subset="ours").itertuples()
+    )
+    assert (cell.ours, cell.published) == (7.5, 7.11)
+
+
+def test_a_choice_that_nothing_fits_is_an_empty_frame_of_the_same_columns():
+    everything, nothing = bench.published_frame(), bench.published_frame(dataset="mnist")
+    assert nothing.empty
+    assert list(nothing) == list(everything)
+    with pytest.raises(UnknownNameError, match=r"did you mean arXiv:2010\.02502"):
+        bench.published_frame(source="arXiv:2010.0250")
 
 
 def test_the_tolerance_is_what_an_independent_rerun_reached():

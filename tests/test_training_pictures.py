@@ -10,9 +10,10 @@ from torch import nn
 
 from bench import NoiseSchedule, get_sampler, make_grid, normal_noise, sample, to_uint8
 from bench.cards import load_model
+from bench.report.curves import training_curves
 from bench.training import TrainConfig, train
 from bench.training.checkpoint import read_safetensors
-from bench.training.pictures import Averaged, draw_samples, loss_figure, save_samples
+from bench.training.pictures import Averaged, draw_samples, save_samples
 from bench.training.table import MetricsTable
 
 
@@ -109,9 +110,9 @@ def test_the_curves_are_the_columns_of_the_table(config, tmp_path):
     result = train(config, tmp_path / "run")
     table = MetricsTable(result.metrics).read()
     assert table["step"] == [2, 4, 6] and table["images"] == [8, 16, 24]
-    left, right = loss_figure(table, "tiny").axes
+    left, right = training_curves(table, "tiny").axes
     for axes, column in ((left, "simple"), (right, "vlb_bits_per_dim")):
-        (line,) = axes.lines
+        (line,) = [one for one in axes.lines if one.get_gid() == f"rows-{column}"]
         assert line.get_xdata().tolist() == table["step"]
         assert line.get_ydata().tolist() == table[column]
     with Image.open(tmp_path / "run" / "loss.png") as picture:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.commands.common import add_records, read_records
+from bench.commands.common import add_records, read_records, warn
 from bench.report.groups import Group, group_records
 from bench.store import Store
 
@@ -41,5 +41,10 @@ def draw(
 ) -> Iterator[Path]:
     """Draw the plots and pictures of some tables and yield the paths; ``-dark`` ends those on dark paper."""
     from bench.report.gallery import draw_files  # matplotlib takes a second that other verbs need not wait
+    from bench.report.training import trainings
 
+    groups = list(groups)
     yield from draw_files(groups, store, out or store.folder / "plots", suffix, theme)
+    for training in trainings(store, (str(group.trial["model"]) for group in groups)):
+        if training.damage:
+            warn(training.damage)

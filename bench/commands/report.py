@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands.common import add_records, read_records
+from bench.commands.common import add_records, read_records, warn
 from bench.errors import BenchError
 from bench.presets import PRESETS, find_preset
 from bench.store import Store, write_atomically
@@ -27,10 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
     from bench.report.html import report  # matplotlib takes a second that other verbs need not wait
+    from bench.report.training import models_of, trainings
 
     for name in options.preset:
         find_preset(name)
     records, whole = read_records(options.results, options.model)
+    for training in trainings(Store(options.results), models_of(records)):
+        if training.damage:
+            warn(training.damage)
     path = options.out or options.results / "report.html"
     text = report(Store(options.results), records, options.preset)
     try:

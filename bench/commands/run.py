@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from bench.cards import ModelCard
 from bench.commands.common import (
     DEFAULT_MODEL,
     add_drawing,
@@ -26,11 +27,12 @@ from bench.commands.common import (
     print_json,
     report_plugin_failures,
     say_skipped,
+    warn,
 )
 from bench.commands.estimate import dry_run, say_cost
 from bench.commands.plot import draw
 from bench.commands.progress import Display
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.frame import frame, plain_rows
 from bench.preflight import lacks
 from bench.presets import PRESETS, Preset, find_preset
@@ -103,6 +105,7 @@ def execute(options: argparse.Namespace) -> int:
     plan = runner.plan()
     if options.dry_run:
         return dry_run(runner, plan, as_json=options.json)
+    _keep_training(runner.loaded.card, store)
     if preset is not None:
         say_cost(runner, plan)
     started = time.perf_counter()
@@ -149,6 +152,21 @@ def _ready(preset: Preset, sweep: Sweep) -> bool:
     for sentence in missing:
         print(f"error: {sentence}", file=sys.stderr)
     return not missing
+
+
+def _keep_training(card: ModelCard, store: Store) -> None:
+    """Copy the table of the model's training into the results, where there is one that can be read."""
+    if card.training is None:
+        return
+    from bench.training.table import read_metrics  # the trainer brings matplotlib, which takes a second
+
+    try:
+        read_metrics(card.training)
+        store.keep_training(card.name, card.training)
+    except BenchError as error:
+        warn(f"{error}; the results will not show the training")
+    except OSError as error:
+        raise BenchError(f"cannot write {store.training}: {error.strerror}; choose --results DIR") from None
 
 
 def _report(

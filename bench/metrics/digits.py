@@ -66,6 +66,7 @@ class DigitsFeatures:
 
     name = "digits"
     dim = DIM
+    most_at_once = _BATCH
 
     def __init__(self) -> None:
         self.classifier = load_classifier()

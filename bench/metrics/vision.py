@@ -62,6 +62,11 @@ class VisionSpace:
             grey="repeated thrice",
         )
 
+    @property
+    def most_at_once(self) -> int:
+        """Images that go through the network at a time."""
+        return _BATCH
+
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, H, W), or (B, 1, H, W) repeated thrice, to float32 (B, d)."""
         check_colours(self.name, images)

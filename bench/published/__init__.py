@@ -9,7 +9,7 @@ import csv
 import functools
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 
 import pandas as pd
@@ -160,9 +160,33 @@ def figures(
     )
 
 
-def published_frame() -> pd.DataFrame:
-    """Return every published figure as a data frame, one row each."""
-    return pd.DataFrame([vars(figure) for figure in _all()])
+def published_frame(
+    *,
+    source: str | None = None,
+    table: str | None = None,
+    dataset: str | None = None,
+    metric: str | None = None,
+) -> pd.DataFrame:
+    """Return the published figures that fit what is given, all where nothing is, as a data frame.
+
+    One row a figure, in the order of the files. Columns: ``label``, the sampler as `bench.load_results` names
+    it (without a clip mode, which no source gives a column), and the fields of `Figure`: ``source, table,
+    dataset, model, sampler, eta, variance, spacing, steps, nfe, metric, value, note``. ``steps`` and ``nfe``
+    are whole numbers that may be missing.
+
+    Args:
+        source: a key of `SOURCES`, as in ``arXiv:2010.02502``.
+        table: its number or name there.
+        dataset: as in ``cifar10``.
+        metric: as in ``fid``.
+
+    Raises:
+        UnknownNameError: if there is no such source.
+    """
+    found = figures(source=source, table=table, dataset=dataset, metric=metric)
+    columns = ["label", *(field.name for field in fields(Figure))]
+    rows = [{"label": figure.label, **vars(figure)} for figure in found]
+    return pd.DataFrame(rows, columns=columns).astype({"steps": "Int64", "nfe": "Int64", "eta": float})
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from bench.report.groups import Group
 from bench.report.heatmap import heat_map
 from bench.report.limit import distance_to_limit
 from bench.report.style import LIGHT, THEMES, Theme
+from bench.report.training import trainings
 from bench.store import Store
 
 
@@ -110,16 +111,17 @@ def draw_all(group: Group, store: Store, theme: Theme = LIGHT) -> Iterator[tuple
 def draw_files(
     groups: Iterable[Group], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
 ) -> Iterator[Path]:
-    """Draw the plots and the sheets of pictures of some tables into a folder and yield the paths.
+    """Draw some tables' plots and sheets of pictures, and their models' training; yield the paths.
 
     Args:
         groups: the tables.
-        store: has the pictures.
+        store: has the pictures and the tables of training; one that is damaged is left out.
         folder: where to.
         suffix: ``png``, ``svg`` or ``pdf``; of the plots; sheets of pictures are PNG always.
         theme: ``light``, or ``dark``, which ends the plots' names.
     """
     mark = "-dark" if theme == "dark" else ""
+    groups = list(groups)
     for group in groups:
         for plot, figure in draw_all(group, store, THEMES[theme]):
             path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
@@ -128,3 +130,7 @@ def draw_files(
             picture = sheet(group, store)
             if picture is not None:
                 yield pictures.save_picture(picture, folder / f"{group.slug}-{name}.png")
+    for training in trainings(store, (str(group.trial["model"]) for group in groups)):
+        if not training.damage:
+            path = folder / f"{training.slug}{mark}.{suffix}"
+            yield plots.save(training.figure(THEMES[theme]), path, THEMES[theme])

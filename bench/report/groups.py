@@ -11,6 +11,7 @@ from bench.errors import UsageError
 from bench.metrics.base import Score
 from bench.record import FLOOR, Record
 from bench.stats import ties_with_best
+from bench.store import file_slug
 
 SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
 RULES = ("ddim", "ddpm")
@@ -109,7 +110,7 @@ def _with_own_slugs(groups: list[Group]) -> list[Group]:
         alike = [other.trial for other in groups if other.slug == group.slug]
         differing = [name for name in SAME if len({trial[name] for trial in alike}) > 1]
         marks = [_mark(name, group.trial[name]) for name in differing]
-        made.append(replace(group, slug=_slug("-".join([group.slug, *filter(None, marks)]))))
+        made.append(replace(group, slug=file_slug("-".join([group.slug, *filter(None, marks)]))))
     return made
 
 
@@ -157,16 +158,12 @@ def _group(members: list[Record], floors: list[Record], name: str) -> Group:
         trial["precision"],
     ]
     title = f"{trial['model']}: {name}, {', '.join(facts)}, {trial['device']}"
-    slug = _slug(f"{trial['model']}-{name}")
+    slug = file_slug(f"{trial['model']}-{name}")
     if trial["spacing"] != "uniform":
         slug += f"-{trial['spacing']}"
     floor = _floor(members, floors, name)
     score = floor.scores[name] if floor else None
     return Group(title, slug, name, rows, columns, cells, score, floor)
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
 
 
 def row_order(record: Record) -> tuple[object, ...]:

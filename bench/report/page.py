@@ -22,6 +22,7 @@ from bench.report.sheets import Sheet
 from bench.report.style import PAGE
 from bench.report.summary import best_by_steps, listed, plus_minus, sentences, short
 from bench.report.svg import inline_svg
+from bench.report.training import TITLE, models_of, trainings
 from bench.store import Store
 
 TILE, LARGE = 48, 84
@@ -56,6 +57,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         "statuses": Counter(trial["status"] for trial in trials),
         "columns": sorted({trial["steps"] for trial in trials}),
         "strips": [*(t["strip"] for t in trials if t["strip"]), *_filmed(shown)],
+        "trainings": list(_trainings(store, records)),
         "published": _published(records, presets),
         "failures": [trial for trial in trials if trial["status"] != "done"],
         "environment": environment_of(records),
@@ -153,6 +155,17 @@ def _plots(store: Store, group: Group, place: int) -> Iterable[dict[str, Any]]:
             "caption": plot.caption,
             "svg": Markup(svg),
         }
+
+
+def _trainings(store: Store, records: Sequence[Record]) -> Iterable[dict[str, Any]]:
+    for place, training in enumerate(trainings(store, models_of(records))):
+        shown = {"model": training.model, "title": TITLE, "damage": training.damage}
+        if not training.damage:
+            figure = training.figure(PAGE)
+            figure.suptitle("")  # the caption says it
+            svg = inline_svg(figure, f"training-{place}", f"{TITLE}: {training.model}", {})
+            shown |= {"caption": training.caption, "svg": Markup(svg)}
+        yield shown
 
 
 def _points(group: Group) -> Mapping[str, list[str]]:

@@ -19,6 +19,7 @@ from bench.report.artefacts import BESIDE, table_files
 from bench.report.gallery import draw_files
 from bench.report.groups import group_records
 from bench.report.html import report
+from bench.report.training import models_of, trainings
 from bench.store import Store
 from bench.trial import Trial
 
@@ -85,6 +86,11 @@ def verify(folder: Path) -> Checked:
     records, unreadable = store.read()
     findings = [Finding(damage.path, f"cannot be read: {damage.reason}") for damage in unreadable]
     findings += [found for record in records for found in _check_record(store, record)]
+    findings += [
+        Finding(store.training_table(one.model), f"is damaged: {one.damage}")
+        for one in trainings(store, models_of(records))
+        if one.damage
+    ]
     here = sorted(
         path for name in ("tables", "plots") for path in (folder / name).glob("*") if path.is_file()
     )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.cards import METRICS
 from bench.data import ImageData
 from bench.errors import BenchError, UsageError
 from bench.images import from_uint8
@@ -38,7 +39,7 @@ from bench.training.table import MetricsTable, Progress, write_losses_by_t
 from bench.training.timesteps import make_timesteps
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
-METRICS, LOSS_BY_T = "metrics.csv", "loss_by_t.csv"
+LOSS_BY_T = "loss_by_t.csv"
 LOSS_PLOT, SAMPLES = "loss.png", "samples-{step:07d}.png"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,7 +15,8 @@ from bench.grid import make_grid
 from bench.images import to_uint8
 from bench.interfaces import Prediction, Variance
 from bench.noise import INITIAL, normal_noise
-from bench.report.style import LIGHT, plain_numbers, plotting
+from bench.report.curves import training_curves
+from bench.report.plots import rendered
 from bench.sampler import get_sampler, sample
 from bench.schedule import NoiseSchedule
 from bench.store import write_atomically
@@ -25,7 +25,6 @@ SAMPLER, STEPS = "ddim", 50
 SEED = 0
 """Of the noise that every grid starts from: between two grids only the weights differ."""
 
-_CURVES = (("simple", "$L_{simple}$"), ("vlb_bits_per_dim", "$L_{vlb}$ (bits per dimension)"))
 _SIDE = 64  # least side of an enlarged image in pixels
 _GAP = 2
 
@@ -75,22 +74,6 @@ def save_samples(path: Path, images: Tensor) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def loss_figure(table: Mapping[str, Sequence[float]], name: str) -> Figure:
-    """Return L_simple and L_vlb against the steps, both logarithmic, from the columns of a metrics table."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for place, (axes, (column, label)) in enumerate(zip(figure.subplots(1, 2), _CURVES, strict=True)):
-        axes.plot(table["step"], table[column], color=LIGHT.series[place])
-        axes.set_yscale("log")
-        plain_numbers(axes.yaxis)
-        axes.set_xlabel("optimiser steps")
-        axes.set_ylabel(label)
-    figure.suptitle(f"{name}: mean training losses between rows of the table", fontsize=10)
-    return figure
-
-
 def plot_losses(path: Path, table: Mapping[str, Sequence[float]], name: str) -> None:
-    """Write `loss_figure` as PNG."""
-    buffer = io.BytesIO()
-    with plotting(LIGHT):
-        loss_figure(table, name).savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    """Write the `training_curves` of a metrics table as PNG."""
+    write_atomically(path, rendered(training_curves(table, name), "png"))
