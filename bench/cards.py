@@ -21,6 +21,8 @@ from bench.plugins import import_file, registry, source_hash
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
 LAW_SEED, FLOOR_SEED = 1, 2
+CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin"})
+"""What files of weights are called."""
 
 
 @runtime_checkable
@@ -95,12 +97,13 @@ def find_card(spec: str) -> ModelCard:
         UsageError: if there is no such model; the message offers the nearest names.
     """
     known = registry().models
-    path, colon, factory = spec.rpartition(":")
+    file, colon, factory = spec.rpartition(":")
     if spec in known.entries:
         return known.entries[spec]
-    if colon and path.endswith(".py"):
-        return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
-    if spec.startswith("hub:") or "/" in spec or "=" in spec or Path(spec).exists():
+    if colon and file.endswith(".py"):
+        return ModelCard(spec, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+    path = Path(spec)
+    if spec.startswith("hub:") or "/" in spec or "=" in spec or path.suffix in CHECKPOINTS or path.exists():
         return ModelCard(spec, lambda: _from_checkpoint(spec), f"checkpoint {spec}", batch=100)
     return known.find(spec)
 
