@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
+
+from bench.store import write_atomically
 
 COLUMNS = (
     "step",
@@ -63,11 +66,13 @@ class MetricsTable:
     def begin(self, step: int) -> None:
         """Keep the rows up to ``step``, as the steps after it are computed again; 0 for a new table."""
         rows: list[list[str]] = []
-        if step:
+        if step and self.path.exists():
             with self.path.open(newline="") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= step]
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+                whole = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+            rows = [row for row in whole if int(row[0]) <= step]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([COLUMNS, *rows])
+        write_atomically(self.path, text.getvalue().encode())
 
     def append(self, *row: float) -> None:
         """Add a row."""
