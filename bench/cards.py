@@ -23,6 +23,8 @@ LAW_DRAWS = 50_000
 LAW_SEED, FLOOR_SEED = 1, 2
 METRICS = "metrics.csv"
 """Name of the table that a training leaves beside its weights."""
+CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin"})
+"""What files of weights are called."""
 
 
 @runtime_checkable
@@ -100,12 +102,13 @@ def find_card(spec: str) -> ModelCard:
         UsageError: if there is no such model; the message offers the nearest names.
     """
     known = registry().models
-    path, colon, factory = spec.rpartition(":")
+    file, colon, factory = spec.rpartition(":")
     if spec in known.entries:
         return known.entries[spec]
-    if colon and path.endswith(".py"):
-        return ModelCard(spec, lambda: _from_file(Path(path), factory), f"{factory} of {path}")
-    if spec.startswith("hub:") or "/" in spec or "=" in spec or Path(spec).exists():
+    if colon and file.endswith(".py"):
+        return ModelCard(spec, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+    path = Path(spec)
+    if spec.startswith("hub:") or "/" in spec or "=" in spec or path.suffix in CHECKPOINTS or path.exists():
         summary, table = f"checkpoint {spec}", _table_beside(spec)
         return ModelCard(spec, lambda: _from_checkpoint(spec), summary, batch=100, training=table)
     return known.find(spec)

@@ -146,7 +146,8 @@ def _npz(path: Path) -> ImageData:
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path} cannot be read as .npz ({error}); it may be truncated") from None
+        reason = "no archive of arrays, or one of objects" if "pickle" in str(error) else str(error)
+        raise UsageError(f"{path} cannot be read as .npz ({reason}); it may be truncated") from None
     images = _channels_first(pixels, path, key)
     if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu"):
         raise UsageError(

@@ -24,12 +24,13 @@ from models.errors import CheckpointError
 from models.families import Family, detect_family, find_family
 from models.families.base import Process, convert
 from models.families.native import metadata
-from models.files import Checkpoint, check_digest, read_checkpoint
+from models.files import Checkpoint, check_digest, first_line, read_checkpoint
 from models.hub import resolve
+from models.options import check_options, check_source
 from models.spec import split_spec
 from models.unet import UNet, UNetConfig
 
-Source = str | Path | Mapping[str, Any]
+Source = str | Path | Mapping[str, Any] | Sequence[Any]
 
 
 def load_network(
@@ -45,7 +46,8 @@ def load_network(
 
     Args:
         source: a diffusers folder, a .safetensors, .pt, .pth, .ckpt or .bin file, ``hub:OWNER/NAME``, the
-            name of a card (`models.cards`), or a state dict in the family's own key names.
+            name of a card (`models.cards`), a state dict in the family's own key names, or what a training
+            loop saved around it, read already.
         config: the family's own constructor arguments; inferred, where the weights show them, if not given.
         ema: True for averaged weights, False for raw ones, None for averaged ones where the file has both.
         family: the code base, where it is not to be told from the key names.
@@ -101,6 +103,7 @@ def load_model(
             to give.
         UnknownNameError: if a name is unknown.
     """
+    check_options(T, schedule, variance, rescale_timesteps, image_size, ema)
     network, stored, kind, name = _load(source, config, ema, family, digest, folders)
     unet = network.config
     size = image_size or unet.image_size
@@ -110,14 +113,15 @@ def load_model(
         missing.append("the size of an image (give image_size=32, say)")
     if process.schedule is None:
         missing.append(
-            "the diffusion (give T=1000 and schedule='linear', or T=4000 and schedule='cosine', say)"
+            "the diffusion (give T=1000 and schedule=linear, or T=4000, schedule=cosine and"
+            " rescale_timesteps=true, say)"
         )
     elif process.rescale_timesteps is None and process.schedule.T != 1000:
         missing.append(
-            "whether time steps are rescaled (give rescale_timesteps=True for improved-diffusion's default)"
+            "whether time steps are rescaled (give rescale_timesteps=true for improved-diffusion's default)"
         )
     if process.variance is None:
-        missing.append("the meaning of the doubled output channels (give variance='learned_range', say)")
+        missing.append("the meaning of the doubled output channels (give variance=learned_range, say)")
     if missing:
         raise CheckpointError(f"{name} does not say {', nor '.join(missing)}")
     assert size is not None and process.schedule is not None and process.variance is not None
@@ -125,6 +129,10 @@ def load_model(
         raise CheckpointError(
             f"{name} has {unet.out_channels} output channels for {unet.in_channels} input channels, "
             f"so its variance is not {process.variance}: leave variance out"
+        )
+    if size % unet.divisor:
+        raise CheckpointError(
+            f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
     shape = (unet.in_channels, size, size)
     rescale = bool(process.rescale_timesteps)
@@ -180,7 +188,8 @@ def _load(
     folders: Sequence[str | Path],
 ) -> tuple[UNet, Process, Family, str]:
     card: CheckpointCard | None = None
-    if not isinstance(source, Mapping):
+    check_source(source, config, ema, digest)
+    if isinstance(source, str | Path):
         source, card = resolve(source, folders)
         if card is not None and card.warnings:
             warnings.warn(f"{card.name}: {'; '.join(card.warnings)}", stacklevel=3)
@@ -201,14 +210,15 @@ def _interpret(
     if open_question := kind.undecided({k: v for k, v in given.items() if not k.startswith("_")}):
         raise CheckpointError(f"{checkpoint.name} does not say {open_question}")
     try:
-        merged = {**kind.infer(checkpoint.state), **given}
+        inferred = kind.infer(checkpoint.state)
+        merged = given if kind.complete(given) else {**inferred, **given}
         unet = kind.read(merged)
         stored = kind.process(checkpoint.state, merged, unet)
     except CheckpointError:
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
-            f"the configuration of {checkpoint.name} is not a {kind.name} network's: {error}"
+            f"the configuration of {checkpoint.name} makes no {kind.name} network: {first_line(error)}"
         ) from error
     if card is not None and card.family == kind.name and not card.hub:
         stored = Process(kind.schedule(card.T, card.schedule), card.variance, card.rescale_timesteps)
@@ -225,10 +235,6 @@ def _decide(
 ) -> Process:
     """Let what the caller gives take the place of what is stored."""
     if isinstance(schedule, str):
-        if schedule not in ("linear", "cosine"):
-            raise CheckpointError(
-                f"unknown schedule {schedule!r}: give 'linear', 'cosine' or a NoiseSchedule"
-            )
         if T is None and stored.schedule is None:
             raise CheckpointError(f"a {schedule} schedule needs its number of time steps: give T=1000, say")
         schedule = kind.schedule(T or len(stored.schedule or ()), schedule)

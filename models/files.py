@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(source: str | Path | Mapping[str, Any], ema: bool | None = None) -> Checkpoint:
-    """Read a diffusers folder, a .safetensors, a .pt/.pth/.ckpt/.bin file, or a state dict already in memory.
+def read_checkpoint(
+    source: str | Path | Mapping[str, Any] | Sequence[Any], ema: bool | None = None
+) -> Checkpoint:
+    """Read a diffusers folder, a .safetensors, a .pt/.pth/.ckpt/.bin file, or what is in memory already.
 
     Args:
         source: where the weights are.
@@ -52,8 +54,12 @@ def read_checkpoint(source: str | Path | Mapping[str, Any], ema: bool | None = N
     Raises:
         CheckpointError: if there is no such file, it is damaged, it holds code, or not the weights asked for.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping | list | tuple):
         return Checkpoint("this state dict", _select("this state dict", source, ema))
+    if not isinstance(source, str | Path):
+        raise CheckpointError(
+            f"a checkpoint is a path, a name or a state dict, got {type(source).__name__}: give one of these"
+        )
     path = Path(source)
     if path.is_dir():
         return _read_folder(path, ema)
@@ -80,8 +86,11 @@ def check_digest(path: Path, digest: str) -> None:
         CheckpointError: if they differ.
     """
     algorithm, _, expected = digest.partition(":")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} has no digest to check: {error.strerror}") from error
     if found != expected.lower():
         raise CheckpointError(
             f"{path} has {algorithm} {found}, not {expected}: it is damaged or another file"
@@ -150,13 +159,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is damaged or not safetensors: get it again ({_first_line(error)})"
+            f"{path} is damaged or not safetensors: get it again ({first_line(error)})"
         ) from error
 
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's remarks on the pickle's protocol
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the reader raise anything
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
@@ -209,5 +220,6 @@ def _is_state(value: Any) -> bool:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or what kind it is."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -48,7 +48,7 @@ def resolve(name: str | Path, folders: Sequence[str | Path] = ()) -> tuple[Path,
             )
             _check(path, card)
             return path, card
-        if path.suffix or text.count("/") != 1:
+        if path.suffix or text.count("/") != 1 or text.startswith((".", "~", "/")) or path.parent.is_dir():
             raise _unknown(text)
         return _hub(text, None, places), None
     if card.hub:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from models.checks import check_config
 from models.layers import (
     Attention,
     Downsample,
@@ -83,30 +84,7 @@ class UNetConfig:
     residual: int = 0
 
     def __post_init__(self) -> None:
-        if self.patch < 1:
-            raise ValueError(f"patch must be a number of pixels, got {self.patch}")
-        if self.residual < 0:
-            raise ValueError(f"residual must be a number of time steps, got {self.residual}")
-        if len(self.attention) != len(self.widths) or not self.widths:
-            raise ValueError(
-                "widths and attention need one entry a level, "
-                f"got {len(self.widths)} and {len(self.attention)}"
-            )
-        for width in {self.channels, *self.widths}:
-            if width % self.norm_groups:
-                raise ValueError(f"{width} channels cannot be normalised in {self.norm_groups} groups")
-        for width in {w for w, attend in zip(self.widths, self.attention, strict=True) if attend} | {
-            self.widths[-1]
-        }:
-            if width % (self.head_channels or self.heads):
-                size = (
-                    f"heads of {self.head_channels}"
-                    if self.head_channels
-                    else f"{self.heads} attention heads"
-                )
-                raise ValueError(f"{width} channels cannot be split into {size}")
-        if self.channels % 2:
-            raise ValueError(f"the embedding needs an even number of channels, got {self.channels}")
+        check_config(self)
 
     @property
     def divisor(self) -> int:

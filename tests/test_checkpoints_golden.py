@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ def test_options_without_a_trace_in_the_weights_are_obeyed(name: str, wrong: dic
     network = models.load_network(state, {**config, **wrong})
     with torch.no_grad():
         assert float((network(x, t) - y).abs().max()) > 10 * TOLERANCE
+
+
+def test_the_document_tells_the_differences() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "networks.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)`.*? \| (\S+e-\d+) \|", text, re.M))
+    assert told.keys() == set(GOLDEN)
+    for name, difference in told.items():
+        state, config, x, t, y = golden(name)
+        with torch.no_grad():
+            found = float((models.load_network(state, config)(x, t) - y).abs().max())
+        assert found < 4 * float(difference)  # the last bits are the machine's
 
 
 def test_loading_leaves_the_given_weights_alone() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unet_kit import family_checkpoint, random_network
 
 import models
-from bench import EpsilonModel, NoiseSchedule, make_grid
+from bench import EpsilonModel, NoiseSchedule, get_sampler, make_grid, sample
 from models import CheckpointError, EpsilonNetwork, Process, UNetConfig
 from models.spec import split_spec
 
@@ -194,26 +194,49 @@ def test_fingerprint_tells_what_decides_the_prediction() -> None:
     assert len(others | {fingerprint()}) == 4
 
 
-def test_cosine_model_of_4000_rescaled_steps_samples_through_a_grid() -> None:
-    # The exact predictor for one known image, as a network that takes t 1000/T: DDIM must return the image.
-    schedule, image = NoiseSchedule.cosine(4000), torch.linspace(-1, 1, 3 * 4 * 4).view(1, 3, 4, 4)
+class Oracle(nn.Module):
+    """The exact predictor for one known image, as a network that takes t 1000/T."""
 
-    class Oracle(nn.Module):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            step = t * 4  # back from [0, 1000) to the original steps
-            assert torch.equal(step, step.round())
-            abar = schedule.alphas_cumprod[step.long()].view(-1, 1, 1, 1)
-            eps = (x - abar.sqrt() * image) / (1 - abar).sqrt()
-            return torch.cat([eps, torch.zeros_like(eps)], 1)
+    def __init__(self, schedule: NoiseSchedule, image: Tensor) -> None:
+        super().__init__()
+        self.schedule, self.image = schedule, image
+        self.seen: list[int] = []
 
-    model = EpsilonNetwork(Oracle(), schedule, (3, 4, 4), "learned_range", True)
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return eps and v = 0."""
+        step = t * 4  # back from [0, 1000) to the original steps
+        assert t.is_floating_point() and torch.equal(step, step.round())
+        self.seen.append(int(step[0]))
+        abar = self.schedule.alphas_cumprod[step.long()].view(-1, 1, 1, 1)
+        eps = ((x - abar.sqrt() * self.image) / (1 - abar).sqrt()).to(x.dtype)
+        return torch.cat([eps, torch.zeros_like(eps)], 1)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm:variance=learned"])
+@pytest.mark.parametrize(
+    ("spacing", "steps"),
+    [
+        *((spacing, 10) for spacing in ("uniform", "quadratic", "openai", "linspace", "trailing")),
+        *((spacing, 1000) for spacing in ("uniform", "openai")),
+        ("openai", 4000),
+    ],
+)
+def test_cosine_model_of_4000_rescaled_steps_samples_through_every_grid(
+    spacing: str, steps: int, sampler: str
+) -> None:
+    # Both samplers end at the mean of p(x_0 | x_1), which for the exact predictor is the image.
+    schedule, image = NoiseSchedule.cosine(4000), torch.linspace(-1, 1, 3 * 2 * 2).view(1, 3, 2, 2)
+    oracle = Oracle(schedule, image)
+    model = EpsilonNetwork(oracle, schedule, (3, 2, 2), "learned_range", True)
+    grid = make_grid(schedule, steps, spacing)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((1, 3, 4, 4), generator=generator, dtype=torch.float64)
-    for step in make_grid(schedule, steps=50, spacing="openai"):
-        eps = model(x, torch.tensor([step.t])).eps
-        x0 = (x - (1 - step.alpha_bar) ** 0.5 * eps) / step.alpha_bar**0.5
-        x = step.alpha_bar_next**0.5 * x0 + (1 - step.alpha_bar_next) ** 0.5 * eps
-    assert float((x - image).abs().max()) < 1e-9
+    x = torch.randn((1, 3, 2, 2), generator=generator)
+    found = sample(
+        model, get_sampler(sampler), grid, x, lambda index: torch.randn(x.shape, generator=generator)
+    )
+    assert oracle.seen == [step.t for step in grid]
+    assert len(grid) >= steps and oracle.seen[0] > 3000
+    assert float((found - image).abs().max()) < 1e-5
 
 
 def test_command_line_says_what_the_file_does_not(tmp_path: Path) -> None:

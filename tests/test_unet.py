@@ -232,8 +232,15 @@ def test_sizes_that_cannot_be_halved_are_refused() -> None:
         ({"widths": (32, 48)}, "32 groups"),
         ({"heads": 5}, "5 attention heads"),
         ({"head_channels": 48}, "heads of 48"),
-        ({"patch": 0}, "number of pixels"),
-        ({"residual": -1}, "number of time steps"),
+        ({"patch": 0}, "patch must be a whole number"),
+        ({"residual": -1}, "residual must be"),
+        ({"blocks": 0}, "blocks must be"),
+        ({"norm_groups": 0}, "norm_groups must be"),
+        ({"dropout": math.nan}, "dropout must lie"),
+        ({"norm_eps": "small"}, "norm_eps must be"),
+        ({"embedding_shift": 16}, "embedding_shift"),
+        ({"heads_first": None}, "heads_first must be true or false"),
+        ({"image_size": "32"}, "image_size must be"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict[str, object], message: str) -> None:

@@ -121,11 +121,21 @@ def parse_devices(text: str) -> tuple[str, ...]:
             device = torch.device(name)
         except RuntimeError:
             raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
+        if device.type not in ("cpu", "cuda") and not _works(device):
+            raise UsageError(f"device {name!r} is not there; use auto, cpu, cuda or cuda:N")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise UsageError(f"device {name!r} is not there: {count} CUDA devices found; use --device cpu")
         devices.append(f"cuda:{device.index or 0}" if device.type == "cuda" else str(device))
     return tuple(devices)
+
+
+def _works(device: torch.device) -> bool:
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def warn(sentence: object) -> None:

@@ -45,7 +45,12 @@ def execute(options: argparse.Namespace) -> int:
     changes = {name: getattr(options, name) for name in ("data", "steps", "seed")}
     config = config.but(**{name: value for name, value in changes.items() if value is not None})
     out = options.out or Path("results") / "train" / config.name
-    device = torch.device(parse_devices(own_device(options.device))[0])
+    devices = parse_devices(own_device(options.device))
+    if len(devices) > 1:
+        raise UsageError(
+            f"a process trains on one device, got {', '.join(devices)}; start one a device with torchrun"
+        )
+    device = torch.device(devices[0])
     with joined(device) as processes:
         if processes.writes:
             result = _train(config, out, options, device)

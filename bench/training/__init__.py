@@ -1,7 +1,8 @@
 """Training of epsilon-networks: ``train(config, out_dir)`` and the presets."""
 
 from bench.training.config import TrainConfig
-from bench.training.loop import TrainingError, TrainResult, train
+from bench.training.disk import TrainingError
+from bench.training.loop import TrainResult, train
 from bench.training.presets import PRESETS, get_preset, read_config
 from bench.training.table import Progress
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bench.errors import UnknownNameError, UsageError
@@ -109,9 +111,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             _check(name, kind, getattr(self, name))
-        for name in ("steps", "batch", "accumulate", "timesteps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _check_ranges(self)
         if self.batch % self.accumulate:
             raise UsageError(f"batch {self.batch} does not divide into {self.accumulate} micro-batches")
         if self.checkpoint_every % self.log_every:
@@ -119,18 +119,12 @@ class TrainConfig:
                 f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every},"
                 " so that a resumed table has the same rows"
             )
-        if self.pictures < 0:
-            raise UsageError(f"pictures must not be negative, got {self.pictures}")
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must lie in [0, 1), got {self.ema}")
-        if not self.learning_rate > 0 or self.clip <= 0:
-            raise UsageError(
-                f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}"
-            )
         if self.decay == "linear" and self.decay_steps < 1:
             raise UsageError(f"decay 'linear' needs decay_steps of at least 1, got {self.decay_steps}")
-        if self.objective != "vlb" and self.vlb_weight < 0:
-            raise UsageError(f"vlb_weight must not be negative, got {self.vlb_weight}")
+        if not self.name or Path(self.name).name != self.name:
+            raise UsageError(f"name must be one that a folder can have, got {self.name!r}")
+        if not self.data:
+            raise UsageError("data must name an image set, a folder or an .npz, got ''")
 
     def make_schedule(self) -> NoiseSchedule:
         """Return the noise schedule."""
@@ -178,6 +172,38 @@ class TrainConfig:
         """16 hex digits over everything that decides the weights."""
         parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_LEAST: Mapping[str, int] = (
+    dict.fromkeys(("steps", "batch", "accumulate", "timesteps", "log_every", "checkpoint_every"), 1)
+) | dict.fromkeys(("warmup", "decay_steps", "pictures", "seed"), 0)
+_POSITIVE = ("learning_rate", "muon_learning_rate")
+_NOT_NEGATIVE = ("vlb_weight", "weight_decay")
+_SHARES = ("ema", "beta1", "beta2")
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    """Refuse a number that no run can have."""
+    for name, least in _LEAST.items():
+        if getattr(config, name) < least:
+            raise UsageError(f"{name} must be at least {least}, got {getattr(config, name)}")
+    for name in _POSITIVE:
+        if not 0 < getattr(config, name) < math.inf:
+            raise UsageError(f"{name} must be positive, got {getattr(config, name)}")
+    for name in _NOT_NEGATIVE:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UsageError(f"{name} must not be negative, got {getattr(config, name)}")
+    for name in _SHARES:
+        if not 0 <= getattr(config, name) < 1:
+            raise UsageError(f"{name} must lie in [0, 1), got {getattr(config, name)}")
+    if not config.clip > 0:
+        raise UsageError(f"clip must be positive, inf for none, got {config.clip}")
+    try:
+        re.compile(config.muon_parameters)
+    except re.error as error:
+        raise UsageError(
+            f"muon_parameters={config.muon_parameters!r} is no regular expression: {error}"
+        ) from None
 
 
 _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {

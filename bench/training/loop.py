@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.cards import METRICS
 from bench.data import ImageData
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
 from bench.images import from_uint8
 from bench.interfaces import Variance
 from bench.training.checkpoint import (
@@ -28,6 +28,7 @@ from bench.training.checkpoint import (
     write_safetensors,
 )
 from bench.training.config import TrainConfig
+from bench.training.disk import TrainingError, disk_errors, prepare_folder
 from bench.training.draws import Draw, batch_indices, derived_seed, step_generator
 from bench.training.ema import MovingAverage
 from bench.training.losses import DiffusionLoss
@@ -60,10 +61,6 @@ class TrainResult:
     loss_by_t: Path
     steps: int
     resumed_at: int
-
-
-class TrainingError(BenchError):
-    """The run cannot go on; the message says at which step and why."""
 
 
 def train(
@@ -99,16 +96,18 @@ def train(
     Raises:
         UsageError: if there are no images, or ``out_dir`` holds a run with another config or a broken
             checkpoint.
-        TrainingError: if the loss is no longer finite.
+        TrainingError: if the loss or the weights are no longer finite, or the disk is full; the last
+            checkpoint stays as it is.
     """
     out, device = Path(out_dir), torch.device(device)
-    out.mkdir(parents=True, exist_ok=True)
+    prepare_folder(out)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         run = _Run(config, out, device, load_training_images(config, strict, warn))
         resumed_at = run.restore(resume)
         run.processes.agree(resumed_at)
         end = config.steps if stop_after is None else min(stop_after, config.steps)
-        run.go(end, report)
+        with disk_errors(out):
+            run.go(end, report)
     return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
 
 
@@ -182,6 +181,8 @@ class _Run:
         return self.step
 
     def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
+        if self.step and self.processes.writes and not self._samples.exists():
+            self._show()  # a kill came between the checkpoint and its pictures
         self.since = time.perf_counter()
         while self.step < end:
             self.sums += self._optimise(self.draw(self.step))
@@ -191,6 +192,8 @@ class _Run:
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 self._log(report)
             if self.step % self.config.checkpoint_every == 0 or self.step == end:
+                self._check_finite()
+                self._save_weights()  # first: a kill between the two leaves a checkpoint to make both from
                 self._save()
                 self._show()
         if self.step == self.config.steps and self.processes.writes:
@@ -281,6 +284,15 @@ class _Run:
             "torch": str(torch.__version__),
         }
 
+    def _check_finite(self) -> None:
+        """See to it that no checkpoint is overwritten by one that nothing can be done with."""
+        for name, weight in self.network.state_dict().items():
+            if not bool(torch.isfinite(weight).all()):
+                raise TrainingError(
+                    f"{name} is not finite after step {self.step - 1}; lower the learning rate"
+                    f" {self.config.learning_rate:g} or lengthen the warm-up, the last checkpoint is kept"
+                )
+
     def _save(self) -> None:
         tensors = (
             named("network", self.network.state_dict())
@@ -291,7 +303,6 @@ class _Run:
         for index, optimiser in enumerate(self.optimisers):
             tensors |= named(f"optimiser{index}", optimiser_tensors(optimiser))
         write_safetensors(self.out / CHECKPOINT, tensors, self._metadata())
-        self._save_weights()
 
     def _save_weights(self) -> None:
         metadata = self._metadata() | self._description()
@@ -305,6 +316,10 @@ class _Run:
         variance: Variance = "learned_range" if config.variance == "learned_range" else "fixed"
         return network.weight_metadata(self.schedule, variance, config.rescale_timesteps)
 
+    @property
+    def _samples(self) -> Path:
+        return self.out / SAMPLES.format(step=self.step)
+
     def _show(self) -> None:
         config, began = self.config, time.perf_counter()
         if not config.pictures:
@@ -315,5 +330,5 @@ class _Run:
         shape = (channels, height, width)
         model = Averaged(self.average.module, self.schedule, shape, config.rescale_timesteps)
         drawn = draw_samples(model, config.pictures, self.device)
-        save_samples(self.out / SAMPLES.format(step=self.step), drawn)
+        save_samples(self._samples, drawn)
         self.since += time.perf_counter() - began  # the pace is that of training

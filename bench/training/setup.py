@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -49,7 +50,7 @@ def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -
     """Return the network that ``config`` names, with its initial weights.
 
     Raises:
-        UsageError: if there is no such factory.
+        UsageError: if there is no such factory, or it does not take the options.
     """
     module, _, name = config.network.partition(":")
     try:
@@ -58,5 +59,16 @@ def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -
         raise UsageError(
             f"network {config.network!r} cannot be found ({error}); give it as module:factory"
         ) from None
+    arguments = (images, schedule, config.variance == "learned_range")
+    try:
+        inspect.signature(factory).bind(*arguments, **config.network_options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"network {config.network!r} cannot be called as factory(images, schedule, learned_range,"
+            f" **network_options): {error}"
+        ) from None
     torch.manual_seed(initial_seed(config.seed))
-    return factory(images, schedule, config.variance == "learned_range", **config.network_options)
+    network = factory(*arguments, **config.network_options)
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"network {config.network!r} returns no nn.Module but {type(network).__name__}")
+    return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.store import write_atomically
 
 COLUMNS = (
     "step",
@@ -67,11 +69,13 @@ class MetricsTable:
     def begin(self, step: int) -> None:
         """Keep the rows up to ``step``, as the steps after it are computed again; 0 for a new table."""
         rows: list[list[str]] = []
-        if step:
+        if step and self.path.exists():
             with self.path.open(newline="") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= step]
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+                whole = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+            rows = [row for row in whole if int(row[0]) <= step]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([COLUMNS, *rows])
+        write_atomically(self.path, text.getvalue().encode())
 
     def append(self, *row: float) -> None:
         """Add a row."""

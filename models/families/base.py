@@ -110,7 +110,7 @@ class Family(ABC):
             if name not in self.arguments and not name.startswith("_") and value is not None:
                 near = difflib.get_close_matches(name, self.arguments, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(self.arguments))}"
-                raise CheckpointError(f"a {self.name} network takes no argument {name!r}; {hint}")
+                raise CheckpointError(f"this {self.name} network takes no argument {name!r}; {hint}")
 
     def demand(self, config: Config, name: str, *supported: Any) -> None:
         """Refuse a value of an argument that our U-Net cannot represent; absent means the first one.
@@ -122,12 +122,16 @@ class Family(ABC):
         if value not in supported:
             shown = " or ".join(repr(choice) for choice in supported)
             raise CheckpointError(
-                f"a {self.name} network with {name}={value!r} is not supported, only {shown}"
+                f"{name}={value!r} of this {self.name} network is not supported, only {shown}"
             )
 
     def undecided(self, given: Config) -> str | None:
         """Return a clause naming what neither weights nor ``given`` arguments tell; None if they tell all."""
         return None
+
+    def complete(self, given: Config) -> bool:
+        """Return whether ``given`` are all arguments, so that an absent one has the constructor's default."""
+        return False
 
     def modernise(self, state: State) -> State:
         """Return the state dict in the family's current names and without what is not a weight."""
@@ -172,7 +176,7 @@ def convert(family: Family, state: State, config: UNetConfig) -> UNet:
     Every weight is checked before the first is taken: nothing is ever half-loaded.
 
     Raises:
-        CheckpointError: if a key is missing, left over, of another shape, or holds NaN or infinity.
+        CheckpointError: if a key is missing, left over, of another shape, no real number, NaN or infinite.
     """
     with torch.device("meta"):
         network = UNet(config)
@@ -183,7 +187,7 @@ def convert(family: Family, state: State, config: UNetConfig) -> UNet:
     weights = {}
     for key, meta in network.state_dict().items():
         names = sources[key]
-        pieces = [state[name].detach().to(torch.float32) for name in names]
+        pieces = [_weight(family, name, state[name]) for name in names]
         expected = (meta.shape[0] // len(names), *meta.shape[1:])
         for name, piece in zip(names, pieces, strict=True):
             if _squeeze(piece.shape, len(expected)) != expected:
@@ -227,6 +231,15 @@ def size(state: State, key: str, dim: int = 0) -> int:
 def ratio(width: int, channels: int) -> int | float:
     """Return width / channels, an int where it is whole."""
     return width // channels if width % channels == 0 else width / channels
+
+
+def _weight(family: Family, name: str, weight: Tensor) -> Tensor:
+    if not weight.is_floating_point() or weight.layout is not torch.strided or weight.is_meta:
+        raise CheckpointError(
+            f"{name} of this {family.name} checkpoint is no plain tensor of real numbers: save its weights in"
+            " float32"
+        )
+    return weight.detach().to("cpu", torch.float32)
 
 
 def _squeeze(shape: torch.Size, dims: int) -> tuple[int, ...]:

@@ -23,9 +23,11 @@ class OpenAI(Family):
     name = "openai"
     origin = "github.com/openai/improved-diffusion, github.com/openai/guided-diffusion"
     signature = frozenset({"input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight"})
-    required = frozenset({"model_channels", "num_res_blocks", "attention_resolutions"})
+    required = frozenset(
+        {"in_channels", "model_channels", "out_channels", "num_res_blocks", "attention_resolutions"}
+    )
     arguments = required | frozenset(
-        {"image_size", "in_channels", "out_channels", "dropout", "channel_mult", "conv_resample", "dims"}
+        {"image_size", "dropout", "channel_mult", "conv_resample", "dims"}
         | {
             "num_classes",
             "use_checkpoint",
@@ -89,12 +91,16 @@ class OpenAI(Family):
 
     def undecided(self, given: Config) -> str | None:
         """Name the heads, unless the given arguments are complete and so imply the constructor's default."""
-        if given.keys() & {"num_heads", "num_head_channels"} or given.keys() >= self.required:
+        if given.keys() & {"num_heads", "num_head_channels"} or self.complete(given):
             return None
         return (
-            "the number of attention heads: give config={'num_heads': 4} for improved-diffusion's default, "
-            "or {'num_head_channels': 64} as most guided-diffusion models have"
+            "the number of attention heads: give num_heads=4 for improved-diffusion's default, "
+            "or num_head_channels=64 as most guided-diffusion models have"
         )
+
+    def complete(self, given: Config) -> bool:
+        """All that have no default are there."""
+        return given.keys() >= self.required
 
     def read(self, config: Config) -> UNetConfig:
         """Translate; see the base class."""

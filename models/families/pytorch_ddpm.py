@@ -91,9 +91,9 @@ class PytorchDDPM(Family):
         table = state[TABLE].to(torch.float32)
         t = torch.arange(len(table))
         computed = sinusoidal_embedding(t, table.shape[1], "interleaved", 0)
-        if not bool(
-            ((table - computed).abs() <= 1e-6 * (1 + t[:, None])).all()
-        ):  # an angle of t is good to t ulps
+        ulps = 1 + t[:, None]  # of float32: an angle of t is good to t of them
+        error = torch.finfo(state[TABLE].dtype).eps if state[TABLE].is_floating_point() else 0
+        if not bool(((table - computed).abs() <= 1e-6 * ulps + error).all()):
             raise CheckpointError(
                 f"{TABLE} of this pytorch_ddpm checkpoint is no sinusoidal embedding: get it again"
             )
@@ -114,5 +114,15 @@ class PytorchDDPM(Family):
         return NoiseSchedule.cosine(T) if kind == "cosine" else NoiseSchedule.linear(T)
 
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
-        """Linear with as many steps as the table of embeddings has rows."""
+        """Linear with as many steps as the table of embeddings has rows.
+
+        Raises:
+            CheckpointError: if the configuration has another T.
+        """
+        rows = size(state, TABLE)
+        if config["T"] != rows:
+            raise CheckpointError(
+                f"this pytorch_ddpm checkpoint has embeddings of {rows} time steps, so that T={config['T']}"
+                " is not what it was made with: leave T out"
+            )
         return Process(NoiseSchedule.linear(config["T"]), "fixed")
