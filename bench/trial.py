@@ -24,6 +24,7 @@ from bench.metrics.base import FeatureSpace, get_space, is_quantised
 from bench.metrics.groups import GroupedStatistics
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
+from bench.precision import allow_tf32
 from bench.sampler import Sampler, get_sampler, trajectory
 
 PREVIEWS = 16
@@ -242,7 +243,7 @@ class Worker:
 
     def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Cost]:
         shape, seed, device = self.loaded.model.shape, trial.seed, self.device
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = trial.precision == "tf32"
+        allow_tf32(trial.precision == "tf32")
         model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
         whole = Clock(device)
 

@@ -14,8 +14,7 @@ import functools
 import io
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.weights import INCEPTION
 from bench.plugins import hookimpl
+from bench.precision import full_float32
 
 Path = Literal["fast", "stock"]
 
@@ -297,17 +297,3 @@ def _probabilities(pooled: Tensor, head: nn.Module) -> Tensor:
 
 def _is_finite(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in module.state_dict().values())
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """No TF32 within: it moves the distance by 0.02."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=torch.backends.cudnn.deterministic, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

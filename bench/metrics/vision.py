@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from bench.errors import UsageError
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
-from bench.metrics.inception import full_float32, resize_matrix
+from bench.metrics.inception import resize_matrix
 from bench.metrics.weights import CLIP, DINOV2
 from bench.plugins import hookimpl
+from bench.precision import full_float32
 
 _MEAN = {"dinov2_l14": (0.485, 0.456, 0.406), "clip_l14_336": (0.48145466, 0.4578275, 0.40821073)}
 _SD = {"dinov2_l14": (0.229, 0.224, 0.225), "clip_l14_336": (0.26862954, 0.26130258, 0.27577711)}
