@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +62,21 @@ def fetch(
     if place.is_file() and _sha256(place) == file.sha256:
         return place
     source = url or file.url
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{folder} cannot be made ({error.strerror}): choose another folder") from error
+    try:
+        return _fetched(file, source, place, progress)
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(
+            f"{file.name} could not be downloaded from {source} ({error}); get it elsewhere (SHA-256"
+            f" {file.sha256}) and put it at {place}"
+        ) from error
+
+
+def _fetched(file: Remote, source: str, place: Path, progress: Callable[[int, int], None] | None) -> Path:
+    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as part:
         try:
             _download(source, part.file, file, progress)
             part.flush()
@@ -71,11 +84,6 @@ def fetch(
             if found != file.sha256:
                 raise BenchError(f"{source} has SHA-256 {found}, not {file.sha256}: it was not kept")
             os.replace(part.name, place)
-        except (urllib.error.URLError, OSError) as error:
-            raise BenchError(
-                f"{file.name} could not be downloaded from {source} ({error}); get it elsewhere (SHA-256"
-                f" {file.sha256}) and put it at {place}"
-            ) from error
         finally:
             Path(part.name).unlink(missing_ok=True)
     return place
