@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.cards import LoadedModel, load_model
 from bench.errors import BenchError, NotApplicable
 from bench.grid import Grid, make_grid
-from bench.images import to_uint8
+from bench.images import to_device, to_uint8
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.metrics.base import FeatureSpace, get_space, is_quantised
 from bench.metrics.groups import GroupedStatistics
@@ -281,13 +281,15 @@ class Worker:
             x0: what the images were rounded from; spaces that take it are left out where there is none.
         """
         statistics = {}
+        images = to_device(images, self.device)
+        x0 = None if x0 is None else x0.to(self.device)
         for name, space in self.spaces.items():
             given = images if is_quantised(space) else x0
             if given is None:
                 continue
             sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
-            sums.add(space(given.to(self.device)), list(indices))
-            statistics[name] = sums
+            sums.add(space(given), list(indices))
+            statistics[name] = sums.close()
         return statistics
 
     def _warm_up(self, trial: Trial, batch: int) -> None:

@@ -107,6 +107,13 @@ def test_one_pass_serves_every_layer(random_weights, images, monkeypatch):
     assert sum(passes) == 6
 
 
+def test_a_single_layer_keeps_nothing(random_weights, images):
+    """Images would be compared with those before, and a GPU waited for."""
+    alone = space("64", random_weights, path="stock")
+    alone(images)
+    assert alone._network._last is None
+
+
 def test_wrong_images_are_refused(random_weights, images):
     pooled = space("64", random_weights)
     for wrong in (images.float(), images[:, :2], images[0]):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import UsageError
+from bench.images import to_device
 from bench.metrics.base import FeatureSpace, Needs
 from bench.metrics.frechet import FrechetReference
 from bench.metrics.moments import Accumulator, Array, Moments
@@ -119,7 +120,7 @@ def reference_statistics(
         if once:
             digest.update(part)
         with torch.inference_mode():
-            features = space(part.to(device))
+            features = space(to_device(part, device))
         accumulator.add(features)
         if needs == "features":
             kept.append(features.to("cpu", torch.float32).numpy())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.images import to_device
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.inception import resize_matrix
@@ -71,7 +72,9 @@ class VisionSpace:
                 f" {tuple(images.shape)}"
             )
         with torch.inference_mode(), full_float32():
-            return torch.cat([self._embed(part) for part in torch.split(images.to(self._device), _BATCH)])
+            return torch.cat(
+                [self._embed(part) for part in torch.split(to_device(images, self._device), _BATCH)]
+            )
 
     def to(self, device: torch.device | str) -> VisionSpace:
         """Move the network to ``device`` and return the space itself."""
@@ -82,7 +85,7 @@ class VisionSpace:
     def _embed(self, images: Tensor) -> Tensor:
         side = _SIDE[self.name]
         x = images.expand(-1, 3, -1, -1).float()
-        rows, columns = (resize_matrix(size, side).to(self._device) for size in images.shape[2:])
+        rows, columns = (resize_matrix(size, side, self._device) for size in images.shape[2:])
         mean, sd = (torch.tensor(v[self.name], device=self._device)[:, None, None] for v in (_MEAN, _SD))
         embedded: Tensor = self._network((rows @ x @ columns.T - 255 * mean) / (255 * sd))
         return embedded.float()
