@@ -44,7 +44,8 @@ def _switches() -> list[Any]:
 
     They go beside the old, common ones and not instead: torch fails where the two say different things.
     """
-    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    backends: Any = torch.backends
+    cuda, cudnn, cpu = backends.cuda, backends.cudnn, backends.mkldnn
     if not hasattr(cuda.matmul, "fp32_precision"):
         return []
     return [cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv]
