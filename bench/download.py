@@ -39,6 +39,11 @@ def download(
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(
+            f"{place.parent} cannot be made ({error.strerror}): choose another folder"
+        ) from error
+    try:
         with _temporary(place) as part:
             _receive(url, part, size, progress)
             if digest is not None and (found := _digest(part, digest)) != digest.lower():

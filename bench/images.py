@@ -15,6 +15,13 @@ def to_uint8(x: Tensor) -> Tensor:
     return (x * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
+def to_device(images: Tensor, device: torch.device | str) -> Tensor:
+    """Return images on ``device``; from the CPU to a GPU through pinned memory, without waiting for it."""
+    if torch.device(device).type != "cuda" or images.device.type != "cpu":
+        return images.to(device)
+    return images.pin_memory().to(device, non_blocking=True)
+
+
 def from_uint8(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [-1, 1]: x / 127.5 - 1, the training input of all papers here."""
     return images.float() / 127.5 - 1

@@ -16,8 +16,9 @@ from bench.data import is_here, load_images
 from bench.errors import UsageError
 from bench.metrics.base import FeatureSpace, Metric, is_quantised
 from bench.metrics.copying import CopyingMetric
+from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.law import law_reference
-from bench.metrics.reference import Reference, import_npz, is_statistics, reference_statistics
+from bench.metrics.reference import Reference, reference_statistics
 
 
 @runtime_checkable
@@ -93,8 +94,5 @@ def find_reference(
             " folder, an .npz of images or of mu and sigma, or the name of an image set"
         )
     if is_statistics(source.name):
-        found = import_npz(Path(source.name), space.fingerprint)
-        if found.mean.size != space.dim:
-            raise UsageError(f"{source.name} has {found.mean.size} features, {metric.space} has {space.dim}")
-        return found
+        return import_npz(Path(source.name), space.fingerprint, dim=space.dim)
     return reference_statistics(source.images(), space, name=source.name, needs=metric.needs, device=device)

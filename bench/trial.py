@@ -19,12 +19,13 @@ from bench.cards import LoadedModel, load_model
 from bench.errors import BenchError, NotApplicable
 from bench.film import Film
 from bench.grid import Grid, make_grid
-from bench.images import to_uint8
+from bench.images import to_device, to_uint8
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.metrics.base import FeatureSpace, get_space, is_quantised
 from bench.metrics.groups import GroupedStatistics
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
+from bench.precision import allow_tf32
 from bench.sampler import Sampler, get_sampler, trajectory
 
 PREVIEWS = 16
@@ -246,7 +247,7 @@ class Worker:
     def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Tensor, Cost]:
         """Return x_0 (B, C, H, W), the film of sample 0 and the cost."""
         shape, seed, device = self.loaded.model.shape, trial.seed, self.device
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = trial.precision == "tf32"
+        allow_tf32(trial.precision == "tf32")
         model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
         whole = Clock(device)
         film = Film(len(grid)) if block.start == 0 else None
@@ -290,13 +291,15 @@ class Worker:
             x0: what the images were rounded from; spaces that take it are left out where there is none.
         """
         statistics = {}
+        images = to_device(images, self.device)
+        x0 = None if x0 is None else x0.to(self.device)
         for name, space in self.spaces.items():
             given = images if is_quantised(space) else x0
             if given is None:
                 continue
             sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
-            sums.add(space(given.to(self.device)), list(indices))
-            statistics[name] = sums
+            sums.add(space(given), list(indices))
+            statistics[name] = sums.close()
         return statistics
 
     def _warm_up(self, trial: Trial, batch: int) -> None:

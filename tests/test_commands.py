@@ -103,6 +103,20 @@ def test_stats_are_those_of_the_images_and_can_be_imported(capsys, tmp_path):
         assert np.allclose(saved["sigma"], np.cov(flat.T), atol=1e-7)
 
 
+def test_statistics_of_small_images_are_imported_with_their_shape(capsys, tmp_path):
+    np.savez(tmp_path / "s.npz", mu=np.zeros(64), sigma=np.eye(64))
+    command = ["stats", tmp_path / "s.npz", "--metric", "fd_digits", "--json"]
+    status, _, err = run(capsys, *command)
+    assert (status, "images of shape (1, 12, 12)" in err) == (2, True)
+    status, out, _ = run(capsys, *command, "--shape", "1,12,12", "--n", 500)
+    assert status == 0
+    assert (json.loads(out)["features"], json.loads(out)["n"]) == (64, 500)
+    assert run(capsys, *command, "--shape", "12")[0] == 2
+    status, _, err = run(capsys, *command, "--shape", "1,12,12", "--out", tmp_path / "nowhere" / "s.npz")
+    assert status == 2
+    assert "choose another --out" in err
+
+
 def test_one_changed_byte_of_the_images_is_another_reference(capsys, tmp_path):
     images = load_images("digits-held-out").images[:50].numpy().copy()
     hashes = []

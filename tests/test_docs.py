@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.check import check_sampler
+from bench.cli import main
+from bench.metrics.weights import INCEPTION
 from bench.plugins import Registry
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +26,25 @@ def test_the_plugin_shown_is_whole_and_keeps_the_contract(document, tmp_path):
     (name,) = registry.presets
     findings = check_sampler(registry.presets.entries[name])
     assert all(finding.kept for finding in findings), findings
+
+
+def test_the_errors_of_weights_are_those_shown(tmp_path, monkeypatch, capsys):
+    """A missing file, half of one, and one of the right size that is another."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.delenv("SAMPLER_BENCH_INCEPTION", raising=False)
+    monkeypatch.delenv("SAMPLER_BENCH_INCEPTION_SHA256", raising=False)
+    place = tmp_path / "hub" / "checkpoints" / INCEPTION.name
+    place.parent.mkdir(parents=True)
+    told = []
+    for size in (None, INCEPTION.size // 2, INCEPTION.size):
+        if size is not None:
+            with place.open("wb") as file:
+                file.truncate(size)
+        assert main(["stats", "digits-held-out", "--metric", "fid"]) == 2
+        told.append(capsys.readouterr().err.replace(str(tmp_path), "~/.cache/torch"))
+    text = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- errors -->\n")[2].partition("<!-- end errors -->")[0]
+    assert shown == "```\n" + "".join(told) + "```\n"
 
 
 def test_every_picture_and_page_the_readme_names_is_there():

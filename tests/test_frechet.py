@@ -126,5 +126,24 @@ def test_refusals():
         frechet_distance([0.0, np.nan], eye, [0.0, 0.0], eye)
     with pytest.raises(ValueError, match="not symmetric"):
         frechet_distance([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]], [0.0, 0.0], eye)
-    with pytest.raises(ValueError, match="cannot have the eigenvalue -1"):
-        frechet_distance([0.0, 0.0], np.diag([1.0, -1.0]), [0.0, 0.0], eye)
+    for covariances in ((np.diag([1.0, -1.0]), eye), (eye, np.diag([1.0, -1.0]))):
+        with pytest.raises(ValueError, match="cannot have the eigenvalue -1"):
+            frechet_distance([0.0, 0.0], covariances[0], [0.0, 0.0], covariances[1])
+    with pytest.raises(ValueError, match="no features"):
+        frechet_distance([], np.zeros((0, 0)), [], np.zeros((0, 0)))
+
+
+@pytest.mark.parametrize(("i", "j"), [(1, 0), (299, 3), (150, 149), (290, 260)])
+def test_asymmetry_is_seen_wherever_it_is(i, j):
+    """The matrix is checked in tiles of 128."""
+    cov = np.eye(300)
+    cov[i, j] = 1e-6
+    with pytest.raises(ValueError, match="not symmetric"):
+        frechet_distance(np.zeros(300), np.eye(300), np.zeros(300), cov)
+
+
+def test_constant_features_have_a_distance():
+    """A point against a Gaussian is |m|^2 + tr S, against a point |m|^2."""
+    zero, eye = np.zeros((3, 3)), np.diag([1.0, 2.0, 3.0])
+    for a, b, truth in ((zero, zero, 4.0), (zero, eye, 10.0), (eye, zero, 10.0)):
+        assert frechet_distance(np.zeros(3), a, [2.0, 0.0, 0.0], b) == pytest.approx(truth, rel=1e-12)

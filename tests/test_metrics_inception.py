@@ -107,6 +107,13 @@ def test_one_pass_serves_every_layer(random_weights, images, monkeypatch):
     assert sum(passes) == 6
 
 
+def test_a_single_layer_keeps_nothing(random_weights, images):
+    """Images would be compared with those before, and a GPU waited for."""
+    alone = space("64", random_weights, path="stock")
+    alone(images)
+    assert alone._network._last is None
+
+
 def test_wrong_images_are_refused(random_weights, images):
     pooled = space("64", random_weights)
     for wrong in (images.float(), images[:, :2], images[0]):
@@ -156,6 +163,37 @@ def test_weights_are_found_in_the_hub_cache_and_by_variable(tmp_path, monkeypatc
     monkeypatch.setenv("SAMPLER_BENCH_INCEPTION", str(tmp_path / "nowhere.pth"))
     with pytest.raises(UsageError, match=r"in SAMPLER_BENCH_INCEPTION, .*nowhere\.pth, does not exist"):
         get_space("inception_192", SHAPE)
+
+
+def test_weights_are_looked_for_in_order(tmp_path, monkeypatch):
+    """The path given, the one in the environment, torch-fidelity's place, our own."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("SAMPLER_BENCH_CACHE", str(tmp_path / "cache"))
+    given, named = tmp_path / "given.pth", tmp_path / "named.pth"
+    hub = tmp_path / "hub" / "checkpoints" / INCEPTION.name
+    own = tmp_path / "cache" / "weights" / INCEPTION.name
+    for place in (given, named, hub, own):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+    monkeypatch.setenv("SAMPLER_BENCH_INCEPTION", str(named))
+    assert INCEPTION.find(given) == given
+    assert INCEPTION.find() == named
+    monkeypatch.delenv("SAMPLER_BENCH_INCEPTION")
+    assert INCEPTION.find() == hub
+    hub.unlink()
+    assert INCEPTION.find() == own
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "locked.pth"
+    path.write_bytes(b"weights")
+
+    def refuse(*given):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match=r"locked\.pth cannot be read: Permission denied; get "):
+        INCEPTION.check(path, accept="0" * 64)
 
 
 def test_truncated_and_wrong_files_are_refused(tmp_path, random_weights):

@@ -1,5 +1,6 @@
 """Moments and jackknife groups against numpy and exact arithmetic."""
 
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -151,6 +152,16 @@ def test_no_sample_counts_twice(features):
 def test_refuses_blocks_of_another_trial(features):
     with pytest.raises(ValueError, match="different trials"):
         GroupedStatistics(500, 7).merge(GroupedStatistics(400, 7))
+
+
+def test_closing_leaves_only_arrays(features):
+    """Blocks go from process to process: no tensor, which might lie on a GPU, goes with them."""
+    stats = GroupedStatistics(500, 7)
+    stats.add(torch.from_numpy(features), range(500))
+    closed = stats.close()
+    assert closed is stats
+    assert b"torch" not in pickle.dumps(closed)
+    np.testing.assert_allclose(closed.total.cov, np.cov(features, rowvar=False), rtol=1e-12, atol=1e-14)
 
 
 def test_damaged_block_is_named(features):

@@ -189,6 +189,43 @@ def test_import_refuses_pickles_and_missing_parts(tmp_path):
     np.savez(path, mu=np.zeros(3), sigma=np.eye(4))
     with pytest.raises(UsageError, match=r"mu \(3,\) and sigma \(4, 4\)"):
         import_npz(path, "x")
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(UsageError, match="has 3 features, inception_768 has 768"):
+        import_npz(path, "inception_768-abc", dim=768)
+
+
+@pytest.mark.parametrize(
+    ("mean", "cov", "sentence"),
+    [
+        ([0.0, np.nan], np.eye(2), "not finite"),
+        ([0.0, 0.0], [[1.0, np.inf], [np.inf, 1.0]], "not finite"),
+        ([0.0, 0.0], [[1.0, 0.5], [0.4, 1.0]], "not symmetric"),
+        ([0.0, 0.0], np.diag([1.0, -0.1]), "cannot have the eigenvalue -0.1"),
+    ],
+)
+def test_import_refuses_what_is_no_gaussian(tmp_path, mean, cov, sentence):
+    path = tmp_path / "stats.npz"
+    np.savez(path, mu=mean, sigma=cov)
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        import_npz(path, "x")
+    assert str(path) in str(refusal.value)
+
+
+def test_import_of_guided_diffusion_puts_spatial_features_in_our_order(tmp_path):
+    """Its spatial features are the 17 x 17 x 7 map with channels last, flattened; ours has them first."""
+    rng = np.random.default_rng(4)
+    maps = rng.normal(size=(40, 7, 17, 17))
+    ours, theirs = maps.reshape(40, -1), maps.transpose(0, 2, 3, 1).reshape(40, -1)
+    spatial = {"mu_s": theirs.mean(0), "sigma_s": np.cov(theirs, rowvar=False)}
+    path = tmp_path / "reference.npz"
+    np.savez(path, mu=np.zeros(2), sigma=np.eye(2), arr_0=np.zeros((1, 2, 2, 3), np.uint8), **spatial)
+    found = import_npz(path, "inception_spatial-abc", dim=2023)
+    np.testing.assert_allclose(found.mean, ours.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found.cov, np.cov(ours, rowvar=False), rtol=1e-11, atol=1e-13)
+    assert import_npz(path, "inception_2048-abc").mean.size == 2
+    np.savez(path, mu=np.zeros(2), sigma=np.eye(2), mu_s=np.zeros(3), sigma_s=np.eye(3))
+    with pytest.raises(UsageError, match="3 spatial features"):
+        import_npz(path, "inception_spatial-abc")
 
 
 def test_score_is_the_distance_and_its_jackknife():

@@ -1,6 +1,7 @@
 """DINOv2 and CLIP spaces on small stand-ins of the right formats, and downloads from a local server."""
 
 import hashlib
+import http.client
 import http.server
 import threading
 from dataclasses import replace
@@ -155,6 +156,22 @@ def test_fetch_replaces_a_damaged_file(published, tmp_path):
 def test_fetch_keeps_nothing_wrong(published, tmp_path, wrong, message):
     with pytest.raises(BenchError, match=message):
         replace(published, **wrong).download(tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_fetch_into_a_folder_that_cannot_be_is_one_sentence(published, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BenchError, match=r"cannot be made .*choose another folder"):
+        published.download(tmp_path / "file")
+
+
+def test_an_answer_that_is_no_http_is_one_sentence(published, tmp_path, monkeypatch):
+    def broken(*given, **options):
+        raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr("urllib.request.urlopen", broken)
+    with pytest.raises(BenchError, match="could not be downloaded"):
+        published.download(tmp_path / "to")
     assert list((tmp_path / "to").iterdir()) == []
 
 

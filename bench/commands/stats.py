@@ -14,8 +14,9 @@ import numpy as np
 from bench.commands.common import add_json, add_plugins, load_plugins, parse_devices, print_json
 from bench.data import load_images
 from bench.errors import UsageError
-from bench.metrics.base import get_space
-from bench.metrics.reference import Reference, import_npz, is_statistics, reference_statistics
+from bench.metrics.base import Shape, get_space
+from bench.metrics.imports import import_npz, is_statistics
+from bench.metrics.reference import Reference, reference_statistics
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="image set by name, folder, .npz of images, or .npz with mu and sigma")
     parser.add_argument("--metric", required=True, help="whose feature space is used, from `list metrics`")
     parser.add_argument("--n", type=int, default=0, help="number of images behind an imported mu and sigma")
+    parser.add_argument(
+        "--shape",
+        default="3,32,32",
+        metavar="C,H,W",
+        help="of an image behind an imported mu and sigma [3,32,32]",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.npz", help="write mu and sigma there as well")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
     add_plugins(parser)
@@ -33,10 +40,8 @@ def execute(options: argparse.Namespace) -> int:
     """Measure or import, and print what identifies the result."""
     metric = load_plugins(options.plugin).metrics.find(options.metric)
     if is_statistics(options.data):
-        space = get_space(metric.space, (3, 32, 32))
-        found = import_npz(Path(options.data), space.fingerprint, n=options.n)
-        if found.mean.size != space.dim:
-            raise UsageError(f"{options.data} has {found.mean.size} features, {metric.space} has {space.dim}")
+        space = get_space(metric.space, _shape(options.shape))
+        found = import_npz(Path(options.data), space.fingerprint, n=options.n, dim=space.dim)
     else:
         data = load_images(options.data)
         device = parse_devices(options.device)[0]
@@ -44,9 +49,22 @@ def execute(options: argparse.Namespace) -> int:
         space = get_space(metric.space, shape).to(device)
         found = reference_statistics(data.images, space, name=data.name, needs=metric.needs, device=device)
     if options.out is not None:
-        np.savez(options.out, mu=found.mean, sigma=found.cov)
+        try:
+            np.savez(options.out, mu=found.mean, sigma=found.cov)
+        except OSError as error:
+            raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
     _show(found, as_json=options.json)
     return 0
+
+
+def _shape(text: str) -> Shape:
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--shape takes three whole numbers with commas between, as in 3,32,32, got {text!r}"
+        ) from None
+    return channels, height, width
 
 
 def _show(found: Reference, *, as_json: bool) -> None:

@@ -20,8 +20,9 @@ A metric with ``needs == "features"`` wants ``GroupedStatistics(..., keep_featur
 from bench.metrics.base import FeatureSpace, GroupedStatistics, Metric, Score, get_space
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference, frechet_distance
+from bench.metrics.imports import import_npz
 from bench.metrics.moments import Moments
-from bench.metrics.reference import Reference, import_npz, reference_statistics
+from bench.metrics.reference import Reference, reference_statistics
 
 __all__ = [
     "FeatureSpace",

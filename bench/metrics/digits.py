@@ -17,6 +17,7 @@ from bench.images import from_uint8
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
 from bench.plugins import hookimpl
+from bench.precision import full_float32
 
 CLASSIFIER_FILE = "digits-classifier.safetensors"
 CLASSIFIER_SHA256 = "36df1ed847683ae787fefa1dffcadc368ebae17169ba367c7e87b812a4eb5952"
@@ -51,7 +52,7 @@ class DigitsClassifier(nn.Module):
 
 
 class DigitsFeatures:
-    """uint8 images (B, 1, 12, 12) -> 64 float32 features, always in float32.
+    """uint8 images (B, 1, 12, 12) -> 64 float32 features, always in float32, never TF32.
 
     The classifier is the shipped one, verified by hash and read when the space is made.
 
@@ -88,7 +89,7 @@ class DigitsFeatures:
             )
         if not len(images):
             return torch.empty(0, DIM, device=images.device)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False), full_float32():
             return torch.cat(
                 [
                     self.classifier.features(from_uint8(images[i : i + _BATCH]))

@@ -50,7 +50,7 @@ class GroupedStatistics:
     @property
     def present(self) -> list[int]:
         """Groups that have samples, in order."""
-        self._close()
+        self.close()
         return sorted(self._packed)
 
     def add(self, features: Features, indices: npt.ArrayLike | torch.Tensor) -> None:
@@ -58,7 +58,7 @@ class GroupedStatistics:
 
         Raises:
             ValueError: for shapes that do not fit, an index that is out of range or was added before, and
-                features that are not finite.
+                features that are not finite; the last, of features on a GPU, by :meth:`close`.
         """
         where = np.asarray(indices.cpu() if isinstance(indices, torch.Tensor) else indices, dtype=np.int64)
         if where.shape != (features.shape[0],):
@@ -94,7 +94,7 @@ class GroupedStatistics:
             raise ValueError("a sample index is in both blocks; every sample counts once")
         if self.keep_features and not other.keep_features:
             raise ValueError("the other block kept no features; score it again with keep_features")
-        self._close()
+        self.close()
         for group in other.present:
             self._put(group, other.group(group))
         self._seen |= other._seen
@@ -104,7 +104,7 @@ class GroupedStatistics:
 
     def group(self, group: int) -> Moments:
         """Moments of one group."""
-        self._close()
+        self.close()
         if group not in self._packed:
             return Moments.empty(self.dim)
         n, mean, triangle = self._packed[group]
@@ -201,16 +201,23 @@ class GroupedStatistics:
 
     def _accumulator(self, group: int) -> Accumulator:
         if self._open is None or self._open[0] != group:
-            self._close()
+            self.close()
             self._open = (group, Accumulator(self.dim))
         return self._open[1]
 
-    def _close(self) -> None:
-        """Put the group being filled among the packed ones: half the memory of full matrices."""
+    def close(self) -> GroupedStatistics:
+        """Bring the sums of the group being filled from their device, packed, and return these statistics.
+
+        Everything that reads them does it. What still lies on a GPU should not leave its process.
+
+        Raises:
+            ValueError: if features that came on a GPU were not finite.
+        """
         if self._open is not None:
             group, accumulator = self._open
             self._open = None
             self._put(group, accumulator.moments())
+        return self
 
     def _put(self, group: int, moments: Moments) -> None:
         if moments.n == 0:

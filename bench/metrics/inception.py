@@ -14,8 +14,7 @@ import functools
 import io
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,10 +23,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bench.errors import UnknownNameError, UsageError
+from bench.images import to_device
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.weights import INCEPTION
 from bench.plugins import hookimpl
+from bench.precision import full_float32
 
 Path = Literal["fast", "stock"]
 
@@ -173,16 +174,24 @@ class Network:
                 raise UsageError(f"the weights of {name}, which layer {layer} needs, are not numbers")
 
     def features(self, images: Tensor, layer: str) -> Tensor:
-        """Features of one layer; those of the other spaces' layers are kept for the same images."""
+        """Features of one layer; those of the other spaces' layers are kept for the same images.
+
+        They are handed out once: with a single layer nothing is kept or compared, so that a GPU need not be
+        waited for.
+        """
+        images = to_device(images, self.device)
         if self._last is not None and layer in self._last[1] and torch.equal(self._last[0], images):
-            return self._last[1][layer]
+            return self._last[1].pop(layer)
+        self._last = None
         layers = sorted({layer, *(space.layer for space in self.spaces)})
         size = CPU_BATCH if self.device.type == "cpu" else CUDA_BATCH
         with torch.inference_mode(), full_float32():
-            parts = [self._forward(part, layers) for part in torch.split(images.to(self.device), size)]
+            parts = [self._forward(part, layers) for part in torch.split(images, size)]
             found = {name: torch.cat([part[name] for part in parts]) for name in layers}
-        self._last = (images.clone(), found)
-        return found[layer]
+        wanted = found.pop(layer)
+        if found:
+            self._last = (images.clone(), found)
+        return wanted
 
     def _forward(self, images: Tensor, layers: list[str]) -> dict[str, Tensor]:
         if images.shape[1] == 1:
@@ -210,11 +219,10 @@ class Network:
 
     def _fast_input(self, images: Tensor) -> Tensor:
         x = (images.float() - 128) / 128
-        rows, columns = (resize_matrix(side, SIDE).to(self.device) for side in images.shape[2:])
+        rows, columns = (resize_matrix(side, SIDE, self.device) for side in images.shape[2:])
         return (rows @ x @ columns.T).contiguous(memory_format=torch.channels_last)
 
 
-@functools.lru_cache(maxsize=32)
 def check_colours(space: str, images: Tensor) -> None:
     """Raise UsageError if ``images`` are not uint8 (B, 3, H, W), or (B, 1, H, W)."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -224,14 +232,15 @@ def check_colours(space: str, images: Tensor) -> None:
         )
 
 
-def resize_matrix(size: int, out: int) -> Tensor:
+@functools.lru_cache(maxsize=32)
+def resize_matrix(size: int, out: int, device: torch.device | str = "cpu") -> Tensor:
     """(out, size) matrix of TensorFlow 1's bilinear resize: row i reads the input at i * size / out."""
     position = torch.arange(out, dtype=torch.float32) * torch.tensor(size / out, dtype=torch.float32)
     low = position.long()
     share = position - low
     matrix = torch.zeros(out, size)
     matrix.scatter_add_(1, low[:, None], (1 - share)[:, None])
-    return matrix.scatter_add_(1, (low + 1).clamp_max(size - 1)[:, None], share[:, None])
+    return matrix.scatter_add_(1, (low + 1).clamp_max(size - 1)[:, None], share[:, None]).to(device)
 
 
 def inception_space(name: str, shape: Shape) -> InceptionSpace:
@@ -307,17 +316,3 @@ def _probabilities(pooled: Tensor, head: nn.Module) -> Tensor:
 
 def _is_finite(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in module.state_dict().values())
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """No TF32 within: it moves the distance by 0.02."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=torch.backends.cudnn.deterministic, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -105,32 +105,36 @@ class Accumulator:
 
     Sums are kept about a fixed shift, the mean of the first batch, so that a mean far larger than
     the spread costs no digits; they live on the device of the features, in float64 (on the CPU where the
-    device has no float64).
+    device has no float64). A GPU is not waited for before the moments are asked for.
     """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.n = 0
         self._shift: torch.Tensor | None = None
-        self._sum = torch.zeros(dim, dtype=torch.float64)
-        self._raw = torch.zeros(dim, dim, dtype=torch.float64)
 
     def add(self, features: Features) -> None:
-        """Add the rows of ``features`` (B, d); ValueError for a wrong shape or values that are not finite."""
+        """Add the rows of ``features`` (B, d).
+
+        Raises:
+            ValueError: for a wrong shape, or values that are not finite; of features on a GPU the second is
+                raised by :meth:`moments`.
+        """
         if _dim(features) != self.dim:
             raise ValueError(f"expected features of shape (B, {self.dim}), got {tuple(features.shape)}")
         x = torch.as_tensor(features).detach()
         x = (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
         if x.shape[0] == 0:
             return
-        finite = torch.isfinite(x).all(dim=1)
-        if not bool(finite.all()):
-            bad = int((~finite).sum())
-            raise ValueError(f"{bad} of {x.shape[0]} feature vectors hold values that are not finite")
+        bad = (~torch.isfinite(x).all(dim=1)).sum()
+        if x.device.type == "cpu":
+            _refuse(int(bad), int(x.shape[0]))
         if self._shift is None:
             self._shift = x.mean(dim=0)
-            self._sum = self._sum.to(x.device)
-            self._raw = self._raw.to(x.device)
+            self._bad = torch.zeros_like(bad)
+            self._sum = torch.zeros_like(self._shift)
+            self._raw = x.new_zeros(self.dim, self.dim)
+        self._bad += bad
         centred = x - self._shift
         self._sum += centred.sum(dim=0)
         self._raw.addmm_(centred.T, centred)
@@ -140,15 +144,21 @@ class Accumulator:
         """Moments of everything added so far."""
         if self._shift is None:
             return Moments.empty(self.dim)
+        _refuse(int(self._bad), self.n)
         offset = self._sum / self.n
         mean = (self._shift + offset).cpu().numpy()
-        scatter = torch.addr(self._raw, offset, offset, alpha=-self.n).cpu().numpy()
-        return Moments(self.n, mean, mirror_upper(scatter))
+        scatter = mirror_upper(torch.addr(self._raw, offset, offset, alpha=-self.n))
+        return Moments(self.n, mean, scatter.cpu().numpy())
 
 
-def mirror_upper(matrix: Array) -> Array:
+def mirror_upper(matrix: torch.Tensor) -> torch.Tensor:
     """The symmetric matrix with the upper triangle of ``matrix`` (matrix products round the two apart)."""
-    return np.asarray(np.triu(matrix) + np.triu(matrix, 1).T, dtype=np.float64)
+    return matrix.triu() + matrix.triu(1).T
+
+
+def _refuse(bad: int, n: int) -> None:
+    if bad:
+        raise ValueError(f"{bad} of {n} feature vectors hold values that are not finite")
 
 
 def pack_symmetric(matrix: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Reference statistics: computed once per content of the data and of the feature space, cached, imported."""
+"""Reference statistics: computed once per content of the data and of the feature space, and cached."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import UsageError
+from bench.images import to_device
 from bench.metrics.base import FeatureSpace, Needs
 from bench.metrics.frechet import FrechetReference
 from bench.metrics.moments import Accumulator, Array, Moments
@@ -119,7 +120,7 @@ def reference_statistics(
         if once:
             digest.update(part)
         with torch.inference_mode():
-            features = space(part.to(device))
+            features = space(to_device(part, device))
         accumulator.add(features)
         if needs == "features":
             kept.append(features.to("cpu", torch.float32).numpy())
@@ -135,38 +136,6 @@ def reference_statistics(
     made = Reference(name, n, moments.mean, moments.cov, data_hash, space.fingerprint, rows)
     _save(path, made)
     return made
-
-
-def import_npz(path: Path, space: str, *, name: str | None = None, n: int = 0) -> Reference:
-    """Read the statistics that EDM, guided-diffusion and pytorch-fid keep: an .npz with ``mu``, ``sigma``.
-
-    Args:
-        path: the file; it is read without running anything in it.
-        space: fingerprint of the feature space it is said to belong to: the file does not say.
-        name: for people; default the file's.
-        n: number of images, where known.
-
-    Raises:
-        UsageError: for a file that is missing, truncated or without a mean and covariance that fit.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mean, cov = (np.asarray(arrays[key], dtype=np.float64) for key in ("mu", "sigma"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not an .npz file with mu and sigma: {error}") from error
-    if mean.ndim != 1 or cov.shape != (mean.size, mean.size) or not np.isfinite(cov).all():
-        raise UsageError(f"{path} holds mu {mean.shape} and sigma {cov.shape}, not finite (d,) and (d, d)")
-    data_hash = hashlib.sha256(mean.tobytes() + cov.tobytes()).hexdigest()
-    return Reference(name or path.stem, n, mean, cov, data_hash, space, imported=True)
-
-
-def is_statistics(path: str | Path) -> bool:
-    """Return whether ``path`` is an .npz file with ``mu`` and ``sigma``."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return "mu" in arrays and "sigma" in arrays
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
-        return False
 
 
 def from_moments(moments: Moments, space: str, *, name: str, data_hash: str | None = None) -> Reference:

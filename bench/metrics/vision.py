@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.images import to_device
 from bench.metrics.base import Metric, Shape, fingerprint
 from bench.metrics.distance import FrechetMetric
-from bench.metrics.inception import check_colours, full_float32, resize_matrix
+from bench.metrics.inception import check_colours, resize_matrix
 from bench.metrics.weights import CLIP, DINOV2
 from bench.plugins import hookimpl
+from bench.precision import full_float32
 
 _MEAN = {"dinov2_l14": (0.485, 0.456, 0.406), "clip_l14_336": (0.48145466, 0.4578275, 0.40821073)}
 _SD = {"dinov2_l14": (0.229, 0.224, 0.225), "clip_l14_336": (0.26862954, 0.26130258, 0.27577711)}
@@ -71,7 +73,9 @@ class VisionSpace:
         """Map uint8 images (B, 3, H, W), or (B, 1, H, W) repeated thrice, to float32 (B, d)."""
         check_colours(self.name, images)
         with torch.inference_mode(), full_float32():
-            return torch.cat([self._embed(part) for part in torch.split(images.to(self._device), _BATCH)])
+            return torch.cat(
+                [self._embed(part) for part in torch.split(to_device(images, self._device), _BATCH)]
+            )
 
     def to(self, device: torch.device | str) -> VisionSpace:
         """Move the network to ``device`` and return the space itself."""
@@ -82,7 +86,7 @@ class VisionSpace:
     def _embed(self, images: Tensor) -> Tensor:
         side = _SIDE[self.name]
         x = images.expand(-1, 3, -1, -1).float()
-        rows, columns = (resize_matrix(size, side).to(self._device) for size in images.shape[2:])
+        rows, columns = (resize_matrix(size, side, self._device) for size in images.shape[2:])
         mean, sd = (torch.tensor(v[self.name], device=self._device)[:, None, None] for v in (_MEAN, _SD))
         embedded: Tensor = self._network((rows @ x @ columns.T - 255 * mean) / (255 * sd))
         return embedded.float()

@@ -89,8 +89,11 @@ class WeightFile:
         if allowed == self.sha256 and size != self.size:
             what = "truncated" if size < self.size else "another file"
             raise UsageError(f"{found} is {what}, it has {size:,} bytes: {self._wanted()}; {self._other()}")
-        with found.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with found.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UsageError(f"{found} cannot be read: {error.strerror}; {self._wanted()}") from None
         if digest != allowed:
             raise UsageError(
                 f"{found} has SHA-256 {digest}, not {allowed}: {self._wanted()}; {self._other()}"

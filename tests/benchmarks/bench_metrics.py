@@ -2,26 +2,36 @@
 
 ``pytest tests/benchmarks/bench_metrics.py --benchmark-only -o addopts= -o python_files='bench_*.py'``; each
 group's ratios are the result. A GPU is used where there is one; SAMPLER_BENCH_BATCH sets the batch (64 is
-torch-fidelity's own).
+torch-fidelity's own), SAMPLER_BENCH_IMAGES the number of images from end to end.
 """
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench.metrics import FrechetMetric, FrechetReference, GroupedStatistics, Moments, frechet_distance
+from bench.metrics import (
+    FrechetMetric,
+    FrechetReference,
+    GroupedStatistics,
+    Moments,
+    frechet_distance,
+    reference_statistics,
+)
 from bench.metrics.inception import InceptionSpace
 from bench.metrics.reference import from_moments
+from bench.precision import full_float32
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from inception_kit import sha256, write_random_weights
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+VALUES = {}
 BATCH = int(os.environ.get("SAMPLER_BENCH_BATCH", "64"))
 
 
@@ -68,6 +78,59 @@ def test_extraction(benchmark, path, weights, images):
         rounds=3,
         warmup_rounds=1,
     )
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.data[index]
+
+
+@pytest.mark.parametrize("way", ["torch-fidelity", "torch-fidelity without TF32", "here"])
+def test_end_to_end(benchmark, way, weights, tmp_path):
+    """FID of two sets of uint8 images in memory: loading, features, moments, distance; nothing cached.
+
+    torch-fidelity leaves TF32 as torch has it, on for convolutions on a GPU; what is called FID has it off.
+    """
+    n = int(os.environ.get("SAMPLER_BENCH_IMAGES", "5000" if DEVICE == "cuda" else "32"))
+    generator = torch.Generator().manual_seed(1)
+    x, y = (
+        torch.randint(0, high, (n, 3, 32, 32), dtype=torch.uint8, generator=generator) for high in (256, 200)
+    )
+    benchmark.group = f"FID of {n} against {n} images on {DEVICE}, end to end"
+    space = InceptionSpace("2048", weights=weights, accept=sha256(weights)).to(DEVICE)
+
+    def theirs():
+        return torch_fidelity.calculate_metrics(
+            input1=Images(x),
+            input2=Images(y),
+            cuda=DEVICE == "cuda",
+            fid=True,
+            cache=False,
+            verbose=False,
+            feature_extractor_weights_path=str(weights),
+        )["frechet_inception_distance"]
+
+    def ours():
+        first, second = (
+            reference_statistics(iter(part.split(256)), space, device=DEVICE, cache=tmp_path)
+            for part in (x, y)
+        )
+        return frechet_distance(first.mean, first.cov, second.mean, second.cov)
+
+    call = ours if way == "here" else theirs
+    with full_float32() if "without" in way else nullcontext():
+        gpu = DEVICE == "cuda"
+        found = benchmark.pedantic(call, rounds=3 if gpu else 1, warmup_rounds=1 if gpu else 0)
+    VALUES[way] = found
+    benchmark.extra_info["FID"] = found
+    if way == "here" and n > space.dim and "torch-fidelity without TF32" in VALUES:
+        assert found == pytest.approx(VALUES["torch-fidelity without TF32"], rel=1e-4)
 
 
 @pytest.fixture(scope="module")
