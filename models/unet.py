@@ -86,7 +86,7 @@ class UNetConfig:
     @property
     def divisor(self) -> int:
         """What height and width of an image must be multiples of."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return self.patch << (len(self.widths) - 1)
 
     def heads_of(self, width: int) -> int:
         """Return the number of attention heads at a level with ``width`` channels."""
