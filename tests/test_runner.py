@@ -130,6 +130,15 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
     assert Runner(sweep(), Store(tmp_path)).plan().pending == []
 
 
+@pytest.fixture
+def no_worker():
+    """No worker of an earlier test, and none for a later one: it keeps the model's images."""
+    worker.cache_clear()
+    yield
+    worker.cache_clear()
+
+
+@pytest.mark.usefixtures("no_worker")
 def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 8, 8), dtype=np.uint8)
     train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
@@ -156,6 +165,7 @@ def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale
     assert Runner(sweep(**one), Store(tmp_path / "plain")).plan().stale == []
 
 
+@pytest.mark.usefixtures("no_worker")
 def test_real_images_are_scored_again_when_one_of_them_changes_and_not_where_there_are_none(
     tmp_path, monkeypatch
 ):

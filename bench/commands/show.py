@@ -70,6 +70,8 @@ def describe(record: Record, store: Store) -> str:
     facts["record"] = str(store.records / f"{record.name}.json")
     if store.previews(record) is not None:
         facts["pictures"] = str(store.records / f"{record.name}.png")
+    if store.film(record) is not None:
+        facts["film"] = str(store.records / f"{record.name}.film.png")
     lines += [f"  {name:<16} {value}" for name, value in facts.items() if value]
     if record.failure.get("traceback"):
         lines += [
