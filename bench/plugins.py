@@ -38,6 +38,7 @@ BUILT_INS = (
     "samplers.ddim",
     "models.exact",
     "models.digits",
+    "models.cifar10",
     "models.public",
     "bench.metrics.builtin",
     "bench.executors.serial",
