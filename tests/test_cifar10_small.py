@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     monkeypatch.setattr(models.cifar10, "ASSETS", tmp_path)
-    with pytest.raises(BenchError, match="SHA-256|sha256"):
+    with pytest.raises(BenchError, match=r"SHA-256|sha256"):
         models.cifar10.load_cifar10_small()
 
 
@@ -75,7 +76,7 @@ def test_samples_are_images_that_differ(model):
     # The colours are those of photographs: no channel of an image is all black or all white.
     assert (x0.mean((2, 3)).abs() < 0.9).all()
     assert 0.2 < float(x0.std()) < 0.8  # 0.49 of the data
-    assert all(not torch.allclose(a, b, atol=0.1) for a, b in zip(x0, x0[1:], strict=False))
+    assert all(not torch.allclose(a, b, atol=0.1) for a, b in pairwise(x0))
 
 
 def test_without_the_data_one_sentence_says_where_to_put_it(monkeypatch, tmp_path):
