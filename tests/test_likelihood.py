@@ -629,6 +629,11 @@ def test_sweep_and_bound_stand_in_tables_of_their_own(tmp_path, capsys):
         ("fd_pixels", ("ddim eta=0",)),
         (METRICS[0], ("nll fixedsmall", "nll fixedlarge", "nll learned")),
     ]
+    (written,) = (tmp_path / "tables").glob("*nll*.md")
+    before = written.read_text(encoding="utf-8")
+    assert "draws from exact-gaussian" in before
+    assert main(["run", "--samplers", "ddim", *common]) == 0
+    assert written.read_text(encoding="utf-8") == before
     for verb in (["table"], ["plot"], ["status"], ["show", "nll learned"]):
         assert main([*verb, "--results", str(tmp_path)]) == 0, verb
     assert "nll_decoder_bits_per_dim" in capsys.readouterr().out

@@ -13,7 +13,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from rich.progress import TaskProgressColumn
@@ -44,7 +43,7 @@ from bench.likelihood_run import BoundRunner
 from bench.record import Record
 from bench.report import tables
 from bench.report.artefacts import TABLE_FORMS, write_files
-from bench.report.groups import Group, group_records
+from bench.report.groups import group_records
 from bench.store import Store
 from bench.sweep import Stale
 
@@ -137,12 +136,11 @@ def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
     """Print the table and the parts of each bound, and write the tables of the folder's bounds."""
     terminal, paths = console(), []
     for group in group_records(records):
-        tables.show(_with_data(group), terminal)
+        tables.show(group, terminal)
     for group in group_records(store.read()[0]):
         if group.metric != METRICS[0]:
             continue
-        named = _with_data(group)
-        files = {f"{group.slug}.{suffix}": form(named) for suffix, form in TABLE_FORMS.items()}
+        files = {f"{group.slug}.{suffix}": form(group) for suffix, form in TABLE_FORMS.items()}
         paths += write_files(store.folder, files)
     done = [record for record in records if record.status == "done"]
     if done:
@@ -151,12 +149,6 @@ def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
     print(f"{len(records)} records in {store.records}, the terms of their steps beside them, {seconds:.0f} s")
     for path in paths:
         print(f"  {path}")
-
-
-def _with_data(group: Group) -> Group:
-    """Name the images in a table's title."""
-    trial = next(iter(group.cells.values())).record.trial
-    return replace(group, title=f"{group.title}, {trial['reference']}")
 
 
 def _parts(records: Sequence[Record]) -> Table:

@@ -157,7 +157,8 @@ def _group(members: list[Record], floors: list[Record], name: str) -> Group:
         f"seed {trial['seed']}",
         trial["precision"],
     ]
-    title = f"{trial['model']}: {name}, {', '.join(facts)}, {trial['device']}"
+    facts += [trial["device"], *([trial["reference"]] if trial["reference"] else [])]
+    title = f"{trial['model']}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{trial['model']}-{name}")
     if trial["spacing"] != "uniform":
         slug += f"-{trial['spacing']}"
