@@ -95,15 +95,20 @@ def _processor() -> str:
 
 @functools.cache
 def _commit() -> tuple[str, bool | None]:
-    """Return (commit, whether tracked files differ) of the checkout this runs from; none elsewhere."""
+    """Return (commit, whether the checkout this runs from has changes); none elsewhere."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return "", None
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        return _git(root, "rev-parse", "HEAD"), has_changes(root)
     except (OSError, subprocess.CalledProcessError):
         return "", None
+
+
+def has_changes(root: Path) -> bool:
+    """Return whether a checkout's tracked files differ from its commit; results are made by it, no part of it."""
+    tracked = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return bool(_git(root, *tracked))
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -18,6 +18,7 @@ from bench import get_sampler, load_results
 from bench.calls import count_calls
 from bench.metrics.base import Score
 from bench.plugins import registry
+from bench.provenance import has_changes
 from bench.runner import Runner
 from bench.store import Store
 from bench.sweep import Sweep
@@ -465,3 +466,21 @@ def test_an_interrupt_waits_until_a_block_is_whole(tmp_path, monkeypatch):
     with np.load(block) as arrays:
         assert "cost" in arrays
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_results_are_no_change_of_the_checkout_and_code_is(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "results").mkdir()
+    code, record = tmp_path / "code.py", tmp_path / "results" / "record.json"
+    code.write_text("1")
+    record.write_text("1")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "both")
+    assert not has_changes(tmp_path)
+    record.unlink()
+    assert not has_changes(tmp_path)
+    code.write_text("2")
+    assert has_changes(tmp_path)
