@@ -106,7 +106,7 @@ def _commit() -> tuple[str, bool | None]:
 
 
 def has_changes(root: Path) -> bool:
-    """Return whether a checkout's tracked files differ from its commit; results are made by it, no part of it."""
+    """Return whether a checkout's tracked files differ from its commit; results, which it makes, apart."""
     tracked = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
     return bool(_git(root, *tracked))
 

@@ -157,7 +157,7 @@ def _group(members: list[Record], floors: list[Record], name: str) -> Group:
         f"seed {trial['seed']}",
         trial["precision"],
     ]
-    facts += [trial["device"], *([trial["reference"]] if trial["reference"] else [])]
+    facts += [trial["device"], *([Path(trial["reference"]).name] if trial["reference"] else [])]
     title = f"{trial['model']}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{trial['model']}-{name}")
     if trial["spacing"] != "uniform":
