@@ -11,7 +11,7 @@ from models.checkpoints import load_model
 from models.epsilon import EpsilonNetwork
 
 ASSETS = Path(str(resources.files("models"))) / "assets"
-WEIGHTS_SHA256 = "18f73f34a24721a02e24777f169d998002c04504d2416b5cb56d931cc237e923"
+WEIGHTS_SHA256 = "0cca990e4a8cf576cde5048743ae20d12d1feeb381bea769cb7427cdc489cb2d"
 
 
 def load_cifar10_small() -> EpsilonNetwork:
