@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+from bench.atomic import temporary
 from bench.errors import BenchError
 
 CHUNK = 1 << 20
@@ -44,7 +43,7 @@ def download(
             f"{place.parent} cannot be made ({error.strerror}): choose another folder"
         ) from error
     try:
-        with _temporary(place) as part:
+        with temporary(place) as part:
             _receive(url, part, size, progress)
             if digest is not None and (found := _digest(part, digest)) != digest.lower():
                 raise BenchError(
@@ -58,15 +57,6 @@ def download(
             f" at {place}"
         ) from error
     return place
-
-
-@contextmanager
-def _temporary(place: Path) -> Iterator[Path]:
-    part = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _receive(url: str, part: Path, size: int | None, progress: Arrived | None) -> None:

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from bench.atomic import write_atomically
 from bench.errors import BenchError
 from bench.likelihood import BoundTerms, Chain
 from bench.metrics.base import Score
 from bench.metrics.groups import GROUPS
 from bench.record import Record
 from bench.stats import influence_se
-from bench.store import Store, write_atomically
+from bench.store import Store
 from bench.trial import Cost, Failure
 
 METRICS = ("nll_bits_per_dim", "nll_prior_bits_per_dim", "nll_kl_bits_per_dim", "nll_decoder_bits_per_dim")

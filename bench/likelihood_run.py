@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from bench.atomic import write_atomically
 from bench.cards import load_model
 from bench.data import content_hash
 from bench.errors import NotApplicable, UsageError
@@ -32,7 +33,7 @@ from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.plugins import own_version
 from bench.provenance import numerics_hash, short_hash
 from bench.record import Record, stale_fields, trial_fields
-from bench.store import Store, write_atomically
+from bench.store import Store
 from bench.sweep import Stale
 from bench.trial import PRECISIONS, Cost, Failure, Trial
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.atomic import write_atomically
 from bench.errors import BenchError
 from bench.record import Record
-from bench.store import Store, Unreadable, write_atomically
+from bench.store import Store, Unreadable
 
 TIMES = ("cost", "environment")
 """What may differ between two records of the same numbers."""

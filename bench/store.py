@@ -7,7 +7,6 @@ Blocks of trials under way are kept beside the records until their trial is whol
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from bench.atomic import temporary, write_atomically
 from bench.errors import BenchError
 from bench.metrics.groups import GroupedStatistics
 from bench.record import Record
@@ -121,10 +121,10 @@ class Store:
         """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
         path = self.folder / "features" / f"{record.name}-{space}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), _temporary(path) as temporary:
-            with temporary.open("wb") as file:
+        with _uninterrupted(), temporary(path) as beside:
+            with beside.open("wb") as file:
                 np.save(file, features)
-            temporary.replace(path)
+            beside.replace(path)
         return path
 
     def training_table(self, model: str) -> Path:
@@ -146,10 +146,10 @@ class Store:
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
         path = self._block_path(trial.key, state, result.block)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), _temporary(path) as temporary:
-            with temporary.open("wb") as file:
+        with _uninterrupted(), temporary(path) as beside:
+            with beside.open("wb") as file:
                 np.savez(file, **arrays)
-            temporary.replace(path)
+            beside.replace(path)
 
     def read_blocks(self, trial: Trial, state: str) -> list[BlockResult]:
         """Return the blocks that were kept, in order and without overlap; a damaged file is no block."""
@@ -191,21 +191,14 @@ def file_slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new."""
-    with _temporary(path) as temporary:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-
-
 def write_strip(path: Path, images: Tensor) -> None:
     """Write uint8 images (k, C, H, W) side by side as a lossless PNG."""
     k, channels, height, width = images.shape
     strip = images.permute(2, 0, 3, 1).reshape(height, k * width, channels).numpy()
     picture = Image.fromarray(strip[..., 0] if channels == 1 else strip)
-    with _temporary(path) as temporary:
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
+    with temporary(path) as beside:
+        picture.save(beside, format="PNG")
+        beside.replace(path)
 
 
 def read_strip(path: Path) -> Tensor:
@@ -231,16 +224,6 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came and callable(before):
         before(*came[0])
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` that is gone in the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _span(path: Path) -> tuple[int, int]:

@@ -7,6 +7,19 @@ from unittest import mock
 import torch
 
 
+class Images(torch.utils.data.Dataset):
+    """Images as torch-fidelity takes them."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.data[index]
+
+
 def write_random_weights(path: Path) -> Path:
     """Write weights whose batch norms do something and whose features keep a sane size."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inception_kit import sha256, write_random_weights
+from inception_kit import Images, sha256, write_random_weights
 
 from bench.errors import UnknownNameError, UsageError
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
@@ -256,17 +256,6 @@ def test_changed_weight_file_is_another_network(tmp_path, random_weights, images
     after = space("64", path)
     assert after.fingerprint != before.fingerprint
     assert not torch.allclose(after(images[:1]), values)
-
-
-class Images(torch.utils.data.Dataset):
-    def __init__(self, data):
-        self.data = data
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, index):
-        return self.data[index]
 
 
 def calculate_metrics(x, y, **options):

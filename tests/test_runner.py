@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cli_kit import bench
+from sweep_kit import Silent
 
 from bench import get_sampler, load_results
 from bench.calls import count_calls
@@ -26,22 +27,6 @@ from bench.trial import worker
 from models.exact import ExactGaussian
 
 MODEL = "exact-gaussian"
-
-
-class Silent:
-    """An observer that keeps what it is told."""
-
-    def __init__(self):
-        self.records, self.samples, self.plan = [], 0, None
-
-    def planned(self, plan):
-        self.plan = plan
-
-    def advanced(self, trial, samples):
-        self.samples += samples
-
-    def ended(self, record):
-        self.records.append(record)
 
 
 def sweep(**changes):
@@ -132,22 +117,26 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
 
 
 @pytest.fixture
-def no_worker():
-    """No worker of an earlier test, and none for a later one: it keeps the model's images."""
+def set_card(monkeypatch):
+    """Put a card in the place of the model's; no worker of another test, nor for one, keeps its images."""
     worker.cache_clear()
-    yield
+    yield lambda card: monkeypatch.setitem(registry().models.entries, MODEL, card)
     worker.cache_clear()
 
 
-@pytest.mark.usefixtures("no_worker")
-def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale(tmp_path, monkeypatch):
+def with_images(folder, train, held_out):
+    """Write two image sets; return the file of the second and the model's card with both."""
+    files = folder / "train.npz", folder / "held-out.npz"
+    for file, images in zip(files, (train, held_out), strict=True):
+        np.savez(file, images=images)
+    data, other = map(str, files)
+    return files[1], replace(registry().models.entries[MODEL], data=data, held_out=other)
+
+
+def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale(tmp_path, set_card):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 8, 8), dtype=np.uint8)
-    train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
-    np.savez(train, images=pixels[0])
-    np.savez(held_out, images=pixels[1])
-    models = registry().models.entries
-    card = replace(models[MODEL], data=str(train), held_out=str(held_out))
-    monkeypatch.setitem(models, MODEL, card)
+    held_out, card = with_images(tmp_path, *pixels)
+    set_card(card)
     one = {"samplers": ("ddim",), "steps": (5,)}
     copying = {**one, "metrics": ("fd_pixels", "copying_pixels")}
     run(tmp_path / "r", **copying)
@@ -166,17 +155,12 @@ def test_a_byte_of_the_held_out_images_makes_the_records_that_rest_on_them_stale
     assert Runner(sweep(**one), Store(tmp_path / "plain")).plan().stale == []
 
 
-@pytest.mark.usefixtures("no_worker")
 def test_real_images_are_scored_again_when_one_of_them_changes_and_not_where_there_are_none(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, set_card
 ):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 8, 8), dtype=np.uint8)
-    train, held_out = tmp_path / "train.npz", tmp_path / "held-out.npz"
-    np.savez(train, images=pixels[0])
-    np.savez(held_out, images=pixels[1])
-    models = registry().models.entries
-    card = replace(models[MODEL], data=str(train), held_out=str(held_out))
-    monkeypatch.setitem(models, MODEL, card)
+    held_out, card = with_images(tmp_path, *pixels)
+    set_card(card)
 
     def floor():
         worker.cache_clear()  # it would keep the images that were there first
@@ -189,7 +173,7 @@ def test_real_images_are_scored_again_when_one_of_them_changes_and_not_where_the
     again = floor()
     assert again.scores["fd_pixels"].value != first.scores["fd_pixels"].value
     monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path))
-    monkeypatch.setitem(models, MODEL, replace(card, held_out="cifar10-test"))
+    set_card(replace(card, held_out="cifar10-test"))
     assert floor() is None
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.atomic import write_atomically
 from bench.commands.common import add_records, read_records
 from bench.errors import UsageError
 from bench.frame import frame
 from bench.report import tables
 from bench.report.groups import group_records
-from bench.store import write_atomically
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

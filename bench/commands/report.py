@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.atomic import write_atomically
 from bench.commands.common import add_records, read_records, warn
 from bench.errors import BenchError
 from bench.presets import PRESETS, find_preset
-from bench.store import Store, write_atomically
+from bench.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

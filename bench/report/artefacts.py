@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bench.atomic import write_atomically
 from bench.presets import find_preset
 from bench.record import Record
 from bench.report import sheets, tables
 from bench.report.findings import claims_sheet, find_claims
 from bench.report.groups import Group, group_records
 from bench.report.published import compare_published
-from bench.store import write_atomically
 
 TABLE_FORMS = {"txt": tables.plain, "md": tables.markdown, "csv": tables.comma_separated}
 SHEET_FORMS = {"md": sheets.markdown, "csv": sheets.comma_separated}

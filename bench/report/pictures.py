@@ -11,9 +11,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from bench.atomic import write_atomically
 from bench.record import FLOOR, Record
 from bench.report.groups import Group
-from bench.store import Store, write_atomically
+from bench.store import Store
 
 TILE = 40
 """Least side of an enlarged image in pixels."""

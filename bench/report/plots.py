@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.atomic import write_atomically
 from bench.published import Figure as Published
 from bench.report.groups import Cell, Group
 from bench.report.style import (
@@ -24,7 +25,6 @@ from bench.report.style import (
     plotting,
     score_axis,
 )
-from bench.store import write_atomically
 
 SIZE = (7.2, 4.4)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from bench.atomic import write_atomically
 from bench.grid import make_grid
 from bench.images import to_uint8
 from bench.interfaces import Prediction, Variance
 from bench.noise import INITIAL, normal_noise
 from bench.report.curves import training_curves
+from bench.report.pictures import save_picture
 from bench.report.plots import rendered
 from bench.sampler import get_sampler, sample
 from bench.schedule import NoiseSchedule
-from bench.store import write_atomically
 
 SAMPLER, STEPS = "ddim", 50
 SEED = 0
@@ -69,9 +69,7 @@ def save_samples(path: Path, images: Tensor) -> None:
         top, left = _GAP + place // columns * high, _GAP + place % columns * wide
         sheet[:, top : top + height * scale, left : left + width * scale] = image
     pixels = sheet.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG", optimize=True)
-    write_atomically(path, buffer.getvalue())
+    save_picture(Image.fromarray(pixels[..., 0] if channels == 1 else pixels), path)
 
 
 def plot_losses(path: Path, table: Mapping[str, Sequence[float]], name: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bench.atomic import write_atomically
 from bench.errors import BenchError
-from bench.store import write_atomically
 
 COLUMNS = (
     "step",

@@ -27,7 +27,7 @@ from bench.metrics.reference import from_moments
 from bench.precision import full_float32
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from inception_kit import sha256, write_random_weights
+from inception_kit import Images, sha256, write_random_weights
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,17 +78,6 @@ def test_extraction(benchmark, path, weights, images):
         rounds=3,
         warmup_rounds=1,
     )
-
-
-class Images(torch.utils.data.Dataset):
-    def __init__(self, data):
-        self.data = data
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, index):
-        return self.data[index]
 
 
 @pytest.mark.parametrize("way", ["torch-fidelity", "torch-fidelity without TF32", "here"])

@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all, whatever kills the writer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path``, to be written and renamed to it; what is left there is gone in the end."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new."""
+    with temporary(path) as beside:
+        beside.write_bytes(content)
+        beside.replace(path)
