@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_kit import bench
 
+from bench import load_results
 from bench.check import check_sampler
 from bench.cli import main
 from bench.metrics.weights import INCEPTION
@@ -14,18 +16,47 @@ from bench.plugins import Registry
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/plugins.md"])
-def test_the_plugin_shown_is_whole_and_keeps_the_contract(document, tmp_path):
+def shown(document, hook):
+    """The Python files in a document that implement a hook."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.S)
-    source = next(block for block in blocks if "def bench_samplers" in block)
-    path = tmp_path / "mine.py"
-    path.write_text(source)
-    registry = Registry()
-    registry.load_file(path)
-    assert registry.failures == []
-    (name,) = registry.presets
-    findings = check_sampler(registry.presets.entries[name])
-    assert all(finding.kept for finding in findings), findings
+    return [block for block in blocks if f"def {hook}" in block]
+
+
+@pytest.mark.parametrize(("document", "number"), [("README.md", 1), ("docs/plugins.md", 2)])
+def test_the_samplers_shown_are_whole_and_keep_the_contract(document, number, tmp_path):
+    sources = shown(document, "bench_samplers")
+    assert len(sources) == number
+    for place, source in enumerate(sources):
+        path = tmp_path / f"mine{place}.py"
+        path.write_text(source)
+        registry = Registry()
+        registry.load_file(path)
+        assert registry.failures == []
+        (name,) = registry.presets
+        findings = check_sampler(registry.presets.entries[name])
+        assert all(finding.kept for finding in findings), findings
+
+
+def test_the_rule_with_a_memory_beats_ddim_as_the_document_says(tmp_path):
+    _, source = shown("docs/plugins.md", "bench_samplers")
+    (tmp_path / "dpm.py").write_text(source)
+    results = tmp_path / "results"
+    asked = ["--plugin", tmp_path / "dpm.py", "--samplers", "ddim:eta=0", "dpm-solver-2m"]
+    assert bench("run", *asked, "--steps", "10", "--results", results).returncode == 0
+    score = load_results(results).set_index("sampler").score
+    assert score["dpm-solver-2m"] == pytest.approx(2.18, abs=0.02)
+    assert score["ddim"] == pytest.approx(4.75, abs=0.02)
+
+
+def test_the_score_shown_tells_images_from_noise(tmp_path):
+    (source,) = shown("docs/plugins.md", "bench_metrics")
+    (tmp_path / "edges.py").write_text(source)
+    results = tmp_path / "results"
+    asked = ["--plugin", tmp_path / "edges.py", "--metrics", "fd_edges", "--n", "200"]
+    asked += ["--samplers", "ddim:eta=0", "sigma-hat", "--steps", "10"]
+    assert bench("run", *asked, "--results", results).returncode == 0
+    score = load_results(results).set_index("sampler").fd_edges
+    assert score["ddpm"] > 1.5 * score["ddim"] > 0
 
 
 def test_the_errors_of_weights_are_those_shown(tmp_path, monkeypatch, capsys):

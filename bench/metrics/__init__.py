@@ -17,7 +17,7 @@ A metric with ``needs == "features"`` wants ``GroupedStatistics(..., keep_featur
 ``reference_statistics(..., needs="features")``. Two scores are compared by ``bench.stats.compare``.
 """
 
-from bench.metrics.base import FeatureSpace, GroupedStatistics, Metric, Score, get_space
+from bench.metrics.base import FeatureSpace, GroupedStatistics, Metric, Score, fingerprint, get_space
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference, frechet_distance
 from bench.metrics.imports import import_npz
@@ -33,6 +33,7 @@ __all__ = [
     "Moments",
     "Reference",
     "Score",
+    "fingerprint",
     "frechet_distance",
     "get_space",
     "import_npz",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.atomic import temporary
 from bench.errors import UsageError
 from bench.images import to_device
 from bench.metrics.base import FeatureSpace, Needs
@@ -218,9 +218,10 @@ def _save(path: Path, reference: Reference) -> None:
         arrays["features"] = reference.features
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez(file, **arrays)
-        os.replace(file.name, path)
+        with temporary(path) as beside:
+            with beside.open("wb") as file:
+                np.savez(file, **arrays)
+            beside.replace(path)
     except OSError:
         return  # a cache that cannot be written costs time, not the result
 
