@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bench.trial import BlockResult, Trial
 
 COMPACT_EVERY = 16
@@ -11,13 +13,17 @@ COMPACT_EVERY = 16
 class Collected:
     """The blocks of one trial, added up in the order of their indices as far as they follow on.
 
+    Args:
+        keep: names of the feature spaces whose vectors are kept.
+
     Attributes:
         trial: whose blocks they are.
         prefix: the sum of the blocks from the first to the first that is missing; None before the first.
     """
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, keep: Collection[str] = ()) -> None:
         self.trial = trial
+        self._keep = keep
         self.prefix: BlockResult | None = None
         self._waiting: dict[int, BlockResult] = {}
         self._since_compaction = 0
@@ -38,8 +44,11 @@ class Collected:
         return self._since_compaction >= COMPACT_EVERY
 
     def fits(self, result: BlockResult) -> bool:
-        """Whether a block kept by an earlier run ends where one of this trial's blocks does."""
-        return result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
+        """Whether a block of an earlier run ends where one of this trial's does, with the same kept."""
+        ends = result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
+        return ends and all(
+            sums.keep_features == (space in self._keep) for space, sums in result.statistics.items()
+        )
 
     def add(self, result: BlockResult) -> None:
         """Take in a block; one that comes early waits for those before it."""

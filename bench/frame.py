@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
     distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
     score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
     scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
-    besides, every metric under its own name with ``_se`` and ``_debiased``. Seconds are of the whole trial.
+    besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
+    features were kept. Seconds are of the whole trial.
 
     Args:
         folder: what ``--results`` was given.
@@ -67,6 +69,8 @@ def _row(record: Record) -> dict[str, Any]:
             }
             row |= {"feature_space": score.space, "reference": score.reference}
         row |= {name: score.value, f"{name}_se": score.se, f"{name}_debiased": score.debiased}
+        if not math.isnan(score.influence_se):
+            row[f"{name}_influence_se"] = score.influence_se
     sampling = cost.get("sampling_seconds")
     row |= {name: cost.get(name) for name in ("sampling_seconds", "model_seconds")}
     row["sampler_seconds"] = sampling - cost["model_seconds"] if sampling is not None else None

@@ -17,12 +17,15 @@ from bench.film import forward_film
 from bench.grid import make_grid
 from bench.images import from_uint8
 from bench.metrics.base import Metric, Score
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.influence import influence_of
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields, trial_fields
 from bench.references import find_references, held_out_hashes, with_held_out
 from bench.sampler import Sampler, get_sampler
+from bench.stats import influence_se
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
 from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
@@ -97,10 +100,13 @@ class Runner:
         """File a trial under what its record is worth."""
         if record is not None and record.status != "failed":
             changed = stale_fields(record, plan.provenance[trial.key])
-            if not changed:
+            if changed:
+                plan.stale.append(Stale(record, changed))
+            elif self.sweep.keep_features and not self.store.has_features(record, self.worker.spaces):
+                plan.featureless.append(record)
+            else:
                 plan.reused[trial.key] = record
                 return
-            plan.stale.append(Stale(record, changed))
         plan.pending.append(trial)
 
     def run(self, plan: Plan, observer: Observer) -> list[Record]:
@@ -166,7 +172,8 @@ class Runner:
 
     def _compute(self, plan: Plan, observer: Observer) -> Iterator[Record]:
         states = {trial.key: short_hash(plan.provenance[trial.key]) for trial in plan.pending}
-        collected = {trial.key: Collected(trial) for trial in plan.pending}
+        keep = self.worker.keep_features
+        collected = {trial.key: Collected(trial, keep) for trial in plan.pending}
         tasks: list[Task] = []
         for trial in plan.pending:
             for result in self.store.read_blocks(trial, states[trial.key]):
@@ -207,14 +214,29 @@ class Runner:
         except Exception as error:
             return self._fail(trial, plan, Failure.of(error, "scores"))
         record = Record(**self._head(trial, plan), status="done", scores=scores, cost=asdict(result.cost))
+        self.store.drop_features(record)
         if self.sweep.keep_features:
-            for space, sums in result.statistics.items():
-                self.store.write_features(record, space, sums.features)
+            record = self._keep_features(record, result.statistics)
         self.store.write(record, result.previews, result.film)
         return record
 
+    def _keep_features(self, record: Record, statistics: Mapping[str, GroupedStatistics]) -> Record:
+        """Keep features and influence values beside a record; return it with the errors that these give."""
+        for space, sums in statistics.items():
+            self.store.write_features(record, space, sums.features)
+        scores = dict(record.scores)
+        for metric in self.metrics:
+            if metric.name not in scores:
+                continue
+            values = influence_of(metric, statistics[metric.space], self.references[metric.name])
+            if values is not None:
+                self.store.write_influence(record, metric.name, values)
+                scores[metric.name] = replace(scores[metric.name], influence_se=influence_se(values))
+        return replace(record, scores=scores)
+
     def _fail(self, trial: Trial, plan: Plan, failure: Failure) -> Record:
         record = Record.of_failure(self._head(trial, plan), failure)
+        self.store.drop_features(record)
         self.store.write(record)
         return record
 
@@ -234,7 +256,7 @@ class Runner:
             },
         }
 
-    def _scores(self, statistics: Mapping[str, Any]) -> dict[str, Score]:
+    def _scores(self, statistics: Mapping[str, GroupedStatistics]) -> dict[str, Score]:
         measured = [metric for metric in self.metrics if metric.space in statistics]
         return {m.name: m.score(statistics[m.space], self.references[m.name]) for m in measured}
 

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +49,9 @@ class Unreadable:
 
 
 class Store:
-    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way.
+    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way,
+
+    and ``features/`` where they were to be kept.
 
     Args:
         folder: made when first written to.
@@ -60,6 +62,7 @@ class Store:
         self.records = folder / "records"
         self.blocks = folder / "blocks"
         self.training = folder / "training"
+        self.features = folder / "features"
 
     def prepare(self) -> None:
         """Make the folders.
@@ -119,13 +122,23 @@ class Store:
 
     def write_features(self, record: Record, space: str, features: NDArray[np.float32]) -> Path:
         """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
-        path = self.folder / "features" / f"{record.name}-{space}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), temporary(path) as beside:
-            with beside.open("wb") as file:
-                np.save(file, features)
-            beside.replace(path)
-        return path
+        return self._write_array(self._features_path(record, space), features)
+
+    def has_features(self, record: Record, spaces: Iterable[str]) -> bool:
+        """Return whether a trial's feature vectors were kept; one that was not drawn has none to keep."""
+        return record.status != "done" or all(self._features_path(record, s).is_file() for s in spaces)
+
+    def write_influence(self, record: Record, metric: str, values: NDArray[np.float64]) -> Path:
+        """Keep the influence values (n,) of a trial's score as an .npy file and return its path."""
+        return self._write_array(self._influence_path(record, metric), values)
+
+    def influence(self, record: Record, metric: str) -> NDArray[np.float64] | None:
+        """Return the influence values (n,) of a trial's score; None where none were kept, or damaged ones."""
+        try:
+            values = np.asarray(np.load(self._influence_path(record, metric), allow_pickle=False))
+        except (OSError, ValueError, EOFError):
+            return None
+        return values if values.shape == (record.trial["n"],) else None
 
     def training_table(self, model: str) -> Path:
         """Return where the table of a model's training is kept."""
@@ -181,6 +194,25 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         if self.blocks.is_dir() and not any(self.blocks.iterdir()):
             self.blocks.rmdir()
+
+    def drop_features(self, record: Record) -> None:
+        """Forget the features and influence values of a trial that is drawn again."""
+        for path in self.features.glob(f"*-{record.key}-*.npy"):
+            path.unlink()
+
+    def _features_path(self, record: Record, space: str) -> Path:
+        return self.features / f"{record.name}-{file_slug(space)}.npy"
+
+    def _influence_path(self, record: Record, metric: str) -> Path:
+        return self.features / f"{record.name}-{file_slug(metric)}.influence.npy"
+
+    def _write_array(self, path: Path, array: NDArray[Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _uninterrupted(), temporary(path) as beside:
+            with beside.open("wb") as file:
+                np.save(file, array)
+            beside.replace(path)
+        return path
 
     def _block_path(self, key: str, state: str, block: range) -> Path:
         return self.blocks / f"{key}-{state}" / f"{block.start:08d}-{block.stop:08d}.npz"

@@ -101,6 +101,7 @@ class Plan:
         grids: by trial key.
         reused: records that answer their trial.
         stale: records that no longer do.
+        featureless: records without the feature vectors that are to be kept.
         unreadable: record files that are damaged.
         pending: trials to compute.
         provenance: by trial key.
@@ -110,6 +111,7 @@ class Plan:
     grids: dict[str, Grid] = field(default_factory=dict)
     reused: dict[str, Record] = field(default_factory=dict)
     stale: list[Stale] = field(default_factory=list)
+    featureless: list[Record] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     pending: list[Trial] = field(default_factory=list)
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)

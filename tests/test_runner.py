@@ -21,6 +21,7 @@ from bench.metrics.base import Score
 from bench.plugins import registry
 from bench.provenance import has_changes
 from bench.runner import Runner
+from bench.stats import compare
 from bench.store import Store
 from bench.sweep import Sweep
 from bench.trial import worker
@@ -414,6 +415,78 @@ def test_kept_features_give_the_recorded_moments(tmp_path):
     plain, _ = run(tmp_path / "plain", samplers=("ddim",), steps=(5,))
     assert not (tmp_path / "plain" / "features").exists()
     assert scores(plain) == scores(records)
+
+
+def test_features_that_were_not_kept_are_drawn_when_they_are_asked_for(tmp_path):
+    run(tmp_path, samplers=("ddim",), steps=(5,))
+    runner = Runner(sweep(samplers=("ddim",), steps=(5,), keep_features=True), Store(tmp_path))
+    plan = runner.plan()
+    assert [record.title for record in plan.featureless] == ["ddim eta=0 at S=5"]
+    assert len(plan.pending) == 1
+    runner.run(plan, Silent())
+    _, observer = run(tmp_path, samplers=("ddim",), steps=(5,), keep_features=True)
+    assert observer.samples == 0
+    _, observer = run(tmp_path, samplers=("ddim",), steps=(5,))
+    assert observer.samples == 0
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_blocks_with_and_without_features_are_not_mixed(kept, tmp_path):
+    """A run is stopped after a block and goes on with the other choice."""
+    asked = {"samplers": ("ddim",), "steps": (5,)}
+
+    class Stop(Silent):
+        def advanced(self, trial, samples):
+            raise KeyboardInterrupt
+
+    runner = Runner(sweep(**asked, keep_features=kept), Store(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(runner.plan(), Stop())
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    records, _ = run(tmp_path, **asked, keep_features=not kept)
+    assert [record.status for record in records] == ["done"]
+    assert (tmp_path / "features").exists() == (not kept)
+    assert scores(records) == scores(run(tmp_path / "whole", **asked)[0])
+
+
+def test_influence_values_give_the_error_of_a_score_and_of_a_difference(tmp_path):
+    asked = {"samplers": ("ddim", "ddim:eta=1"), "steps": (10,), "n": 400, "batch": 400}
+    records, _ = run(tmp_path, **asked, keep_features=True)
+    store, (first, second) = Store(tmp_path), records
+    values = [store.influence(record, "fd_pixels") for record in records]
+    for record, of_score in zip(records, values, strict=True):
+        score = record.scores["fd_pixels"]
+        assert of_score.shape == (400,)
+        assert abs(of_score.mean()) < 0.02 * of_score.std()  # zero but for n - 1 in the covariance
+        assert score.influence_se == pytest.approx(of_score.std(ddof=1) / 20)
+        assert score.influence_se == pytest.approx(score.se, rel=0.5)
+    paired = (values[1] - values[0]).std(ddof=1) / 20
+    assert paired == pytest.approx(compare(second.scores["fd_pixels"], first.scores["fd_pixels"]).se, rel=0.5)
+    asked = ["compare", "ddim:eta=0@10", "ddim:eta=1@10", "--results", tmp_path]
+    assert json.loads(bench(*asked, "--json").stdout)[1]["influence_se"] == pytest.approx(paired)
+    assert f"difference's error is {paired:.2g}" in bench(*asked).stdout
+    assert "by influence values" in bench("show", "ddim:eta=0@10", "--results", tmp_path).stdout
+    assert load_results(tmp_path).fd_pixels_influence_se.notna().all()
+
+
+def test_influence_values_of_other_samples_are_not_left_behind(tmp_path):
+    asked = {"samplers": ("ddim",), "steps": (10,), "n": 200, "batch": 200}
+    (record,), _ = run(tmp_path, **asked, keep_features=True)
+    path = next((tmp_path / "records").glob("*.json"))
+    changed = json.loads(path.read_text())
+    changed["provenance"]["numerics"] = "of another day"
+    path.write_text(json.dumps(changed))
+    (again,), _ = run(tmp_path, **asked)
+    assert again.key == record.key
+    assert Store(tmp_path).influence(again, "fd_pixels") is None
+    assert not list((tmp_path / "features").iterdir())
+
+
+def test_too_few_samples_have_no_influence_values(tmp_path):
+    (record,), _ = run(tmp_path, samplers=("ddim",), steps=(5,), keep_features=True)  # 60 samples, 64 pixels
+    assert "rank-deficient" in record.scores["fd_pixels"].flags
+    assert np.isnan(record.scores["fd_pixels"].influence_se)
+    assert Store(tmp_path).influence(record, "fd_pixels") is None
 
 
 def test_previews_are_the_first_images_losslessly(tmp_path):

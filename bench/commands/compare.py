@@ -2,6 +2,7 @@
 
 `compare ddim:eta=0@10 ddim:eta=1@10` gives the difference, its standard error and a verdict at 95%;
 `compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method.
+Where both trials kept their features (`run --keep-features`) a pair also gets the error by influence values.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from bench.commands.show import matching
 from bench.errors import UsageError
 from bench.metrics.base import Score
 from bench.record import FLOOR, Record
-from bench.stats import Comparison, compare, estimate, holm
+from bench.stats import Comparison, compare, estimate, holm, influence_se
+from bench.store import Store
 
 HEAD = f"{'':<34} {'score':>12} {'corrected':>12}  {'difference':>24} {'z':>7} {'p':>9}  verdict"
 
@@ -40,7 +42,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.column is not None:
         rows = _column(done, options.column, options.metric)
     else:
-        rows = _pair(done, options.trials, options.metric)
+        rows = _pair(done, options.trials, options.metric, Store(options.results))
     if options.json:
         print_json(rows)
     else:
@@ -50,10 +52,16 @@ def execute(options: argparse.Namespace) -> int:
     return 0 if whole else 1
 
 
-def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None) -> list[dict[str, object]]:
+def _pair(
+    records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store
+) -> list[dict[str, object]]:
     first, second = (_only(records, text) for text in trials)
     a, b = _score(first, metric), _score(second, metric)
-    return [_row(first, a), {**_row(second, b), **_differing(compare(b, a))}]
+    row = {**_row(second, b), **_differing(compare(b, a))}
+    of_a, of_b = store.influence(first, a.metric), store.influence(second, b.metric)
+    if of_a is not None and of_b is not None:
+        row["influence_se"] = influence_se(of_b - of_a)
+    return [_row(first, a), row]
 
 
 def _column(records: Sequence[Record], steps: int, metric: str | None) -> list[dict[str, object]]:
@@ -114,4 +122,7 @@ def _line(row: dict[str, object]) -> str:
         line += f"  {shown:>24} {row['z']:>7.1f} {row['p']:>9.2g}"
     else:
         line += " " * 43
-    return f"{line}  {row.get('verdict', '')}".rstrip()
+    line = f"{line}  {row.get('verdict', '')}".rstrip()
+    if "influence_se" in row:
+        line += f"\n{'':<34} by influence values the difference's error is {row['influence_se']:.2g}"
+    return line

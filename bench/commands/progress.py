@@ -22,10 +22,12 @@ from bench.trial import Trial
 
 
 def say_plan(plan: Plan) -> None:
-    """Say which records are damaged, which are stale and why, and how many answer already."""
+    """Say which records are damaged, stale and why, or without features, and how many answer already."""
     for damage in plan.unreadable:
         warn(damage)
     say_stale(plan.stale)
+    for record in plan.featureless:
+        print(f"{record.title}: its features were not kept; it is computed anew", file=sys.stderr)
     if plan.reused:
         print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
 

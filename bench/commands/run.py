@@ -80,7 +80,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_drawing(parser, "samples")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
-    parser.add_argument("--keep-features", action="store_true", help="keep features in RESULTS/features")
+    parser.add_argument(
+        "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="tell what would be computed and how long it takes"
     )

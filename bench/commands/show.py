@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
 from bench.errors import UnknownNameError, UsageError
@@ -62,10 +63,10 @@ def describe(record: Record, store: Store) -> str:
     if record.message:
         lines.append(f"  {record.message}")
     for name, score in record.scores.items():
-        flags = f"  [{', '.join(score.flags)}]" if score.flags else ""
-        lines.append(
-            f"  {name:<16} {score.value:.6g} ± {score.se:.2g}, bias-corrected {score.debiased:.6g}{flags}"
-        )
+        line = f"  {name:<16} {score.value:.6g} ± {score.se:.2g}"
+        line += "" if math.isnan(score.influence_se) else f" (± {score.influence_se:.2g} by influence values)"
+        line += f", bias-corrected {score.debiased:.6g}"
+        lines.append(line + (f"  [{', '.join(score.flags)}]" if score.flags else ""))
     facts = {**facts_of(record), "command": record.environment.get("command")}
     facts["record"] = str(store.records / f"{record.name}.json")
     if store.previews(record) is not None:

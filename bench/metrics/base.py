@@ -124,6 +124,7 @@ class Score:
         quantisation: what was done to the samples before the features: ``uint8`` is rounding to 256 levels.
         higher_is_better: the direction.
         flags: what a reader must know, as in ``rank-deficient``.
+        influence_se: standard error by the delta method, without groups; NaN where it was not computed.
     """
 
     metric: str
@@ -137,6 +138,7 @@ class Score:
     quantisation: str = "uint8"
     higher_is_better: bool = False
     flags: tuple[str, ...] = ()
+    influence_se: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as what ``json.dumps`` takes; numbers that are not finite become null."""
@@ -145,6 +147,8 @@ class Score:
             fields[name] = fields[name] if math.isfinite(fields[name]) else None
         fields["leave_one_out"] = [v if math.isfinite(v) else None for v in self.leave_one_out]
         fields["flags"] = list(self.flags)
+        if math.isnan(self.influence_se):
+            del fields["influence_se"]
         return fields
 
     @classmethod

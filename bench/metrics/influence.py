@@ -6,11 +6,28 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from bench.metrics.base import Metric
+from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference
+from bench.metrics.groups import GroupedStatistics
 from bench.metrics.moments import Array, Moments
 from bench.metrics.reference import Reference
 
 _CHUNK = 4096
+
+
+def influence_of(metric: Metric, sample: GroupedStatistics, reference: Reference) -> Array | None:
+    """Return the influence values of a sample whose features were kept, in the order of the sample indices.
+
+    None for a score that is no Frechet distance, and where a covariance is singular: the jackknife is all
+    there is then.
+    """
+    if not isinstance(metric, FrechetMetric):
+        return None
+    try:
+        return influence(sample.features, reference)
+    except UsageError:
+        return None
 
 
 def influence(features: npt.ArrayLike, reference: Reference) -> Array:
