@@ -19,8 +19,8 @@ from bench.schedule import NoiseSchedule
 class Clock:
     """Seconds of work on one device, summed over many intervals.
 
-    On a GPU an interval is a pair of events in the stream, read after the work is done, so that timing the
-    network does not stall it; elsewhere it is the wall clock.
+    With CUDA an interval is a pair of events in the stream, read after the work is done, so that timing the
+    network does not stall it; elsewhere it is the wall clock, read when the device has finished.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,8 +33,10 @@ class Clock:
     def running(self) -> Iterator[None]:
         """Count what happens inside."""
         if not self._cuda:
+            self._finish()
             start = time.perf_counter()
             yield
+            self._finish()
             self._seconds += time.perf_counter() - start
             return
         with torch.cuda.device(self._device):
@@ -43,6 +45,10 @@ class Clock:
             yield
             end.record()
         self._pairs.append((begin, end))
+
+    def _finish(self) -> None:
+        if self._device.type != "cpu":  # Apple's and Intel's GPUs too are only given work, not waited for
+            getattr(torch, self._device.type).synchronize()
 
     @property
     def seconds(self) -> float:

@@ -17,6 +17,7 @@ from sweep_kit import Silent
 
 from bench import get_sampler, load_results
 from bench.calls import count_calls
+from bench.meter import Clock
 from bench.metrics.base import Score
 from bench.plugins import registry
 from bench.provenance import has_changes
@@ -541,3 +542,16 @@ def test_results_are_no_change_of_the_checkout_and_code_is(tmp_path):
     assert not has_changes(tmp_path)
     code.write_text("2")
     assert has_changes(tmp_path)
+
+
+def test_the_clock_waits_for_devices_that_are_only_given_work(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(time.perf_counter()))
+    clock = Clock(torch.device("mps"))
+    with clock.running():
+        began = time.perf_counter()
+    assert len(waited) == 2
+    assert waited[0] < began < waited[1]
+    with Clock(torch.device("cpu")).running():
+        pass
+    assert len(waited) == 2
