@@ -68,7 +68,8 @@ class Source:
 
     Attributes:
         name: for people.
-        images: returns uint8 images (N, C, H, W).
+        images: returns uint8 images (N, C, H, W); UsageError where one of them cannot be decoded, since the
+            score would be against another set than was named.
     """
 
     name: str
@@ -161,13 +162,13 @@ def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Sourc
             f"{LAW_DRAWS:,} draws from {card.name}", lambda: to_uint8(law.draw(LAW_DRAWS, LAW_SEED))
         )
     name = given or card.data
-    return None if name is None else Source(name, lambda: load_images(name).images)
+    return None if name is None else Source(name, lambda: load_images(name, strict=True).images)
 
 
 def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
     held_out = card.held_out
     if held_out is not None and is_here(held_out):
-        return lambda n, fold: load_images(held_out).images[fold * n : (fold + 1) * n]
+        return lambda n, fold: load_images(held_out, strict=True).images[fold * n : (fold + 1) * n]
     if card.data is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)
         return lambda n, fold: to_uint8(law.draw(n, FLOOR_SEED + fold))

@@ -61,6 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder taken away: the machine's fault and not a bug
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or type(error).__name__
+        print(
+            f"error: {reason}{where}; what is done is kept: mend that and give the same command again",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -143,7 +144,7 @@ def _npz(path: Path) -> ImageData:
                 raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(_KEYS)}")
             pixels = arrays[key]
             labels = arrays.get("labels")
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
         if isinstance(error, UsageError):
             raise
         reason = "no archive of arrays, or one of objects" if "pickle" in str(error) else str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from bench.data import load_images, set_hash
 from bench.device_memory import lacks_on_devices
 from bench.errors import BenchError
 from bench.interfaces import EpsilonModel
-from bench.metrics.base import FeatureSpace, get_space
+from bench.metrics.base import FeatureSpace, Metric, get_space
 from bench.metrics.groups import GROUPS
-from bench.metrics.imports import import_npz, is_statistics
+from bench.metrics.imports import is_statistics
 from bench.plugins import registry
 from bench.presets import Preset
+from bench.references import imported_reference
 from bench.sweep import Sweep
 
 BASE_BYTES = 2 * 2**30
@@ -35,19 +36,22 @@ class Needs:
         weights: of the model.
         images: of the reference.
         statistics: sums of the trials of one S, which are drawn in turn, and of the reference.
+        features: of the trials of one S and of the reference, where scores need every vector.
     """
 
     weights: int
     images: int
     statistics: int
+    features: int = 0
 
     @property
     def total(self) -> int:
         """Everything, with what the program itself takes."""
-        return BASE_BYTES + self.weights + self.images + self.statistics
+        return BASE_BYTES + self.weights + self.images + self.statistics + self.features
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "reference images": self.images, "statistics": self.statistics}
+        parts |= {"features": self.features} if self.features else {}
         return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
 
 
@@ -77,16 +81,20 @@ def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
         yield from _wrong_images(preset, images)
     shape = model.shape if model is not None else preset.image_shape
     spaces: list[FeatureSpace] = []
-    for name in dict.fromkeys(_metric_spaces(sweep, card.metrics if card else ())):
+    kept: list[FeatureSpace] = []
+    for name, metrics in _by_space(sweep, card.metrics if card else ()).items():
         try:
             spaces.append(get_space(name, shape))
+            if source is not None and imported:
+                imported_reference(Path(source), metrics, spaces[-1])
         except BenchError as error:
             yield str(error)
-    if source is not None and imported:
-        yield from _wrong_statistics(source, spaces)
+            continue
+        if sweep.keep_features or any(metric.needs == "features" for metric in metrics):
+            kept.append(spaces[-1])
     if model is not None:
         yield from lacks_on_devices(sweep.devices, _batch(sweep, card), model, spaces)
-    there, needed = available_memory(), memory(sweep, model, images, spaces)
+    there, needed = available_memory(), memory(sweep, model, images, spaces, kept)
     if there is not None and there < needed.total:
         yield (
             f"about {needed.total / GIB:.1f} GiB of memory are needed ({needed}), {there / GIB:.1f} are free;"
@@ -95,12 +103,17 @@ def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
 
 
 def memory(
-    sweep: Sweep, model: EpsilonModel | None, images: Tensor | None, spaces: list[FeatureSpace]
+    sweep: Sweep,
+    model: EpsilonModel | None,
+    images: Tensor | None,
+    spaces: Sequence[FeatureSpace],
+    kept: Sequence[FeatureSpace] = (),
 ) -> Needs:
-    """Return the host memory a sweep needs.
+    """Return the host memory a sweep needs; ``kept`` are the spaces of which every feature vector is kept.
 
     A trial keeps d (d + 1) / 2 numbers of 8 bytes for each jackknife group, and two more such sets while
-    blocks are added; the samplers of one S are drawn in turn. A reference keeps three d x d matrices.
+    blocks are added; the samplers of one S are drawn in turn. A reference keeps three d x d matrices. Feature
+    vectors are kept in 4 bytes, of every trial of one S and of the reference, and scored in 8.
     """
     weights = 0
     if isinstance(model, torch.nn.Module):
@@ -110,7 +123,9 @@ def memory(
     statistics = sum(
         trials * groups * 4 * space.dim * (space.dim + 1) + 24 * space.dim**2 for space in spaces
     )
-    return Needs(weights, images.numel() if images is not None else 0, statistics)
+    count = len(images) if images is not None else sweep.n
+    vectors = sum((4 * (trials * sweep.n + count) + 8 * (sweep.n + count)) * space.dim for space in kept)
+    return Needs(weights, images.numel() if images is not None else 0, statistics, vectors)
 
 
 def available_memory() -> int | None:
@@ -150,18 +165,12 @@ def _wrong_images(preset: Preset, images: Tensor) -> Iterator[str]:
         )
 
 
-def _wrong_statistics(source: str, spaces: list[FeatureSpace]) -> Iterator[str]:
-    for space in spaces:
-        try:
-            import_npz(Path(source), space.fingerprint, dim=space.dim)
-        except BenchError as error:
-            yield f"{error}: give --reference with statistics of that space, or with images"
-            return
-
-
 def _batch(sweep: Sweep, card: ModelCard | None) -> int:
     return min(sweep.batch or (card.batch if card else sweep.n), sweep.n)
 
 
-def _metric_spaces(sweep: Sweep, default: tuple[str, ...]) -> list[str]:
-    return [registry().metrics.find(name).space for name in sweep.metrics or default]
+def _by_space(sweep: Sweep, default: tuple[str, ...]) -> dict[str, list[Metric]]:
+    found: dict[str, list[Metric]] = {}
+    for metric in map(registry().metrics.find, sweep.metrics or default):
+        found.setdefault(metric.space, []).append(metric)
+    return found

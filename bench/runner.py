@@ -19,13 +19,14 @@ from bench.images import from_uint8
 from bench.metrics.base import Metric, Score
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.influence import influence_of
+from bench.metrics.measuring import Progress
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
 from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields, trial_fields
-from bench.references import find_references, held_out_hashes, with_held_out
+from bench.references import References, held_out_hashes, with_held_out
 from bench.sampler import Sampler, get_sampler
-from bench.stats import influence_se
+from bench.stats import influence_se, jackknife
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
 from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
@@ -48,18 +49,19 @@ class Observer(Protocol):
 
 
 class Runner:
-    """A sweep with its model loaded and its references measured.
+    """A sweep with its model loaded.
 
     Args:
         sweep: what was asked for.
         store: where records are.
+        progress: called with the number of reference images measured and of all, where any are.
 
     Raises:
         UsageError: if the sweep asks for something that cannot be.
         BenchError: if the model cannot be loaded.
     """
 
-    def __init__(self, sweep: Sweep, store: Store) -> None:
+    def __init__(self, sweep: Sweep, store: Store, progress: Progress | None = None) -> None:
         self.sweep, self.store = sweep, store
         for file in sweep.plugins:
             registry().load_file(file)
@@ -72,7 +74,12 @@ class Runner:
             with_held_out(self.loaded, metric, spaces[metric.space], device)
             for metric in map(registry().metrics.find, names)
         ]
-        self.references = find_references(self.loaded, self.metrics, spaces, device)
+        self.references = References(self.loaded, self.metrics, spaces, device, progress)
+
+    def measure_references(self) -> None:
+        """Measure the references that are not cached; without this the first score does it."""
+        for metric in self.metrics:
+            self.references[metric.name]
 
     def plan(self) -> Plan:
         """Return what is to be computed.
@@ -128,7 +135,8 @@ class Runner:
         """Return the score of real images in the place of samples, or None where there are none.
 
         Sampling error alone keeps n images of the very law at this distance from the reference. It is the
-        mean over up to `FLOOR_FOLDS` disjoint sets of n images.
+        mean over up to `FLOOR_FOLDS` disjoint sets of n images. A metric that fails is left out, and said in
+        the record's message: the trials' records tell more.
         """
         if self.loaded.floor is None:
             return None
@@ -139,17 +147,25 @@ class Runner:
         known = {record.key: record for record in self.store.read()[0]}.get(trial.key)
         real = content_hash(torch.cat(sets))
         provenance = {**self._common_provenance(), "sampler": "", "real images": real}
-        if known is not None and not stale_fields(known, provenance):
+        if known is not None and not known.message and not stale_fields(known, provenance):
             return known
-        folds = [self._real_scores(images, trial) for images in sets]
+        folds, failures = [], []
+        for images in sets:
+            scores, failed = self._scores(self._real_statistics(images, trial))
+            folds.append(scores)
+            failures += failed
+        names = [name for name in folds[0] if all(name in scores for scores in folds)]
+        if not names:
+            return None
         record = Record(
             trial={**trial.to_json(), "key": trial.key},
             status="done",
+            message=failures[0].message if failures else "",
             sampler={"name": FLOOR, "label": FLOOR, "parameters": {}},
             model={"weights": self.loaded.weights_hash},
             grid={"folds": len(folds)},
             provenance=provenance,
-            scores={name: mean_score([scores[name] for scores in folds]) for name in folds[0]},
+            scores={name: mean_score([scores[name] for scores in folds]) for name in names},
             environment=environment(self.sweep.devices[0]),
         )
         self.store.prepare()
@@ -161,17 +177,17 @@ class Runner:
         self.store.write(record, first[:PREVIEWS], film)
         return record
 
-    def _real_scores(self, images: torch.Tensor, trial: Trial) -> dict[str, Score]:
+    def _real_statistics(self, images: torch.Tensor, trial: Trial) -> dict[str, GroupedStatistics]:
         with torch.inference_mode():
             parts = [self.worker.measure(images[b.start : b.stop], b, trial.n) for b in trial.blocks]
         total = parts[0]
         for part in parts[1:]:
             for space, sums in part.items():
                 total[space].merge(sums)
-        return self._scores(total)
+        return total
 
     def _compute(self, plan: Plan, observer: Observer) -> Iterator[Record]:
-        states = {trial.key: short_hash(plan.provenance[trial.key]) for trial in plan.pending}
+        states = {trial.key: block_state(plan.provenance[trial.key]) for trial in plan.pending}
         keep = self.worker.keep_features
         collected = {trial.key: Collected(trial, keep) for trial in plan.pending}
         tasks: list[Task] = []
@@ -208,12 +224,12 @@ class Runner:
                 self.store.compact_blocks(trial, states[trial.key], mine.compacted())
 
     def _finish(self, trial: Trial, plan: Plan, result: BlockResult | None) -> Record:
+        """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
         assert result is not None  # the trial is whole
-        try:
-            scores = self._scores(result.statistics)
-        except Exception as error:
-            return self._fail(trial, plan, Failure.of(error, "scores"))
-        record = Record(**self._head(trial, plan), status="done", scores=scores, cost=asdict(result.cost))
+        scores, failures = self._scores(result.statistics)
+        head = self._head(trial, plan)
+        record = Record.of_failure(head, failures[0]) if failures else Record(**head, status="done")
+        record = replace(record, scores=scores, cost=asdict(result.cost))
         self.store.drop_features(record)
         if self.sweep.keep_features:
             record = self._keep_features(record, result.statistics)
@@ -256,9 +272,17 @@ class Runner:
             },
         }
 
-    def _scores(self, statistics: Mapping[str, GroupedStatistics]) -> dict[str, Score]:
-        measured = [metric for metric in self.metrics if metric.space in statistics]
-        return {m.name: m.score(statistics[m.space], self.references[m.name]) for m in measured}
+    def _scores(self, statistics: Mapping[str, GroupedStatistics]) -> tuple[dict[str, Score], list[Failure]]:
+        """Return the scores, and why a metric gave none."""
+        scores, failures = dict[str, Score](), list[Failure]()
+        for metric in self.metrics:
+            if metric.space not in statistics:
+                continue
+            try:
+                scores[metric.name] = metric.score(statistics[metric.space], self.references[metric.name])
+            except Exception as error:
+                failures.append(Failure.of(error, f"metric {metric.name}"))
+        return scores, failures
 
     def _trial(self, sampler: str, steps: int, n: int | None = None) -> Trial:
         sweep = self.sweep
@@ -287,21 +311,34 @@ class Runner:
         return {
             "weights": self.loaded.weights_hash,
             "numerics": numerics_hash(),
-            **{f"reference of {name}": reference.hash for name, reference in self.references.items()},
+            **{f"reference of {name}": hash_ for name, hash_ in self.references.hashes.items()},
             **{f"held-out images of {name}": hash_ for name, hash_ in held_out_hashes(self.metrics).items()},
             **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
-            **{f"feature space of {name}": reference.space for name, reference in self.references.items()},
+            **{f"feature space of {m.name}": self.worker.spaces[m.space].fingerprint for m in self.metrics},
         }
 
 
+def block_state(provenance: Mapping[str, Any]) -> str:
+    """Return a hash of what decides a trial's blocks: all of its provenance but how features are scored."""
+    scoring = ("reference of ", "held-out images of ", "source of ")
+    return short_hash({name: value for name, value in provenance.items() if not name.startswith(scoring)})
+
+
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the mean of scores of independent samples of one size, with its standard error."""
+    """Return the mean of scores of independent samples of one size, with its standard error.
+
+    What a score's error holds beyond its own jackknife is the reference's, which all of them share: it does
+    not shrink with their number.
+    """
     k = len(scores)
+    own = [jackknife(score.value, score.leave_one_out).se for score in scores]
+    own = [score.se if math.isnan(se) else min(se, score.se) for score, se in zip(scores, own, strict=True)]
+    shared = sum(score.se**2 - se**2 for score, se in zip(scores, own, strict=True)) / k
     return replace(
         scores[0],
         value=sum(score.value for score in scores) / k,
         debiased=sum(score.debiased for score in scores) / k,
-        se=math.sqrt(sum(score.se**2 for score in scores)) / k,
+        se=math.sqrt(sum(se**2 for se in own) / k**2 + shared),
         leave_one_out=(),
         flags=tuple(dict.fromkeys(flag for score in scores for flag in score.flags)),
     )

@@ -11,7 +11,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from torch import Tensor
 from bench.atomic import temporary, write_atomically
 from bench.errors import BenchError
 from bench.metrics.groups import GroupedStatistics
+from bench.metrics.reference import UNREADABLE
 from bench.record import Record
 from bench.trial import BlockResult, Cost, Trial
 
@@ -136,7 +136,7 @@ class Store:
         """Return the influence values (n,) of a trial's score; None where none were kept, or damaged ones."""
         try:
             values = np.asarray(np.load(self._influence_path(record, metric), allow_pickle=False))
-        except (OSError, ValueError, EOFError):
+        except UNREADABLE:
             return None
         return values if values.shape == (record.trial["n"],) else None
 
@@ -275,6 +275,6 @@ def _read_block(path: Path, block: range) -> BlockResult | None:
             space, _, part = name.rpartition("/")
             by_space.setdefault(space, {})[part] = array
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+    except (*UNREADABLE, TypeError):
         return None
     return BlockResult(block, statistics, cost, previews, film)

@@ -160,7 +160,7 @@ def test_statistics_are_a_reference_and_must_fit_the_feature_space(tmp_path):
     d = math.prod(load_model("exact-gaussian").model.shape)
     assert list(lacks(CIFAR, asked("whole.npz", np.zeros(d), np.eye(d)))) == []
     (sentence,) = lacks(CIFAR, asked("seven.npz", np.zeros(7), np.eye(7)))
-    assert f"seven.npz has 7 features, pixels has {d}: give --reference with statistics" in sentence
+    assert f"seven.npz has 7 features, pixels has {d}: give statistics of that space" in sentence
     (sentence,) = lacks(CIFAR, asked("damaged.npz", np.zeros((2, 2)), np.eye(2)))
     assert "damaged.npz holds mu (2, 2) and sigma (2, 2), not (d,) and (d, d)" in sentence
 

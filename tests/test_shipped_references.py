@@ -12,10 +12,11 @@ from bench.cards import load_model
 from bench.cli import main
 from bench.metrics.base import get_space
 from bench.metrics.copying import CopyingMetric
+from bench.metrics.measuring import reference_statistics
 from bench.metrics.moments import Accumulator
-from bench.metrics.reference import SHIPPED, reference_statistics
+from bench.metrics.reference import SHIPPED
 from bench.plugins import registry
-from bench.references import find_references, with_held_out
+from bench.references import References, with_held_out
 
 SHAPE = (1, 12, 12)
 
@@ -81,6 +82,11 @@ def test_the_reference_images_are_read_once_for_all_metrics():
         registry().metrics.find(name) for name in ("fd_pixels", "fd_digits", "sliced_wasserstein_pixels")
     ]
     spaces = {name: get_space(name, SHAPE) for name in ("pixels", "digits")}
-    found = find_references(counted, metrics, spaces, torch.device("cpu"))
+    found = References(counted, metrics, spaces, torch.device("cpu"))
+    known = found.hashes
+    assert {name: reference.hash for name, reference in found.items()} == known
     assert set(found) == {metric.name for metric in metrics}
     assert len(drawn) == 1
+    assert found["fd_pixels"] is found["sliced_wasserstein_pixels"]
+    assert found["fd_pixels"].features is not None
+    assert found["fd_digits"].features is None

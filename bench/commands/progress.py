@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Self
 
@@ -62,6 +63,31 @@ class Bar:
         self._progress.stop()
 
 
+class Measuring(Bar):
+    """Progress of measuring reference images, where that takes more than a moment."""
+
+    MOMENT = 2.0
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(MofNCompleteColumn(), TextColumn("images"), quiet=quiet)
+        self._began: float | None = None
+        self._said = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar, or print a line at every tenth."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        if self._quiet or now - self._began < self.MOMENT:
+            return
+        if self._live:
+            if not self._progress.tasks:
+                self._progress.add_task("measuring the reference", total=total)
+            self._progress.update(self._progress.tasks[0].id, completed=done)
+        elif total and (tenth := 10 * done // total) > self._said:
+            self._said = tenth
+            print(f"measured {done:,} of {total:,} reference images", file=sys.stderr, flush=True)
+
+
 class Display(Bar):
     """Progress of a sweep: a bar on a terminal, a line a trial elsewhere."""
 
@@ -93,7 +119,7 @@ class Display(Bar):
         score = next(iter(record.scores.values()), None)
         told = (
             f"{score.metric} {score.value:.4g} ± {score.se:.2g}"
-            if score
+            if score and record.status == "done"
             else f"{record.status}: {record.message}"
         )
         seconds = record.cost.get("sampling_seconds", 0.0)

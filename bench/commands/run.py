@@ -31,7 +31,7 @@ from bench.commands.common import (
 )
 from bench.commands.estimate import dry_run, say_cost
 from bench.commands.plot import draw
-from bench.commands.progress import Display
+from bench.commands.progress import Display, Measuring
 from bench.errors import BenchError, UsageError
 from bench.frame import frame, plain_rows
 from bench.preflight import lacks
@@ -103,7 +103,8 @@ def execute(options: argparse.Namespace) -> int:
         return 1
     if not options.dry_run:
         store.prepare()
-    runner = Runner(sweep, store)
+    measuring = Measuring(quiet=options.json)
+    runner = Runner(sweep, store, measuring)
     plan = runner.plan()
     if options.dry_run:
         return dry_run(runner, plan, as_json=options.json)
@@ -111,6 +112,9 @@ def execute(options: argparse.Namespace) -> int:
     if preset is not None:
         say_cost(runner, plan)
     started = time.perf_counter()
+    if plan.pending:
+        with measuring:
+            runner.measure_references()
     with Display(quiet=options.json) as display:
         records = runner.run(plan, display)
         floor = runner.floor()

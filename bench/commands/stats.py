@@ -16,7 +16,8 @@ from bench.data import load_images
 from bench.errors import UsageError
 from bench.metrics.base import Shape, get_space
 from bench.metrics.imports import import_npz, is_statistics
-from bench.metrics.reference import Reference, reference_statistics
+from bench.metrics.measuring import reference_statistics
+from bench.metrics.reference import Reference
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,9 @@ from bench.metrics.base import FeatureSpace, GroupedStatistics, Metric, Score, f
 from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference, frechet_distance
 from bench.metrics.imports import import_npz
+from bench.metrics.measuring import measure_references, reference_statistics
 from bench.metrics.moments import Moments
-from bench.metrics.reference import Reference, reference_statistics
+from bench.metrics.reference import Reference
 
 __all__ = [
     "FeatureSpace",
@@ -37,5 +38,6 @@ __all__ = [
     "frechet_distance",
     "get_space",
     "import_npz",
+    "measure_references",
     "reference_statistics",
 ]

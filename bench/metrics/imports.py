@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import UsageError
 from bench.metrics.moments import Array
-from bench.metrics.reference import Reference
+from bench.metrics.reference import UNREADABLE, Reference
 
 _SPATIAL = (17, 17, 7)  # guided-diffusion flattens rows, columns, channels; here channels come first
 
@@ -39,10 +38,13 @@ def import_npz(
             spatial = space.startswith("inception_spatial") and "mu_s" in arrays
             keys = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
             mean, cov = (np.asarray(arrays[key], dtype=np.float64) for key in keys)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise UsageError(f"{path} is not an .npz file with mu and sigma: {error}") from error
     if dim is not None and mean.ndim == 1 and mean.size != dim:
-        raise UsageError(f"{path} has {mean.size} features, {space.rpartition('-')[0]} has {dim}")
+        raise UsageError(
+            f"{path} has {mean.size} features, {space.rpartition('-')[0]} has {dim}: give statistics of that"
+            " space, or images"
+        )
     if mean.ndim != 1 or cov.shape != (mean.size, mean.size):
         raise UsageError(
             f"{path} holds {keys[0]} {mean.shape} and {keys[1]} {cov.shape}, not (d,) and (d, d)"
@@ -63,7 +65,7 @@ def is_statistics(path: str | Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return "mu" in arrays and "sigma" in arrays
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+    except (*UNREADABLE, TypeError):
         return False
 
 

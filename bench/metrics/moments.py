@@ -140,6 +140,32 @@ class Accumulator:
         self._raw.addmm_(centred.T, centred)
         self.n += int(x.shape[0])
 
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The sums as arrays for ``numpy.savez``, for a measurement that is to go on later."""
+        if self._shift is None:
+            return {"n": np.array(0)}
+        sums = {"shift": self._shift, "sum": self._sum, "raw": self._raw, "bad": self._bad}
+        return {"n": np.array(self.n), **{name: value.cpu().numpy() for name, value in sums.items()}}
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], dim: int, device: torch.device | str = "cpu"
+    ) -> Accumulator:
+        """The inverse of :meth:`to_arrays`, to the last bit; ValueError for sums of another dimension.
+
+        ``device`` is that of the features to come.
+        """
+        made = cls(dim)
+        made.n = int(arrays["n"])
+        if made.n:
+            if arrays["shift"].shape != (dim,) or arrays["raw"].shape != (dim, dim):
+                raise ValueError(f"the kept sums are not those of {dim} features")
+            where = "cpu" if torch.device(device).type == "mps" else device
+            made._shift, made._sum, made._raw, made._bad = (
+                torch.from_numpy(np.array(arrays[name])).to(where) for name in ("shift", "sum", "raw", "bad")
+            )
+        return made
+
     def moments(self) -> Moments:
         """Moments of everything added so far."""
         if self._shift is None:
