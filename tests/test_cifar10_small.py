@@ -83,7 +83,7 @@ def test_without_the_data_one_sentence_says_where_to_put_it(monkeypatch, tmp_pat
     monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path))
     sweep = Sweep(model="cifar10-small", samplers=(get_sampler("ddim"),), metrics=("fd_pixels",))
     with pytest.raises(UsageError, match=r"CIFAR-10 is not in .*cifar-10-python.tar.gz"):
-        Runner(sweep, Store(tmp_path / "results"))
+        Runner(sweep, Store(tmp_path / "results")).plan()
 
 
 @pytest.mark.skipif(DATA is None, reason="SAMPLER_BENCH_TEST_DATA is not set: no real images")
