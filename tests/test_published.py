@@ -126,6 +126,18 @@ def test_verdicts(ours, se, verdict):
         assert low < ours < high
 
 
+def test_no_other_score_stands_in_for_one_that_failed():
+    made = record("ddim:eta=0", 10, 0.5, metric="kid")
+    made = replace(
+        made,
+        trial={**made.trial, "metrics": ["fid", "kid"]},
+        status="failed",
+        message="RuntimeError: no light",
+    )
+    cell = compare_published(CIFAR, [made]).cells[0]
+    assert (cell.verdict, cell.because) == ("not run", "failed: RuntimeError: no light")
+
+
 def test_above_forty_the_tolerance_is_one_per_cent():
     cells = compare_published(CIFAR, [record("sigma-hat", 10, 367.43 * f, se=0.5) for f in (1.009,)]).cells
     assert next(c for c in cells if c.score).verdict == "reproduced"

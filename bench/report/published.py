@@ -227,7 +227,10 @@ def _rank(preset: Preset, record: Record) -> tuple[bool, int, str]:
 def _score(preset: Preset, record: Record | None) -> Score | None:
     if record is None or not record.scores:
         return None
-    return record.scores.get(preset.metrics[0], next(iter(record.scores.values())))
+    name = preset.metrics[0]
+    if name in record.trial["metrics"]:  # no other score stands in for one that failed
+        return record.scores.get(name)
+    return next(iter(record.scores.values()))
 
 
 def _published_label(label: str) -> str:
