@@ -115,6 +115,8 @@ def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
 def _few_steps(group: Group) -> str:
     """Return who is best and worst with the fewest steps."""
     found = best_by_steps(group)
+    if not found:
+        return ""
     first = found[0]
     there = [(row, group.cells[row, first.steps]) for row in group.rows if (row, first.steps) in group.cells]
     scored = [(row, cell) for row, cell in there if cell.score is not None]
