@@ -102,3 +102,10 @@ def test_scores_without_jackknife_groups_have_a_best_and_no_ties():
     records = [record(ETA0, 10, 2.0), record(ETA1, 10, 1.0)]
     bare = [replace(one, scores={"fid": replace(one.scores["fid"], leave_one_out=())}) for one in records]
     assert table(bare).leaders(10) == ("ddim eta=1", ())
+
+
+def test_the_best_of_all_is_not_chosen_by_a_worthless_correction():
+    flags = {"flags": ("rank-deficient",)}
+    good = record(ETA0, 10, 1.0, debiased=-1.0, **flags)
+    bad = record(ETA1, 10, 2.0, debiased=-9.0, **flags)
+    assert sentences(table([good, bad]), [])[0].startswith("The best fid is 1.000 ± 0.010, of ddim eta=0")
