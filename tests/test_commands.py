@@ -82,6 +82,25 @@ def test_bad_comparisons_get_a_sentence(capsys, arguments, sentence):
     assert sentence in err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["table"],
+        ["table", "--claims"],
+        ["table", "--seeds"],
+        ["plot"],
+        ["export", "--format", "latex"],
+    ],
+)
+def test_a_score_that_no_trial_has_gets_a_sentence(capsys, tmp_path, command):
+    out = ["--out", tmp_path] if command == ["plot"] else []
+    status, _, err = run(capsys, *command, *DIGITS, *out, "--metric", "fd_digit")
+    assert status == 2
+    assert err == "error: unknown metric 'fd_digit'; did you mean fd_digits?\n"
+    status, _, err = run(capsys, *command, *DIGITS, *out, "--metric", "nope")
+    assert (status, err) == (2, "error: unknown metric 'nope'; known: fd_digits, fd_pixels\n")
+
+
 def test_stats_are_those_of_the_images_and_can_be_imported(capsys, tmp_path):
     images = load_images("digits-held-out").images[:300]
     np.savez(tmp_path / "images.npz", images=images.numpy())
