@@ -294,6 +294,20 @@ def test_replicates_over_seeds_are_mean_and_spread(capsys, tmp_path):
     assert row["min_of_seeds"] == values.min()
 
 
+def test_a_seed_counts_once_and_references_are_not_mixed(capsys, tmp_path):
+    values = {0: 1.0, 1: 3.0}
+    made = [record(value=value, drawn={"seed": seed}) for seed, value in values.items()]
+    made += [record(value=1.0, drawn={"seed": 0, "batch": 50})]
+    made += [record(value=8.0, drawn={"seed": 2}, reference="changed")]
+    made += [record(value=8.0, drawn={"seed": 3}, space="another")]
+    made += [record(value=8.0, drawn={"seed": 4}, weights="trained on")]
+    folder_of(tmp_path, made)
+    status, out, _ = run(capsys, "table", "--seeds", "--results", tmp_path, "--json")
+    assert status == 0
+    (row,) = json.loads(out)
+    assert (row["seeds"], row["mean"], row["sd"]) == (2, 2.0, pytest.approx(2**0.5))
+
+
 def test_fetch_knows_its_names(capsys):
     status, _, err = run(capsys, "fetch", "incepton")
     assert status == 2
