@@ -1,6 +1,7 @@
 """Records made up for tests of tables and reports: any score at any place, with a jackknife to match."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,27 +17,29 @@ from bench.trial import Trial
 GROUPS = 20
 
 
-def score(value, se=0.01, metric="fid", n=50_000, seed=0, **fields):
-    """A score with exactly this value, this bias-corrected value and this standard error."""
+def score(value, se=0.01, metric="fid", n=50_000, seed=0, debiased=None, **fields):
+    """A score with exactly this value, this bias-corrected value (the same by default) and this error."""
     left = np.random.default_rng(seed).normal(size=GROUPS)
     left -= left.mean()
     left *= se / math.sqrt((GROUPS - 1) / GROUPS * float(np.sum(left**2))) if se else 0.0
     found = jackknife(value, (value + left).tolist())
+    measured_with = {"space": "space", "reference": "reference", **fields}
     return Score(
-        metric=metric, value=value, debiased=found.debiased, se=found.se, leave_one_out=found.leave_one_out,
-        n=n, space="space", reference="reference", **fields,
+        metric=metric, value=value, debiased=found.debiased if debiased is None else debiased, se=found.se,
+        leave_one_out=found.leave_one_out, n=n, **measured_with,
     )  # fmt: skip
 
 
 def record(
     sampler="ddim:eta=0", steps=10, value=1.0, *, se=0.01, metric="fid", model="ema_cifar10", n=50_000,
     spacing="quadratic", precision="float32", status="done", T=1000, levels=None, seed=0, message="",
-    **fields,
+    weights="00", drawn=(), provenance=(), **fields,
 ):  # fmt: skip
-    """A record of one trial; ``fields`` go into its score."""
+    """A record of one trial: ``drawn`` are other fields of it; ``fields`` go into its score."""
     chosen = get_sampler(get_sampler(sampler).spec) if sampler != FLOOR else None
     spec = chosen.spec if chosen else FLOOR
     trial = Trial(model, spec, spacing, steps, n, 0, 100, precision, "cpu", (metric,))
+    trial = replace(trial, **dict(drawn))
     named = {"name": FLOOR, "label": FLOOR, "parameters": {}}
     if chosen:
         named = {
@@ -49,9 +52,9 @@ def record(
         status=status,
         message=message,
         sampler=named,
-        model={"weights": "00", "schedule": f"linear(T={T}, start=0.0001, end=0.02)"},
+        model={"weights": weights, "schedule": f"linear(T={T}, start=0.0001, end=0.02)"},
         grid={"steps": steps, "distinct_levels": steps if levels is None else levels},
-        provenance={"weights": "00"},
+        provenance={"weights": weights, **dict(provenance)},
         scores={metric: score(value, se, metric, n, seed, **fields)} if done else {},
         cost={
             "calls": steps, "sampling_seconds": 0.02 * steps, "model_seconds": 0.015 * steps,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench.errors import UsageError
+from bench.errors import UnknownNameError, UsageError
 from bench.plugins import PluginFailure, Registry, registry
 from bench.record import Record
 from bench.sampler import Sampler, get_sampler
@@ -171,6 +171,13 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
             f"{what} in {folder}; `python -m bench run` makes them, --results names another folder"
         )
     return chosen, not unreadable
+
+
+def refuse_unknown_metric(records: Iterable[Record], metric: str | None) -> None:
+    """Raise UnknownNameError where ``--metric`` was given and is no score of any trial."""
+    known = {name for record in records for name in record.trial["metrics"]}
+    if metric is not None and metric not in known:
+        raise UnknownNameError("metric", metric, known)
 
 
 def say_skipped(records: Iterable[Record]) -> None:

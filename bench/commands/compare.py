@@ -1,25 +1,52 @@
-"""Compare two trials, paired through their common noise, or all trials of one number of steps with its best.
+"""Compare two trials, paired through their common noise, or all of one number of steps with their best.
 
 `compare ddim:eta=0@10 ddim:eta=1@10` gives the difference, its standard error and a verdict at 95%;
-`compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method.
-Where both trials kept their features (`run --keep-features`) a pair also gets the error by influence values.
+`compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method: a
+column for each table that `table` prints. Where both trials kept their features (`run --keep-features`) a
+pair also gets the error by influence values.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 
-from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
+from bench.commands.common import (
+    add_json,
+    add_plugins,
+    add_records,
+    load_plugins,
+    print_json,
+    read_records,
+    refuse_unknown_metric,
+)
 from bench.commands.show import matching
 from bench.errors import UsageError
 from bench.metrics.base import Score
 from bench.record import FLOOR, Record
+from bench.report.groups import Group, group_records
 from bench.stats import Comparison, compare, estimate, holm, influence_se
 from bench.store import Store
 
 HEAD = f"{'':<34} {'score':>12} {'corrected':>12}  {'difference':>24} {'z':>7} {'p':>9}  verdict"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Trials set side by side.
+
+    Attributes:
+        rows: one a trial, as JSON has them.
+        notes: what a reader of the rows must know, a line each.
+        title: of the table whose column it is; empty for a pair.
+    """
+
+    rows: list[dict[str, object]]
+    notes: list[str]
+    title: str = ""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,56 +65,120 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("give two trials, as in ddim:eta=0@10 ddim:eta=1@10, or --column S")
     load_plugins(options.plugin)
     records, whole = read_records(options.results, options.model)
-    done = [r for r in records if r.status == "done" and r.sampler.get("name") != FLOOR]
     if options.column is not None:
-        rows = _column(done, options.column, options.metric)
+        refuse_unknown_metric(records, options.metric)
+        compared = _columns(records, options.column, options.metric)
     else:
-        rows = _pair(done, options.trials, options.metric, Store(options.results))
+        done = [r for r in records if r.status == "done" and r.sampler.get("name") != FLOOR]
+        compared = [_pair(done, options.trials, options.metric, Store(options.results))]
     if options.json:
-        print_json(rows)
+        print_json([row for one in compared for row in one.rows])
     else:
-        print(HEAD)
-        for row in rows:
-            print(_line(row))
+        print("\n\n".join(_text(one, titled=len(compared) > 1) for one in compared))
     return 0 if whole else 1
 
 
-def _pair(
-    records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store
-) -> list[dict[str, object]]:
-    first, second = (_only(records, text) for text in trials)
+def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:
+    first, second = (_only(records, text, metric) for text in trials)
     a, b = _score(first, metric), _score(second, metric)
-    row = {**_row(second, b), **_differing(compare(b, a))}
+    apart = _noise_apart(first, second, store)
+    row = {**_row(second, b), **_differing(compare(b, a)), "paired": not apart}
     of_a, of_b = store.influence(first, a.metric), store.influence(second, b.metric)
     if of_a is not None and of_b is not None:
         row["influence_se"] = influence_se(of_b - of_a)
-    return [_row(first, a), row]
+    noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial['seed']}"
+    return Compared([_row(first, a), row], [noise, *_plain_note([a, b])])
 
 
-def _column(records: Sequence[Record], steps: int, metric: str | None) -> list[dict[str, object]]:
-    """Return the trials of one number of steps, best first, each compared with the best."""
-    column = [record for record in records if record.trial["steps"] == steps]
-    if not column:
-        raise UsageError(f"no trial has {steps} steps")
-    scored = [(record, _score(record, metric)) for record in column]
+def _noise_apart(first: Record, second: Record, store: Store) -> str:
+    """Return why two trials were not drawn from one noise; empty where they were.
+
+    Noise is a function of seed, sample index, step and the shape of an image, whatever the batch. The shape
+    is that of the pictures kept; without them it counts as the same.
+    """
+    seeds = [record.trial["seed"] for record in (first, second)]
+    if seeds[0] != seeds[1]:
+        return f"seeds {seeds[0]} and {seeds[1]}"
+    if first.trial["model"] == second.trial["model"]:
+        return ""
+    shapes = []
+    for record in (first, second):
+        with suppress(OSError, RuntimeError):  # a picture that cannot be read tells nothing
+            images = store.previews(record)
+            shapes += [] if images is None else ["x".join(map(str, images.shape[1:]))]
+    return f"images of {' and '.join(shapes)}" if len(set(shapes)) > 1 else ""
+
+
+def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[Compared]:
+    """Return the trials of one number of steps, a column for each table that has them.
+
+    A column that cannot be compared is shown with the reason beside those that can.
+
+    Raises:
+        UsageError: if no trial has the number of steps, or none of the columns can be compared.
+    """
+    found: list[Compared] = []
+    refused: list[UsageError] = []
+    for group in group_records(records, metric):
+        cells = [group.cells[row, steps] for row in group.rows if (row, steps) in group.cells]
+        scored = [(cell.record, cell.score) for cell in cells if cell.score is not None]
+        if not scored:
+            continue
+        try:
+            found.append(_column(group, scored))
+        except UsageError as error:
+            refused.append(error)
+            rows = [{**_row(record, score), "table": group.title} for record, score in scored]
+            found.append(Compared(rows, [f"not compared: {error}"], group.title))
+    if not found:
+        there = any(record.trial["steps"] == steps for record in records)
+        lacking = f"the score {metric!r}" if metric else "a score"
+        raise UsageError(
+            f"no trial of {steps} steps has {lacking}" if there else f"no trial has {steps} steps"
+        )
+    if len(refused) == len(found):
+        raise refused[0]
+    return found
+
+
+def _column(group: Group, scored: Sequence[tuple[Record, Score]]) -> Compared:
+    """Return the trials of a table's column, best first, each compared with the best."""
     sign = -1 if scored[0][1].higher_is_better else 1
-    scored.sort(key=lambda item: sign * estimate(item[1]))
-    (best, top), *others = scored
+    (best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[1]))
     compared = [compare(score, top) for _, score in others]
     adjusted = holm([one.p for one in compared])
     rows = [{**_row(best, top), "verdict": "best"}]
     for (record, score), one, p in zip(others, compared, adjusted, strict=True):
         verdict = "worse" if p < 0.05 else "tie"
-        rows.append({**_row(record, score), **_differing(one), "p": p, "verdict": verdict})
-    return rows
+        rows.append({**_row(record, score), **_differing(one), "p": p, "verdict": verdict, "paired": True})
+    rows = [{**row, "table": group.title} for row in rows]
+    return Compared(rows, _plain_note([score for _, score in scored]) if others else [], group.title)
 
 
-def _only(records: Sequence[Record], text: str) -> Record:
+def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
+    """Return the one trial that a text names; of several, the one that has the score.
+
+    Raises:
+        UsageError: if there is none, or several; the sentence says in what these differ.
+    """
     found = matching(list(records), text)
-    if len(found) > 1:
-        keys = ", ".join(f"{record.key} ({record.trial['model']}, n={record.trial['n']})" for record in found)
-        raise UsageError(f"{text} names {len(found)} trials; give one of their keys: {keys}")
-    return found[0]
+    found = [record for record in found if metric in record.scores] or found
+    if len(found) == 1:
+        return found[0]
+    names = [name for name in found[0].trial if name != "key"]
+    differing = [name for name in names if len({str(record.trial[name]) for record in found}) > 1]
+    keys = [f"{one.key} ({', '.join(_told(name, one.trial[name]) for name in differing)})" for one in found]
+    raise UsageError(
+        f"{text} names {len(found)} trials that differ in {', '.join(differing)};"
+        f" give one of their keys: {', '.join(keys)}"
+    )
+
+
+def _told(name: str, value: object) -> str:
+    """Return a field of a trial in words: ``seed 1``, ``reference the model's``."""
+    if value is None:
+        return f"{name} the model's"
+    return f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _score(record: Record, metric: str | None) -> Score:
@@ -99,6 +190,20 @@ def _score(record: Record, metric: str | None) -> Score:
     return record.scores[name]
 
 
+def _worthless(score: Score) -> str:
+    """Return why a score's corrected value is of no use; empty where it is of use."""
+    if not math.isfinite(score.debiased):
+        return "no bias correction"
+    lone = {flag: replace(score, flags=(flag,)) for flag in score.flags}
+    return ", ".join(flag for flag, one in lone.items() if estimate(one) != score.debiased)
+
+
+def _plain_note(scores: Sequence[Score]) -> list[str]:
+    """Return the line that says why plain values are compared, none where corrected ones are."""
+    reasons = dict.fromkeys(filter(None, map(_worthless, scores)))
+    return [f"plain values compared: {', '.join(reasons)}"] if reasons else []
+
+
 def _row(record: Record, score: Score) -> dict[str, object]:
     name = f"{record.sampler['label']} S={record.trial['steps']}"
     return {
@@ -106,7 +211,8 @@ def _row(record: Record, score: Score) -> dict[str, object]:
         "key": record.key,
         "metric": score.metric,
         "score": score.value,
-        "corrected": score.debiased,
+        "corrected": None if _worthless(score) else score.debiased,
+        "flags": list(score.flags),
     }
 
 
@@ -115,8 +221,15 @@ def _differing(found: Comparison) -> dict[str, object]:
     return {name: fields[name] for name in ("difference", "se", "z", "p", "low", "high", "verdict")}
 
 
+def _text(compared: Compared, *, titled: bool) -> str:
+    """Return what was compared as lines of text, under the title of its table where that is wanted."""
+    lines = [compared.title] if titled else []
+    return "\n".join([*lines, HEAD, *map(_line, compared.rows), *compared.notes])
+
+
 def _line(row: dict[str, object]) -> str:
-    line = f"{row['trial']:<34} {row['score']:>12.5g} {row['corrected']:>12.5g}"
+    corrected = "-" if row["corrected"] is None else f"{row['corrected']:.5g}"
+    line = f"{row['trial']:<34} {row['score']:>12.5g} {corrected:>12}"
     if "difference" in row:
         shown = f"{row['difference']:+.4g} ± {row['se']:.2g}"
         line += f"  {shown:>24} {row['z']:>7.1f} {row['p']:>9.2g}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.atomic import write_atomically
-from bench.commands.common import add_records, read_records
+from bench.commands.common import add_records, read_records, refuse_unknown_metric
 from bench.errors import UsageError
 from bench.frame import frame
 from bench.report import tables
@@ -32,6 +32,7 @@ def execute(options: argparse.Namespace) -> int:
     if form == "parquet" and options.out is None:
         raise UsageError("Parquet is no text; give --out FILE.parquet")
     records, whole = read_records(options.results, options.model)
+    refuse_unknown_metric(records, options.metric)
     if form == "latex":
         content = "\n".join(tables.latex(group) for group in group_records(records, options.metric)).encode()
     else:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.commands.common import add_records, read_records, warn
+from bench.commands.common import add_records, read_records, refuse_unknown_metric, warn
 from bench.report.groups import Group, group_records
 from bench.store import Store
 
@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Draw everything and print the paths."""
     records, whole = read_records(options.results, options.model)
+    refuse_unknown_metric(records, options.metric)
     groups = group_records(records, options.metric)
     for path in draw(groups, Store(options.results), options.out, options.format, options.theme):
         print(path)

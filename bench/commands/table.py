@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.commands.common import add_json, add_records, print_json, read_records
+from bench.commands.common import add_json, add_records, print_json, read_records, refuse_unknown_metric
 from bench.frame import frame, plain_rows
 from bench.presets import PRESETS
 from bench.record import Record
@@ -36,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the tables."""
     records, whole = read_records(options.results, options.model)
+    refuse_unknown_metric(records, options.metric)
     chosen = _sheets(options, records)
     if chosen and options.json:
         print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])

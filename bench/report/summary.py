@@ -13,7 +13,7 @@ from bench.report.findings import LEVEL, Finding
 from bench.report.groups import Cell, Group
 from bench.report.plots import milliseconds
 from bench.report.style import higher_is_better
-from bench.stats import compare
+from bench.stats import compare, estimate
 
 NEAR = 1.1
 """A cell is as good as the best for a summary if its score is within 10%."""
@@ -91,8 +91,7 @@ def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, in
     def rank(item: tuple[str, int, Cell]) -> float:
         score = item[2].score
         assert score is not None
-        value = score.debiased if math.isfinite(score.debiased) else score.value
-        return -value if score.higher_is_better else value
+        return -estimate(score) if score.higher_is_better else estimate(score)
 
     return min(cells, key=rank)
 
@@ -115,6 +114,8 @@ def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
 def _few_steps(group: Group) -> str:
     """Return who is best and worst with the fewest steps."""
     found = best_by_steps(group)
+    if not found:
+        return ""
     first = found[0]
     there = [(row, group.cells[row, first.steps]) for row in group.rows if (row, first.steps) in group.cells]
     scored = [(row, cell) for row, cell in there if cell.score is not None]
