@@ -69,8 +69,8 @@ def execute(options: argparse.Namespace) -> int:
         refuse_unknown_metric(records, options.metric)
         compared = _columns(records, options.column, options.metric)
     else:
-        done = [r for r in records if r.status == "done" and r.sampler.get("name") != FLOOR]
-        compared = [_pair(done, options.trials, options.metric, Store(options.results))]
+        scored = [r for r in records if r.scores and r.sampler.get("name") != FLOOR]
+        compared = [_pair(scored, options.trials, options.metric, Store(options.results))]
     if options.json:
         print_json([row for one in compared for row in one.rows])
     else:
