@@ -52,14 +52,14 @@ class Comparison:
 
     Attributes:
         difference: A - B of the debiased values; of the plain ones where a covariance is rank-deficient,
-            whose bias the jackknife does not remove.
-        raw_difference: A - B of the plain values.
+            whose bias the jackknife does not remove. Of scores with a target: of their distances from it.
+        raw_difference: A - B of the plain values, or of their distances from the target.
         se: standard error of the difference, paired through the groups both left out.
         z: difference / se.
-        p: two-sided, Student's t with groups - 1 degrees of freedom.
+        p: two-sided, Student's t with groups - 1 degrees of freedom; with a target the larger of two.
         low: lower end of the 95% interval of the difference.
         high: its upper end.
-        verdict: of A: ``better``, ``worse``, or ``tie`` where the interval holds zero.
+        verdict: of A: ``better``, ``worse``, or ``tie`` where p is 5% or more.
     """
 
     difference: float
@@ -78,26 +78,47 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
     Samples that share noise have scores that move together, and the error of the difference is far smaller
     than that of either; independent samples are compared correctly too, with nothing gained.
 
+    With a target t the difference is |a - t| - |b - t|. As (a - t)^2 - (b - t)^2 = (a - b)(a + b - 2t), who
+    is nearer is known where the signs of both factors are: p is the larger of theirs (Berger 1982,
+    Technometrics 24(4)). What both scores owe to one reference sample cancels in a - b and adds up in a + b;
+    it is counted there as the part of either ``se`` that the groups do not explain.
+
     Raises:
-        UsageError: if the scores differ in metric, feature space, number of samples, reference, quantisation
-            or number of groups; the sentence names the fields.
+        UsageError: if the scores differ in metric, feature space, number of samples, reference, quantisation,
+            target or number of groups; the sentence names the fields.
     """
     refuse_mixed(a, b)
-    left = np.asarray(a.leave_one_out) - np.asarray(b.leave_one_out)
-    raw = a.value - b.value
-    paired = jackknife(raw, left.tolist())
-    freedom = len(left) - 1
-    if freedom < 1 or not math.isfinite(paired.se):
-        raise UsageError(f"{a.metric} has {len(left)} jackknife groups; a comparison needs at least 2")
+    left_a, left_b = np.asarray(a.leave_one_out), np.asarray(b.leave_one_out)
+    freedom, se = len(left_a) - 1, _spread(left_a - left_b)
+    if freedom < 1 or not math.isfinite(se):
+        raise UsageError(f"{a.metric} has {len(left_a)} jackknife groups; a comparison needs at least 2")
     corrected = math.isfinite(a.debiased - b.debiased) and "rank-deficient" not in {*a.flags, *b.flags}
-    difference, se = a.debiased - b.debiased if corrected else raw, paired.se
-    z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
-    p = 2.0 * float(stdtr(freedom, -abs(z)))
+    at_a, at_b = (a.debiased, b.debiased) if corrected else (a.value, b.value)
+    difference, raw = at_a - at_b, a.value - b.value
+    z, p = _student(difference, se, freedom)
+    if a.target is not None:
+        shared = sum(math.sqrt(max(0.0, s.se**2 - _spread(np.asarray(s.leave_one_out)) ** 2)) for s in (a, b))
+        across = math.hypot(_spread(left_a + left_b), shared)
+        p = max(p, _student(at_a + at_b - 2.0 * a.target, across, freedom)[1])
+        se = se if (at_a > a.target) == (at_b > a.target) else across
+        difference = abs(at_a - a.target) - abs(at_b - a.target)
+        raw = abs(a.value - a.target) - abs(b.value - a.target)
+        z = _student(difference, se, freedom)[0]
     reach = float(stdtrit(freedom, 0.5 + level / 2)) * se
     verdict: Verdict = "tie"
     if p < 1.0 - level:
         verdict = "better" if (difference > 0) == a.higher_is_better else "worse"
     return Comparison(difference, raw, se, z, p, difference - reach, difference + reach, verdict)
+
+
+def _spread(left: npt.NDArray[np.float64]) -> float:
+    return jackknife(0.0, left.tolist()).se
+
+
+def _student(difference: float, se: float, freedom: int) -> tuple[float, float]:
+    """Return (z, two-sided p) of a difference; without any spread it is certain, or zero."""
+    z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
+    return z, 2.0 * float(stdtr(freedom, -abs(z)))
 
 
 def refuse_mixed(a: Score, b: Score) -> None:
@@ -108,6 +129,7 @@ def refuse_mixed(a: Score, b: Score) -> None:
         "N": (a.n, b.n),
         "reference": (a.reference, b.reference),
         "quantisation": (a.quantisation, b.quantisation),
+        "target": (a.target, b.target),
         "jackknife groups": (len(a.leave_one_out), len(b.leave_one_out)),
     }
     differing = [f"{name} ({x} and {y})" for name, (x, y) in fields.items() if x != y]
@@ -116,9 +138,13 @@ def refuse_mixed(a: Score, b: Score) -> None:
 
 
 def estimate(score: Score) -> float:
-    """Return the debiased value, or the plain one where there is none or it is worthless (rank-deficient)."""
+    """Return what scores are ranked by: the debiased value, or its distance from the target.
+
+    It is the plain value where there is no debiased one or that is worthless (rank-deficient).
+    """
     useless = math.isnan(score.debiased) or "rank-deficient" in score.flags
-    return score.value if useless else score.debiased
+    value = score.value if useless else score.debiased
+    return value if score.target is None else abs(value - score.target)
 
 
 def interval(score: Score, *, level: float = LEVEL) -> tuple[float, float]:
@@ -128,9 +154,10 @@ def interval(score: Score, *, level: float = LEVEL) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number: the chance of any false claim stays below the level.
+    """Return p-values adjusted for their number.
 
-    Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
+    Of comparisons that were chosen before the data were seen, the chance of any false claim stays below the
+    level. Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
     """
     order = np.argsort(p_values, kind="stable")
     adjusted = [0.0] * len(p_values)
@@ -143,6 +170,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def ties_with_best(scores: Mapping[str, Score], *, level: float = LEVEL) -> tuple[str, list[str]]:
     """Return the best of a column and those that cannot be told from it, after Holm's correction.
+
+    The best is chosen from the same data, and its luck counts against the others: of K equal and independent
+    scores one or more are called worse in 5, 6, 9, 10, 14 and 21% of columns for K = 2, 3, 5, 7, 10 and 20.
+    That a score is a tie is therefore said too rarely, not too often.
 
     Scores that cannot be compared with the best raise UsageError; give one column at a time.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from report_kit import record
 
 from bench import load_images, load_results
@@ -265,6 +266,52 @@ def test_statistics_of_small_images_are_imported_with_their_shape(capsys, tmp_pa
     status, _, err = run(capsys, *command, "--shape", "1,12,12", "--out", tmp_path / "nowhere" / "s.npz")
     assert status == 2
     assert "choose another --out" in err
+
+
+def test_the_hash_of_imported_statistics_is_that_of_a_run(capsys, tmp_path):
+    """A run is not told how many images are behind mu and sigma."""
+    path = tmp_path / "s.npz"
+    np.savez(path, mu=np.zeros(144), sigma=np.eye(144))
+    command = ["stats", path, "--metric", "fd_pixels", "--shape", "1,12,12", "--json"]
+    printed = [json.loads(run(capsys, *command, *more)[1]) for more in ([], ["--n", 500])]
+    assert [facts["n"] for facts in printed] == [0, 500]
+    results = tmp_path / "results"
+    options = ["--samplers", "ddim", "--steps", "2", "--n", "20", "--metrics", "fd_pixels"]
+    assert run(capsys, "run", *options, "--reference", path, "--results", results)[0] == 0
+    (record,) = (r for r in Store(results).read()[0] if r.sampler["name"] == "ddim")
+    assert {facts["reference hash"] for facts in printed} == {record.scores["fd_pixels"].reference}
+
+
+@pytest.mark.parametrize("option", [("--n", "7"), ("--shape", "1,12,12")])
+def test_options_of_imported_statistics_are_refused_with_images(capsys, option):
+    status, _, err = run(capsys, "stats", "digits-held-out", "--metric", "fd_pixels", *option)
+    assert status == 2
+    assert f"leave {option[0]} out" in err
+    assert "digits-held-out is measured" in err
+
+
+def test_statistics_are_written_where_they_were_asked_for(capsys, tmp_path):
+    out = tmp_path / "plain.dat"
+    assert run(capsys, "stats", "digits-held-out", "--metric", "fd_digits", "--out", out)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.dat"]
+    with np.load(out) as saved:
+        assert saved["mu"].shape == (64,)
+
+
+def test_images_that_cannot_be_decoded_are_refused(capsys, tmp_path):
+    images = load_images("digits-held-out").images[:5, 0].numpy()
+    for place, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{place}.png")
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    status, out, err = run(capsys, "stats", tmp_path, "--metric", "fd_pixels", "--json")
+    assert (status, out) == (2, "")
+    assert str(tmp_path / "7.png") in err
+
+
+def test_a_score_with_a_target_is_listed_with_it(capsys):
+    _, out, _ = run(capsys, "list", "metrics", "--json")
+    better = {row["name"]: row["better"] for row in json.loads(out)["metrics"]}
+    assert [better[name] for name in ("copying_pixels", "fid", "recall")] == ["near 0.5", "lower", "higher"]
 
 
 def test_one_changed_byte_of_the_images_is_another_reference(capsys, tmp_path):

@@ -1,5 +1,6 @@
 """The Inception spaces against torch-fidelity's own extractor, published numbers and wrong weight files."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bench.errors import UnknownNameError, UsageError
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
 from bench.metrics.inception import LAYERS, InceptionSpace, resize_matrix
 from bench.metrics.reference import from_moments
-from bench.metrics.weights import INCEPTION
+from bench.metrics.weights import INCEPTION, WeightFile
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: E402
@@ -182,6 +183,45 @@ def test_weights_are_looked_for_in_order(tmp_path, monkeypatch):
     assert INCEPTION.find() == hub
     hub.unlink()
     assert INCEPTION.find() == own
+
+
+@pytest.mark.parametrize("damaged", [b"weigh", b"weighed"])
+def test_a_fetched_file_cures_a_damaged_one_in_another_place(tmp_path, monkeypatch, damaged):
+    """Cut short, or of the right size and another content; until a good one is there the error stays."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("SAMPLER_BENCH_CACHE", str(tmp_path / "cache"))
+    file = WeightFile("toy.pth", 7, hashlib.sha256(b"weights").hexdigest(), "", "SAMPLER_BENCH_TOY", "fetch")
+    hub, own = tmp_path / "hub" / "checkpoints" / "toy.pth", tmp_path / "cache" / "weights" / "toy.pth"
+    hub.parent.mkdir(parents=True)
+    hub.write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"hub.*toy\.pth (is truncated|has SHA-256)"):
+        file.check()
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"we")
+    with pytest.raises(UsageError, match=r"toy\.pth (is truncated|has SHA-256)"):
+        file.check()
+    own.write_bytes(b"weights")
+    assert file.check() == (own, file.sha256)
+    monkeypatch.setenv("SAMPLER_BENCH_TOY_SHA256", sha256(hub))
+    assert file.check() == (hub, sha256(hub))
+
+
+@pytest.mark.parametrize("content", [None, b"weigh", b"weighed"])
+def test_a_damaged_file_that_the_variable_names_says_so(tmp_path, monkeypatch, content):
+    """It is final, so that a file fetched to another place would not be looked at."""
+    file = WeightFile("toy.pth", 7, hashlib.sha256(b"weights").hexdigest(), "", "SAMPLER_BENCH_TOY", "fetch")
+    named = tmp_path / "named.pth"
+    if content is not None:
+        named.write_bytes(content)
+    monkeypatch.setenv("SAMPLER_BENCH_TOY", str(named))
+    for path in (None, named):
+        with pytest.raises(UsageError, match="no other is looked for: correct or unset it"):
+            file.check(path)
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other")
+    with pytest.raises(UsageError, match="is truncated") as refusal:
+        file.check(other)
+    assert "unset" not in str(refusal.value)
 
 
 def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,15 @@ from bench.metrics import (
     import_npz,
     reference_statistics,
 )
+from bench.metrics.copying import CopyingMetric
+from bench.metrics.distance import remaining_bias
+from bench.metrics.inception_score import InceptionScore
+from bench.metrics.kid import KernelMetric
+from bench.metrics.law import law_reference
+from bench.metrics.manifold import ManifoldMetric
 from bench.metrics.pixels import Pixels
-from bench.metrics.reference import from_moments
+from bench.metrics.reference import Reference, from_moments
+from bench.metrics.sliced import SlicedWasserstein
 
 SHAPE = (1, 3, 3)
 
@@ -265,9 +273,77 @@ def test_flags():
         score_of(rng.normal(size=(50, 3)), reference)
 
 
+def test_few_samples_are_flagged_where_their_bias_outweighs_their_error():
+    """Rank is full in all of these; d=64 takes 2 to 3 samples a feature, d=8 hardly more than full rank."""
+    rng = np.random.default_rng(5)
+
+    def flags(n, dim):
+        reference = from_moments(Moments.of(rng.normal(size=(4000, dim))), "s", name="r")
+        return score_of(1.1 * rng.normal(size=(n, dim)), reference).flags
+
+    assert flags(80, 64) == ("few-samples",)
+    assert flags(512, 64) == ()
+    assert flags(40, 8) == ()
+
+
+def test_remaining_bias_is_the_leading_term_of_what_repetition_shows():
+    """d=32, N=96, samples of the law itself, so that the truth is 0: 1.4 times the term is left."""
+    law = law_reference(np.zeros(32), np.eye(32), (1, 1, 32), name="law")
+    rng = np.random.default_rng(6)
+    scores = [score_of(rng.normal(size=(96, 32)), law) for _ in range(100)]
+    left = np.mean([score.debiased for score in scores])
+    assert 1.0 < -left / np.mean([remaining_bias(s.value, s.debiased, 96, 32) for s in scores]) < 1.9
+
+
+def every_kind(space):
+    return [
+        FrechetMetric("fd_x", space),
+        KernelMetric("kid_x", space),
+        ManifoldMetric("precision_x", space, "precision"),
+        ManifoldMetric("recall_x", space, "recall"),
+        CopyingMetric("copying_x", space),
+        SlicedWasserstein("sliced_x", space),
+        InceptionScore("is_x", space),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "fingerprint", "other"),
+    [
+        ("inception_768", "inception_768_of_1234abcd-0123456789ab", True),
+        ("inception_2048_any", "inception_2048_of_1234abcd-0123456789ab", True),
+        ("dinov2_l14", "dinov2_l14_of_1234abcd-0123456789ab", True),
+        ("inception_768", "inception_768-0123456789ab", False),
+        ("pixels", "pixels-0123456789ab", False),
+    ],
+)
+def test_every_score_says_so_where_the_weights_are_others(space, fingerprint, other):
+    features = np.random.default_rng(7).random((200, 4)).astype(np.float32)
+    moments = Moments.of(features)
+    reference = Reference("r", 200, moments.mean, moments.cov, "hash", fingerprint, features)
+    stats = GroupedStatistics(200, 4, keep_features=True)
+    stats.add(np.random.default_rng(8).random((200, 4)).astype(np.float32), np.arange(200))
+    for metric in every_kind(space):
+        assert ("other-weights" in metric.score(stats, reference).flags) == other, metric.name
+
+
+def test_every_score_says_so_where_the_reference_was_imported():
+    features = np.random.default_rng(7).random((200, 4)).astype(np.float32)
+    moments = Moments.of(features)
+    reference = Reference("r", 0, moments.mean, moments.cov, "hash", "s-1", features, imported=True)
+    stats = GroupedStatistics(200, 4, keep_features=True)
+    stats.add(np.random.default_rng(8).random((200, 4)).astype(np.float32), np.arange(200))
+    for metric in every_kind("s"):
+        uses = getattr(metric, "uses_reference", True)
+        assert ("imported-reference" in metric.score(stats, reference).flags) == uses, metric.name
+
+
 def test_json_keeps_every_bit():
     score = Score("fid", 1 / 3, 0.1 + 0.2, 1e-300, (0.1, 2 / 3), 10, "s", "r", flags=("rank-deficient",))
     assert Score.from_json(json.loads(json.dumps(score.to_json(), allow_nan=False))) == score
+    assert "target" not in score.to_json()
+    aimed = replace(score, target=0.5)
+    assert Score.from_json(json.loads(json.dumps(aimed.to_json()))) == aimed
     nan = Score("fid", 1.0, math.nan, math.nan, (math.inf,), 2, "s", "r")
     text = json.dumps(nan.to_json(), allow_nan=False)
     back = Score.from_json(json.loads(text))

@@ -12,6 +12,7 @@ import torch
 
 from bench.errors import BenchError, UsageError
 from bench.metrics import get_space, weights
+from bench.metrics.vision import VisionSpace
 
 SHAPE = (3, 32, 32)
 
@@ -93,6 +94,12 @@ def test_dinov2_features_are_prepared_as_torch_fidelity_does(hub, images, monkey
     with torch.inference_mode():
         theirs = extractor(images)[0]
     torch.testing.assert_close(mine(images), theirs, rtol=1e-4, atol=1e-4)
+    assert mine.name == "dinov2_l14"
+    monkeypatch.undo()
+    other = VisionSpace("dinov2_l14", network, "1234abcd" * 8)
+    assert other.fingerprint.startswith("dinov2_l14_of_1234abcd-")
+    assert other.dim == 1024
+    torch.testing.assert_close(other(images), mine(images))
 
 
 def test_missing_code_or_weights_are_named(hub):

@@ -78,6 +78,7 @@ def test_verdict_follows_direction_and_interval():
         ("reference", "other", r"reference \(ref and other\)"),
         ("quantisation", "none", r"quantisation \(uint8 and none\)"),
         ("metric", "fid", r"metric \(fd and fid\)"),
+        ("target", 0.5, r"target \(None and 0.5\)"),
     ],
 )
 def test_refuses_to_compare_unlike_scores(field, value, named):
@@ -147,3 +148,54 @@ def test_rank_deficient_scores_are_compared_by_their_plain_values():
     assert compare(a, b).difference == 1.0
     assert compare(a, b).verdict == "worse"
     assert ties_with_best({"a": a, "b": b}) == ("b", [])
+
+
+def test_scores_with_a_target_are_ranked_by_their_distance_from_it():
+    """Noise at 0.02, fresh images at 0.5, copies at 0.95: less is not better, nor more."""
+    rng = np.random.default_rng(6)
+    places = {"noise": 0.02, "fresh": 0.502, "other fresh": 0.497, "copies": 0.95}
+    column = {
+        name: replace(mean_score(at + 0.1 * rng.normal(size=1000)), target=0.5) for name, at in places.items()
+    }
+    best, ties = ties_with_best(column)
+    assert {best, *ties} == {"fresh", "other fresh"}
+    assert estimate(column["noise"]) == pytest.approx(0.48, abs=0.01)
+    found = compare(column["noise"], column["copies"])
+    assert found.verdict == "worse"
+    assert found.difference == pytest.approx(0.03, abs=0.01)
+    assert found.raw_difference == pytest.approx(found.difference)
+    assert compare(column["copies"], column["noise"]).verdict == "better"
+    below = compare(column["noise"], replace(mean_score(0.3 + 0.1 * rng.normal(size=1000)), target=0.5))
+    assert (below.verdict, below.difference > 0) == ("worse", True)
+
+
+def test_a_reference_drawn_badly_does_not_turn_the_order_round():
+    """0.50 and 0.53 against one baseline that moves both: the wrong one is the nearer in many a draw."""
+    rng = np.random.default_rng(7)
+    verdicts, signs = [], []
+    for _ in range(400):
+        moved = 0.02 * rng.normal()
+        a, b = (mean_score(at + moved + 0.1 * rng.normal(size=1000)) for at in (0.50, 0.53))
+        a, b = (replace(s, se=math.hypot(s.se, 0.02), target=0.5) for s in (a, b))
+        verdicts.append(compare(b, a).verdict)
+        signs.append(estimate(b) < estimate(a))
+    assert np.mean(signs) > 0.1
+    assert verdicts.count("better") / 400 < 0.025
+    clear = compare(replace(b, **shifted(b, 0.2)), a)
+    assert clear.verdict == "worse"
+
+
+def shifted(found, by):
+    left = tuple(value + by for value in found.leave_one_out)
+    return {"value": found.value + by, "debiased": found.debiased + by, "leave_one_out": left}
+
+
+def test_opposite_sides_of_a_target_count_the_reference_twice():
+    """|a - t| - |b - t| = a + b - 2 t there, in which what both owe to the reference adds up."""
+    rng = np.random.default_rng(8)
+    a, b = (mean_score(at + 0.1 * rng.normal(size=1000)) for at in (0.6, 0.45))
+    alone = compare(replace(a, target=0.5), replace(b, target=0.5)).se
+    left = np.asarray(a.leave_one_out) + np.asarray(b.leave_one_out)
+    assert alone == pytest.approx(jackknife(0.0, left.tolist()).se)
+    wider = [replace(s, se=math.hypot(s.se, 0.03), target=0.5) for s in (a, b)]
+    assert compare(*wider).se == pytest.approx(math.hypot(alone, 0.06))

@@ -194,7 +194,7 @@ def _worthless(score: Score) -> str:
     """Return why a score's corrected value is of no use; empty where it is of use."""
     if not math.isfinite(score.debiased):
         return "no bias correction"
-    lone = {flag: replace(score, flags=(flag,)) for flag in score.flags}
+    lone = {flag: replace(score, flags=(flag,), target=None) for flag in score.flags}
     return ", ".join(flag for flag, one in lone.items() if estimate(one) != score.debiased)
 
 

@@ -56,7 +56,9 @@ def _facts(kind: str, entry: Any) -> dict[str, Any]:
     if kind == "models":
         return {"summary": entry.summary, "metrics": ", ".join(entry.metrics)}
     if kind == "metrics":
-        return {"feature space": entry.space, "better": "higher" if entry.higher_is_better else "lower"}
+        target = getattr(entry, "target", None)
+        better = "higher" if entry.higher_is_better else "lower" if target is None else f"near {target}"
+        return {"feature space": entry.space, "better": better}
     return {"summary": (entry.__doc__ or "").strip().partition("\n")[0]}
 
 

@@ -1,7 +1,7 @@
 """Measure the reference statistics of an image set, or import others' from an .npz with mu and sigma.
 
 They are kept in the cache by a hash of the images and of the feature space, so a run finds them, and a
-changed image or weight file never gets an old answer.
+changed image or weight file never gets an old answer. A run's records hold the reference hash printed here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.atomic import temporary
 from bench.commands.common import add_json, add_plugins, load_plugins, parse_devices, print_json
+from bench.commands.progress import Measuring
 from bench.data import load_images
 from bench.errors import UsageError
 from bench.metrics.base import Shape, get_space
@@ -19,19 +21,20 @@ from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.measuring import reference_statistics
 from bench.metrics.reference import Reference
 
+_SHAPE = "3,32,32"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("data", help="image set by name, folder, .npz of images, or .npz with mu and sigma")
     parser.add_argument("--metric", required=True, help="whose feature space is used, from `list metrics`")
-    parser.add_argument("--n", type=int, default=0, help="number of images behind an imported mu and sigma")
     parser.add_argument(
-        "--shape",
-        default="3,32,32",
-        metavar="C,H,W",
-        help="of an image behind an imported mu and sigma [3,32,32]",
+        "--n", type=int, help="number of images behind an imported mu and sigma, to be printed [0: unknown]"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.npz", help="write mu and sigma there as well")
+    parser.add_argument(
+        "--shape", metavar="C,H,W", help=f"of an image behind an imported mu and sigma [{_SHAPE}]"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write mu and sigma there as well, as .npz")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
     add_plugins(parser)
     add_json(parser)
@@ -41,20 +44,35 @@ def execute(options: argparse.Namespace) -> int:
     """Measure or import, and print what identifies the result."""
     metric = load_plugins(options.plugin).metrics.find(options.metric)
     if is_statistics(options.data):
-        space = get_space(metric.space, _shape(options.shape))
-        found = import_npz(Path(options.data), space.fingerprint, n=options.n, dim=space.dim)
+        space = get_space(metric.space, _shape(options.shape or _SHAPE))
+        # Without the number of images, which a run is not told: it is part of the hash.
+        found = import_npz(Path(options.data), space.fingerprint, dim=space.dim)
+        n = options.n or 0
     else:
-        data = load_images(options.data)
+        for option in ("n", "shape"):
+            if getattr(options, option) is not None:
+                raise UsageError(
+                    f"--{option} is of the images behind an imported mu and sigma, and {options.data} is"
+                    f" measured: leave --{option} out"
+                )
+        data = load_images(options.data, strict=True)  # as a run reads them
         device = parse_devices(options.device)[0]
         shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
         space = get_space(metric.space, shape).to(device)
-        found = reference_statistics(data.images, space, name=data.name, needs=metric.needs, device=device)
+        with Measuring(quiet=options.json) as progress:
+            found = reference_statistics(
+                data.images, space, name=data.name, needs=metric.needs, device=device, progress=progress
+            )
+        n = found.n
     if options.out is not None:
         try:
-            np.savez(options.out, mu=found.mean, sigma=found.cov)
+            with temporary(options.out) as beside:
+                with beside.open("wb") as file:  # a path without .npz would get it appended
+                    np.savez(file, mu=found.mean, sigma=found.cov)
+                beside.replace(options.out)
         except OSError as error:
             raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
-    _show(found, as_json=options.json)
+    _show(found, n, as_json=options.json)
     return 0
 
 
@@ -68,10 +86,10 @@ def _shape(text: str) -> Shape:
     return channels, height, width
 
 
-def _show(found: Reference, *, as_json: bool) -> None:
+def _show(found: Reference, n: int, *, as_json: bool) -> None:
     facts = {
         "name": found.name,
-        "n": found.n,
+        "n": n,
         "features": int(found.mean.size),
         "feature space": found.space,
         "data hash": found.data_hash,

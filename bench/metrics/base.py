@@ -125,6 +125,8 @@ class Score:
         higher_is_better: the direction.
         flags: what a reader must know, as in ``rank-deficient``.
         influence_se: standard error by the delta method, without groups; NaN where it was not computed.
+        target: the value that is right where neither more nor less is better: scores are then ranked and
+            compared by their distance from it, and ``higher_is_better`` is False. None for most scores.
     """
 
     metric: str
@@ -139,6 +141,7 @@ class Score:
     higher_is_better: bool = False
     flags: tuple[str, ...] = ()
     influence_se: float = math.nan
+    target: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as what ``json.dumps`` takes; numbers that are not finite become null."""
@@ -149,6 +152,8 @@ class Score:
         fields["flags"] = list(self.flags)
         if math.isnan(self.influence_se):
             del fields["influence_se"]
+        if self.target is None:
+            del fields["target"]
         return fields
 
     @classmethod
@@ -183,6 +188,19 @@ def get_space(name: str, shape: Shape) -> FeatureSpace:
     return space
 
 
+def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:
+    """Return the flags that every score takes from what it was measured against.
+
+    ``imported-reference``: its statistics come from a file of others; a metric with ``uses_reference`` False
+    has none. ``other-weights``: the network of the feature space has weights other than the published ones,
+    and the space's name in the fingerprint goes on with ``_of_`` and their hash.
+    """
+    imported = reference.imported and getattr(metric, "uses_reference", True)
+    name = reference.space.rpartition("-")[0]
+    other = name.startswith(f"{metric.space.removesuffix('_any')}_of_")
+    return (*(["imported-reference"] if imported else []), *(["other-weights"] if other else []))
+
+
 def is_quantised(space: FeatureSpace) -> bool:
     """Return whether a space takes uint8 images, as most do; otherwise it takes x_0 itself."""
     return bool(getattr(space, "quantised", True))
@@ -205,4 +223,5 @@ __all__ = [
     "fingerprint",
     "get_space",
     "is_quantised",
+    "reference_flags",
 ]

@@ -99,7 +99,7 @@ class InceptionSpace:
         self.layer = layer
         self._network = _network(_File.of(weights, accept), path, torch.device("cpu"))
         known = self._network.sha256 == INCEPTION.sha256
-        self.name = f"inception_{layer}" + ("" if known else f"_of_{self._network.sha256[:8]}")
+        self.name = INCEPTION.space_name(f"inception_{layer}", self._network.sha256)
         if strict and not known:
             raise UsageError(
                 f"fid means {INCEPTION.name} alone, and the weights found have SHA-256"
@@ -262,7 +262,7 @@ class _File:
 
     @classmethod
     def of(cls, weights: os.PathLike[str] | str | None, accept: str | None) -> _File:
-        found = INCEPTION.find(weights).resolve()
+        found = INCEPTION.find(weights, accept=accept).resolve()
         status = found.stat()
         return cls(str(found), status.st_size, status.st_mtime_ns, INCEPTION.accepted(accept))
 

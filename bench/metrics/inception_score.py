@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score
+from bench.metrics.base import Metric, Needs, Score, reference_flags
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
@@ -57,7 +57,7 @@ class InceptionScore:
             space=reference.space,
             reference="none",
             higher_is_better=True,
-            flags=sample.flags,
+            flags=(*sample.flags, *reference_flags(self, reference)),
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score
+from bench.metrics.base import Metric, Needs, Score, reference_flags
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.mmd import Kernel, KernelSums, gaussian, kernel_sums, mmd, polynomial
 from bench.metrics.reference import Reference
@@ -63,7 +63,7 @@ class KernelMetric:
             n=len(x),
             space=reference.space,
             reference=reference.hash,
-            flags=sample.flags,
+            flags=(*sample.flags, *reference_flags(self, reference)),
         )
 
     @property

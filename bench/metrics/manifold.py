@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score
+from bench.metrics.base import Metric, Needs, Score, reference_flags
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
@@ -123,6 +123,7 @@ class ManifoldMetric:
         value, left = found.values[self.which], found.leave_one_out[self.which]
         error = jackknife(value, left.tolist() if len(left) > 1 else [])
         fewer = len(reference.need_features(self.name)) < sample.count
+        own = ["fewer-references"] if fewer else []
         return Score(
             metric=self.name,
             value=value,
@@ -133,7 +134,7 @@ class ManifoldMetric:
             space=reference.space,
             reference=reference.hash,
             higher_is_better=True,
-            flags=(*sample.flags, *(["fewer-references"] if fewer else [])),
+            flags=(*sample.flags, *own, *reference_flags(self, reference)),
         )
 
 

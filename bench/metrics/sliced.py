@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score
+from bench.metrics.base import Metric, Needs, Score, reference_flags
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
@@ -90,7 +90,7 @@ class SlicedWasserstein:
             space=reference.space,
             reference=reference.hash,
             quantisation=self.quantisation,
-            flags=sample.flags,
+            flags=(*sample.flags, *reference_flags(self, reference)),
         )
 
 

@@ -34,13 +34,14 @@ class VisionSpace:
     bicubically: their published figures are near these, not equal.
 
     Args:
-        name: ``dinov2_l14`` or ``clip_l14_336``.
+        name: ``dinov2_l14`` or ``clip_l14_336``; the space's own name says so where other weights are used.
         network: maps normalised images (B, 3, side, side) to (B, d).
         sha256: of its weights.
     """
 
     def __init__(self, name: str, network: nn.Module, sha256: str) -> None:
-        self.name = name
+        self.name = (DINOV2 if name == "dinov2_l14" else CLIP).space_name(name, sha256)
+        self._kind = name
         self._network = network.eval().requires_grad_(False)
         self._sha256 = sha256
         self._device = torch.device("cpu")
@@ -48,7 +49,7 @@ class VisionSpace:
     @property
     def dim(self) -> int:
         """Number of features."""
-        return _DIM[self.name]
+        return _DIM[self._kind]
 
     @property
     def fingerprint(self) -> str:
@@ -56,9 +57,9 @@ class VisionSpace:
         return fingerprint(
             self.name,
             weights=self._sha256,
-            resize=f"tensorflow-1 bilinear {_SIDE[self.name]}",
-            mean=_MEAN[self.name],
-            sd=_SD[self.name],
+            resize=f"tensorflow-1 bilinear {_SIDE[self._kind]}",
+            mean=_MEAN[self._kind],
+            sd=_SD[self._kind],
             dtype="float32",
             tf32=False,
             grey="repeated thrice",
@@ -84,10 +85,10 @@ class VisionSpace:
         return self
 
     def _embed(self, images: Tensor) -> Tensor:
-        side = _SIDE[self.name]
+        side = _SIDE[self._kind]
         x = images.expand(-1, 3, -1, -1).float()
         rows, columns = (resize_matrix(size, side, self._device) for size in images.shape[2:])
-        mean, sd = (torch.tensor(v[self.name], device=self._device)[:, None, None] for v in (_MEAN, _SD))
+        mean, sd = (torch.tensor(v[self._kind], device=self._device)[:, None, None] for v in (_MEAN, _SD))
         embedded: Tensor = self._network((rows @ x @ columns.T - 255 * mean) / (255 * sd))
         return embedded.float()
 

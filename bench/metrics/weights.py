@@ -49,8 +49,16 @@ class WeightFile:
         usual = [hub / self.name, cache_folder() / "weights" / self.name]
         return usual + [hub / other for other in self.also] + [Path.home() / other for other in self.also]
 
-    def find(self, path: os.PathLike[str] | str | None = None) -> Path:
+    def find(self, path: os.PathLike[str] | str | None = None, *, accept: str | None = None) -> Path:
         """Return ``path``, the path in the environment, or the file in its usual places.
+
+        Of several files in these places the first with the right content is returned, so that what ``fetch``
+        puts into one of them cures a damaged file in another. Where none is right it is the first of the
+        published size, or just the first. A path that was given is final.
+
+        Args:
+            path: of the file.
+            accept: SHA-256 of another file that is allowed in its place, default ``$..._SHA256``.
 
         Raises:
             UsageError: if it is nowhere; the sentence says which file, how large, which hash, where to put
@@ -60,12 +68,21 @@ class WeightFile:
         if chosen:
             if not Path(chosen).is_file():
                 source = "given" if path else f"in {self.variable}"
-                raise UsageError(f"the weight file {source}, {chosen}, does not exist; {self._wanted()}")
+                raise UsageError(
+                    f"the weight file {source}, {chosen}, does not exist;"
+                    f" {self._wanted()}{self._named(Path(chosen))}"
+                )
             return Path(chosen)
-        for place in self.places():
-            if place.is_file():
-                return place
-        raise UsageError(f"weights are missing: {self._wanted()}")
+        there = [place for place in self.places() if place.is_file()]
+        if not there:
+            raise UsageError(f"weights are missing: {self._wanted()}")
+        allowed = self.accepted(accept)
+        whole = there
+        if allowed == self.sha256:
+            whole = [place for place in there if place.stat().st_size == self.size] or there
+        if len(whole) == 1:
+            return whole[0]
+        return next((place for place in whole if _has_content(place, allowed)), whole[0])
 
     def accepted(self, accept: str | None = None) -> str:
         """Return the SHA-256 that is allowed: ``accept``, the environment's, or the published one."""
@@ -83,22 +100,25 @@ class WeightFile:
         Raises:
             UsageError: if the file is missing, truncated, or another one that was not allowed.
         """
-        found = self.find(path)
+        found = self.find(path, accept=accept)
         allowed = self.accepted(accept)
         size = found.stat().st_size
         if allowed == self.sha256 and size != self.size:
             what = "truncated" if size < self.size else "another file"
-            raise UsageError(f"{found} is {what}, it has {size:,} bytes: {self._wanted()}; {self._other()}")
+            raise UsageError(f"{found} is {what}, it has {size:,} bytes: {self._cure(found)}")
         try:
-            with found.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _sha256(found)
         except OSError as error:
-            raise UsageError(f"{found} cannot be read: {error.strerror}; {self._wanted()}") from None
-        if digest != allowed:
             raise UsageError(
-                f"{found} has SHA-256 {digest}, not {allowed}: {self._wanted()}; {self._other()}"
-            )
+                f"{found} cannot be read: {error.strerror}; {self._wanted()}{self._named(found)}"
+            ) from None
+        if digest != allowed:
+            raise UsageError(f"{found} has SHA-256 {digest}, not {allowed}: {self._cure(found)}")
         return found, digest
+
+    def space_name(self, space: str, digest: str) -> str:
+        """Return ``space``, or ``space_of_HASH`` where ``digest`` is not the published SHA-256."""
+        return space if digest == self.sha256 else f"{space}_of_{digest[:8]}"
 
     def load(
         self, path: os.PathLike[str] | str | None = None, *, accept: str | None = None
@@ -124,8 +144,28 @@ class WeightFile:
             f" {self.places()[0]}, or set {self.variable} to its path"
         )
 
-    def _other(self) -> str:
-        return f"to use other weights knowingly, set {self.accept_variable} to their SHA-256"
+    def _cure(self, found: Path) -> str:
+        other = f"to use other weights knowingly, set {self.accept_variable} to their SHA-256"
+        return f"{self._wanted()}{self._named(found)}; {other}"
+
+    def _named(self, found: Path) -> str:
+        """Say that a file in another place is not looked at while the variable names this one."""
+        named = os.environ.get(self.variable)
+        if not named or Path(named).resolve() != found.resolve():
+            return ""
+        return f"; {self.variable} names this file and no other is looked for: correct or unset it"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _has_content(path: Path, sha256: str) -> bool:
+    try:
+        return _sha256(path) == sha256
+    except OSError:
+        return False
 
 
 INCEPTION = WeightFile(
