@@ -6,6 +6,7 @@ import pytest
 from report_kit import record, table
 
 from bench.record import FLOOR
+from bench.report import tables
 from bench.report.artefacts import table_files
 from bench.report.groups import group_records
 from bench.report.summary import sentences
@@ -109,3 +110,18 @@ def test_the_best_of_all_is_not_chosen_by_a_worthless_correction():
     good = record(ETA0, 10, 1.0, debiased=-1.0, **flags)
     bad = record(ETA1, 10, 2.0, debiased=-9.0, **flags)
     assert sentences(table([good, bad]), [])[0].startswith("The best fid is 1.000 ± 0.010, of ddim eta=0")
+
+
+def test_a_table_says_what_its_scores_are_flagged_with():
+    flagged = record("ddim:eta=0", 10, flags=("rank-deficient", "of-a-plugin"))
+    (group,) = group_records([flagged, record("ddim:eta=1", 10, flags=("rank-deficient",))])
+    notes = [
+        "rank-deficient, 2 of 2 cells: too few samples for the dimension: bias is not corrected, plain values"
+        " are compared",
+        "of-a-plugin, 1 of 2 cells",
+    ]
+    assert tables.plain(group).splitlines()[-2:] == notes
+    assert tables.markdown(group).splitlines()[-3::2] == notes
+    assert tables.latex(group).splitlines()[-2:] == [f"% {note}" for note in notes]
+    (group,) = group_records([record("ddim:eta=0", 10)])
+    assert tables.plain(group).splitlines()[-1] == tables.NOTE

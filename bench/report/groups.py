@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from bench.metrics.base import Score
 from bench.provenance import short_hash
 from bench.record import FLOOR, Record
-from bench.stats import refuse_mixed, ties_with_best
+from bench.stats import estimate, refuse_mixed, ties_with_best
 from bench.store import file_slug
 
 SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
@@ -108,7 +108,7 @@ class Group:
             best, ties = ties_with_best(there)
         except UsageError:  # scores without jackknife groups have no ties
             sign = -1 if first.higher_is_better else 1
-            return min(there, key=lambda row: sign * there[row].value), ()
+            return min(there, key=lambda row: sign * estimate(there[row])), ()
         return best, tuple(ties)
 
     def series(self, row: str) -> list[tuple[int, Cell]]:

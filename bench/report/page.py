@@ -22,6 +22,7 @@ from bench.report.sheets import Sheet
 from bench.report.style import PAGE
 from bench.report.summary import best_by_steps, listed, plus_minus, sentences, short
 from bench.report.svg import inline_svg
+from bench.report.tables import flag_notes
 from bench.report.training import TITLE, models_of, trainings
 from bench.store import Store
 
@@ -114,6 +115,7 @@ def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
             for row in group.rows
         ],
         "columns": list(group.columns),
+        "flags": flag_notes(group),
         "floor": None
         if group.floor is None
         else {"score": plus_minus(group.floor), "n": group.floor.n, "key": _floor_key(group)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -15,6 +16,18 @@ from bench.record import FLOOR
 from bench.report.groups import Cell, Group
 
 NOTE = "± one standard error; * best of its column, ~ cannot be told from it (paired, 95%)"
+FLAGS = {
+    "rank-deficient": "too few samples for the dimension: bias is not corrected, plain values are compared",
+    "few-samples": "few samples for the dimension: bias-corrected values are too low",
+    "singular-reference": "the reference's covariance has no full rank",
+    "imported-reference": "scored against statistics of others, whose weights and resize are not known",
+    "other-weights": "a feature network with weights other than the published ones",
+    "incomplete": "samples are missing",
+    "no-error": "too few samples for a standard error",
+    "fewer-references": "fewer reference images than samples",
+    "copies-training-images": "samples are nearer to training images than real images are",
+}
+"""What the flags of built-in scores mean, in a line below the table."""
 
 
 def plain(group: Group) -> str:
@@ -29,28 +42,24 @@ def plain(group: Group) -> str:
         for row in rows
     ]
     rule = "-" * len(lines[0])
-    return "\n".join([group.title, rule, lines[0], rule, *lines[1:], rule, NOTE]) + "\n"
+    return "\n".join([group.title, rule, lines[0], rule, *lines[1:], rule, NOTE, *flag_notes(group)]) + "\n"
 
 
 def markdown(group: Group) -> str:
     """Return the table as GitHub Markdown."""
     head, *body = _rows(group)
     lines = [f"**{group.title}**", "", _piped(head), _piped(["---", *["---:"] * (len(head) - 1)])]
-    return (
-        "\n".join(
-            [*lines, *(_piped([_escaped(c) for c in row]) for row in body), "", NOTE.replace("*", "\\*")]
-        )
-        + "\n"
-    )
+    lines += [_piped([_escaped(c) for c in row]) for row in body]
+    notes = [line for note in flag_notes(group) for line in ("", note)]
+    return "\n".join([*lines, "", NOTE.replace("*", "\\*"), *notes]) + "\n"
 
 
 def latex(group: Group) -> str:
     """Return the table as a LaTeX ``tabular`` that needs the package booktabs."""
     head, *body = _rows(group, best=r"\textbf{%s}", tie=r"\underline{%s}", plus_minus=r"$\pm$")
     lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", _joined(head), r"\midrule"]
-    return (
-        "\n".join([*lines, *map(_joined, body), r"\bottomrule", r"\end{tabular}", f"% {group.title}"]) + "\n"
-    )
+    comments = [f"% {line}" for line in (group.title, *flag_notes(group))]
+    return "\n".join([*lines, *map(_joined, body), r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
 
 
 def comma_separated(group: Group) -> str:
@@ -112,7 +121,20 @@ def show(group: Group, console: Console) -> None:
     for row in body:
         table.add_row(*row, end_section=row is body[-1])
     note = NOTE.replace("* best", "bold: best").replace("~", "green:") if live else NOTE
-    console.print(f"[bold]{escape(group.title)}[/]", table, note, sep="\n")
+    notes = map(escape, flag_notes(group))
+    console.print(f"[bold]{escape(group.title)}[/]", table, note, *notes, sep="\n")
+
+
+def flag_notes(group: Group) -> list[str]:
+    """Return a line for every flag that scores of the table carry: in how many cells, and what it means."""
+    scores = [cell.score for cell in group.cells.values() if cell.score is not None]
+    counts = Counter(flag for score in scores for flag in score.flags)
+    return [
+        f"{flag}, {count} of {len(scores)} cells: {FLAGS[flag]}"
+        if flag in FLAGS
+        else f"{flag}, {count} of {len(scores)} cells"
+        for flag, count in counts.items()
+    ]
 
 
 def _rows(
