@@ -6,9 +6,12 @@ import pytest
 from report_kit import record, table
 
 from bench.record import FLOOR
-from bench.report import tables
+from bench.report import style, tables
 from bench.report.artefacts import table_files
+from bench.report.findings import find_claims
 from bench.report.groups import group_records
+from bench.report.heatmap import heat_map
+from bench.report.plots import pareto_front
 from bench.report.summary import sentences
 
 ETA0, ETA1 = "ddim:eta=0", "ddim:eta=1"
@@ -125,3 +128,17 @@ def test_a_table_says_what_its_scores_are_flagged_with():
     assert tables.latex(group).splitlines()[-2:] == [f"% {note}" for note in notes]
     (group,) = group_records([record("ddim:eta=0", 10)])
     assert tables.plain(group).splitlines()[-1] == tables.NOTE
+
+
+def test_a_score_with_a_right_value_is_drawn_and_told_by_its_distance_from_it():
+    """Noise (0.1) is not the best of a score for which 0.5 is right."""
+    values = {(ETA0, 10): 0.1, (ETA0, 20): 0.45, (ETA1, 10): 0.7, (ETA1, 20): 0.8}
+    records = [record(*place, value, metric="copying_pixels", target=0.5) for place, value in values.items()]
+    (group,) = group_records(records)
+    assert style.direction(group) == "0.5 is right"
+    assert "The best copying_pixels is 0.450" in sentences(group, find_claims(group))[0]
+    points = [(1.0, 0.1), (1.0, 0.7), (2.0, 0.45), (3.0, 0.3)]
+    assert pareto_front(points, higher_is_better=False, target=0.5) == [(1.0, 0.7), (2.0, 0.45)]
+    shown = heat_map(group)
+    assert shown.axes[1].get_ylabel() == "copying_pixels (distance from 0.5)"
+    assert {finding.verdict for finding in find_claims(group)} == {"not tested"}

@@ -99,6 +99,8 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> Finding:
 def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
     """Return better - factor x worse as a comparison that is negative where the link holds."""
     better, worse = scores[link.better], _scaled(scores[link.worse], link.factor)
+    if better.target is not None:
+        raise UsageError(f"of {better.metric} neither more nor less is better")
     found = compare(better, worse)
     return found if not better.higher_is_better else compare(worse, better)
 

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from bench.report.groups import Group
-from bench.report.style import LIGHT, Theme, higher_is_better, plain_numbers, plotting
+from bench.report.style import LIGHT, Theme, direction, higher_is_better, plain_numbers, plotting, target
 
 COLOURS = "cividis"  # Nunez et al. 2018: seen alike with and without colour blindness
 ROWS = ("ddim", "ddpm")
@@ -25,8 +25,10 @@ def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
     for i, row in enumerate(rows):
         for step, cell in group.series(row):
             values[i, group.columns.index(step)] = cell.score.value if cell.score else math.nan
-    positive = bool((values[np.isfinite(values)] > 0).all())
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    right = target(group)
+    shades = values if right is None else np.abs(values - right)
+    positive = bool((shades[np.isfinite(shades)] > 0).all())
+    low, high = float(np.nanmin(shades)), float(np.nanmax(shades))
     norm = LogNorm(low, max(high, low * 1.001)) if positive else Normalize(low, max(high, low + 1e-9))
     scheme = colormaps[COLOURS if higher_is_better(group) else f"{COLOURS}_r"]
     with plotting(theme):
@@ -36,20 +38,20 @@ def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
         axes = figure.subplots()
         axes.grid(visible=False)
         mesh = axes.pcolormesh(
-            np.ma.masked_invalid(values), cmap=scheme, norm=norm, edgecolors=theme.grid, linewidth=1
+            np.ma.masked_invalid(shades), cmap=scheme, norm=norm, edgecolors=theme.grid, linewidth=1
         )
         for i, j in np.ndindex(*values.shape):
             if math.isfinite(values[i, j]):
                 text = f"{values[i, j]:#.3g}".rstrip(".")
-                colour = _ink(scheme(norm(values[i, j])))
+                colour = _ink(scheme(norm(shades[i, j])))
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
         axes.invert_yaxis()
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
         axes.set_xticks(np.arange(len(group.columns)) + 0.5, [f"S={step}" for step in group.columns])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        direction = "higher" if higher_is_better(group) else "lower"
-        bar = figure.colorbar(mesh, ax=axes, label=f"{group.metric} ({direction} is better)")
+        told = direction(group) if right is None else f"distance from {right:g}"
+        bar = figure.colorbar(mesh, ax=axes, label=f"{group.metric} ({told})")
         bar.outline.set_visible(False)
         if positive:
             plain_numbers(bar.ax.yaxis)

@@ -24,6 +24,7 @@ from bench.report.style import (
     plain_ticks,
     plotting,
     score_axis,
+    target,
 )
 
 SIZE = (7.2, 4.4)
@@ -111,7 +112,7 @@ def _against_cost(
                 capsize=2,
             )
             drawn.lines[0].set_gid(f"row-{place}")
-        front = pareto_front(points, higher_is_better=higher_is_better(group))
+        front = pareto_front(points, higher_is_better=higher_is_better(group), target=target(group))
         if front:
             axes.plot(
                 *zip(*front, strict=True), color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front"
@@ -127,13 +128,16 @@ def _against_cost(
 
 
 def pareto_front(
-    points: Iterable[tuple[float, float]], *, higher_is_better: bool
+    points: Iterable[tuple[float, float]], *, higher_is_better: bool, target: float | None = None
 ) -> list[tuple[float, float]]:
     """Return the (cost, score) points that no cheaper or equally cheap point beats, by ascending cost."""
+
+    def loss(score: float) -> float:
+        return abs(score - target) if target is not None else -score if higher_is_better else score
+
     front: list[tuple[float, float]] = []
-    sign = -1 if higher_is_better else 1
-    for cost, score in sorted(points, key=lambda point: (point[0], sign * point[1])):
-        if not front or sign * score < sign * front[-1][1]:
+    for cost, score in sorted(points, key=lambda point: (point[0], loss(point[1]))):
+        if not front or loss(score) < loss(front[-1][1]):
             front.append((cost, score))
     return front
 

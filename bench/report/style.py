@@ -128,14 +128,27 @@ def higher_is_better(group: Group) -> bool:
     return any(cell.score is not None and cell.score.higher_is_better for cell in group.cells.values())
 
 
+def target(group: Group) -> float | None:
+    """Return the value that is right for a table's score, None where less or more is better."""
+    targets = [cell.score.target for cell in group.cells.values() if cell.score is not None]
+    return targets[0] if targets else None
+
+
+def direction(group: Group) -> str:
+    """Return in words what is good: ``lower is better``, ``higher is better``, ``0.5 is right``."""
+    right = target(group)
+    if right is not None:
+        return f"{right:g} is right"
+    return f"{'higher' if higher_is_better(group) else 'lower'} is better"
+
+
 def score_axis(axes: Axes, group: Group) -> None:
     """Name the y axis after the score, and make it logarithmic where every value is positive."""
     scores = [cell.score.value for cell in group.cells.values() if cell.score is not None]
     if scores and min(scores) > 0:
         axes.set_yscale("log")
         plain_numbers(axes.yaxis)
-    direction = "higher" if higher_is_better(group) else "lower"
-    axes.set_ylabel(f"{group.metric} ({direction} is better)")
+    axes.set_ylabel(f"{group.metric} ({direction(group)})")
 
 
 def headline(axes: Axes, group: Group, title: str) -> None:

@@ -12,7 +12,7 @@ from bench.metrics.base import Score
 from bench.report.findings import LEVEL, Finding
 from bench.report.groups import Cell, Group
 from bench.report.plots import milliseconds
-from bench.report.style import higher_is_better
+from bench.report.style import higher_is_better, target
 from bench.stats import compare, estimate
 
 NEAR = 1.1
@@ -82,7 +82,8 @@ def short(value: float) -> str:
 def _value(group: Group, cell: Cell) -> float:
     """Return the score so that less is better."""
     assert cell.score is not None
-    return -cell.score.value if higher_is_better(group) else cell.score.value
+    right, value = target(group), cell.score.value
+    return abs(value - right) if right is not None else -value if higher_is_better(group) else value
 
 
 def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
@@ -103,7 +104,7 @@ def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
     if group.floor is None:
         return said
     floor = f"Real images in the place of samples score {plus_minus(group.floor)}"
-    if higher_is_better(group) or group.floor.value <= 0:
+    if higher_is_better(group) or target(group) is not None or group.floor.value <= 0:
         return f"{said} {floor}."
     ratio = cell.score.value / group.floor.value
     if ratio < 1:
