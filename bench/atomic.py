@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -18,8 +19,16 @@ def temporary(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write, which is ``path`` once it was closed without an exception."""
+    with temporary(path) as beside:
+        with beside.open("wb") as file:
+            yield file
+        beside.replace(path)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new."""
-    with temporary(path) as beside:
-        beside.write_bytes(content)
-        beside.replace(path)
+    with writing(path) as file:
+        file.write(content)

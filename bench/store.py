@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bench.atomic import temporary, write_atomically
+from bench.atomic import write_atomically, writing
 from bench.errors import BenchError
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.reference import UNREADABLE
@@ -49,9 +49,9 @@ class Unreadable:
 
 
 class Store:
-    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way,
+    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way.
 
-    and ``features/`` where they were to be kept.
+    ``features/`` holds what was asked to be kept of the samples.
 
     Args:
         folder: made when first written to.
@@ -159,10 +159,8 @@ class Store:
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
         path = self._block_path(trial.key, state, result.block)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), temporary(path) as beside:
-            with beside.open("wb") as file:
-                np.savez(file, **arrays)
-            beside.replace(path)
+        with _uninterrupted(), writing(path) as file:
+            np.savez(file, **arrays)
 
     def read_blocks(self, trial: Trial, state: str) -> list[BlockResult]:
         """Return the blocks that were kept, in order and without overlap; a damaged file is no block."""
@@ -208,10 +206,8 @@ class Store:
 
     def _write_array(self, path: Path, array: NDArray[Any]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), temporary(path) as beside:
-            with beside.open("wb") as file:
-                np.save(file, array)
-            beside.replace(path)
+        with _uninterrupted(), writing(path) as file:
+            np.save(file, array)
         return path
 
     def _block_path(self, key: str, state: str, block: range) -> Path:
@@ -228,9 +224,8 @@ def write_strip(path: Path, images: Tensor) -> None:
     k, channels, height, width = images.shape
     strip = images.permute(2, 0, 3, 1).reshape(height, k * width, channels).numpy()
     picture = Image.fromarray(strip[..., 0] if channels == 1 else strip)
-    with temporary(path) as beside:
-        picture.save(beside, format="PNG")
-        beside.replace(path)
+    with writing(path) as file:
+        picture.save(file, format="PNG")
 
 
 def read_strip(path: Path) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.atomic import temporary
+from bench.atomic import writing
 from bench.commands.common import add_json, add_plugins, load_plugins, parse_devices, print_json
 from bench.commands.progress import Measuring
 from bench.data import load_images
@@ -66,10 +66,8 @@ def execute(options: argparse.Namespace) -> int:
         n = found.n
     if options.out is not None:
         try:
-            with temporary(options.out) as beside:
-                with beside.open("wb") as file:  # a path without .npz would get it appended
-                    np.savez(file, mu=found.mean, sigma=found.cov)
-                beside.replace(options.out)
+            with writing(options.out) as file:  # a path without .npz would get it appended
+                np.savez(file, mu=found.mean, sigma=found.cov)
         except OSError as error:
             raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
     _show(found, n, as_json=options.json)

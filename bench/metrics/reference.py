@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.atomic import temporary
+from bench.atomic import writing
 from bench.errors import UsageError
 from bench.metrics.base import FeatureSpace, Needs
 from bench.metrics.frechet import FrechetReference
@@ -156,10 +156,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write an .npz file of the cache, whole or not at all; one that cannot be written costs time only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(path) as beside:
-            with beside.open("wb") as file:
-                np.savez(file, **arrays)
-            beside.replace(path)
+        with writing(path) as file:
+            np.savez(file, **arrays)
     except OSError:
         return
 

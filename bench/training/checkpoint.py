@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench.atomic import temporary
+from bench.atomic import writing
 from bench.errors import UsageError
 
 
@@ -28,12 +28,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     """Write tensors and JSON-able metadata to ``path``: whoever reads it sees the old file or the new one."""
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    with temporary(path) as beside:
-        with beside.open("wb") as file:
-            file.write(save(ready, text))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+    with writing(path) as file:
+        file.write(save(ready, text))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_safetensors(path: Path) -> Checkpoint:
