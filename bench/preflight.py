@@ -15,12 +15,12 @@ from bench.data import load_images, set_hash
 from bench.device_memory import lacks_on_devices
 from bench.errors import BenchError
 from bench.interfaces import EpsilonModel
-from bench.metrics.base import FeatureSpace, Metric, get_space
+from bench.metrics.base import FeatureSpace, get_space
 from bench.metrics.groups import GROUPS
 from bench.metrics.imports import is_statistics
 from bench.plugins import registry
 from bench.presets import Preset
-from bench.references import imported_reference
+from bench.references import by_space, imported_reference
 from bench.sweep import Sweep
 
 BASE_BYTES = 2 * 2**30
@@ -82,7 +82,8 @@ def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
     shape = model.shape if model is not None else preset.image_shape
     spaces: list[FeatureSpace] = []
     kept: list[FeatureSpace] = []
-    for name, metrics in _by_space(sweep, card.metrics if card else ()).items():
+    names = sweep.metrics or (card.metrics if card else ())
+    for name, metrics in by_space(map(registry().metrics.find, names)).items():
         try:
             spaces.append(get_space(name, shape))
             if source is not None and imported:
@@ -167,10 +168,3 @@ def _wrong_images(preset: Preset, images: Tensor) -> Iterator[str]:
 
 def _batch(sweep: Sweep, card: ModelCard | None) -> int:
     return min(sweep.batch or (card.batch if card else sweep.n), sweep.n)
-
-
-def _by_space(sweep: Sweep, default: tuple[str, ...]) -> dict[str, list[Metric]]:
-    found: dict[str, list[Metric]] = {}
-    for metric in map(registry().metrics.find, sweep.metrics or default):
-        found.setdefault(metric.space, []).append(metric)
-    return found

@@ -87,10 +87,7 @@ class References(Mapping[str, Reference]):
         self._space_of = {metric.name: metric.space for metric in metrics}
         self._found: dict[str, Reference] = {}
         self._unmeasured: dict[str, Needs] = {}
-        by_space: dict[str, list[Metric]] = {}
-        for metric in metrics:
-            by_space.setdefault(metric.space, []).append(metric)
-        for name, alike in by_space.items():
+        for name, alike in by_space(metrics).items():
             self._place(name, [metric for metric in alike if getattr(metric, "uses_reference", True)])
 
     def _place(self, space: str, metrics: Sequence[Metric]) -> None:
@@ -121,7 +118,6 @@ class References(Mapping[str, Reference]):
 
     def __getitem__(self, name: str) -> Reference:
         if self._unmeasured:
-            self.hashes  # noqa: B018  while the images are here
             self._measure()
         return self._found[self._space_of[name]]
 
@@ -143,6 +139,14 @@ class References(Mapping[str, Reference]):
 
     def __len__(self) -> int:
         return len(self._space_of)
+
+
+def by_space(metrics: Iterable[Metric]) -> dict[str, list[Metric]]:
+    """Return the metrics by the name of their feature space, in order."""
+    found: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        found.setdefault(metric.space, []).append(metric)
+    return found
 
 
 def no_reference(space: FeatureSpace) -> Reference:
