@@ -16,7 +16,8 @@ from bench.data import is_here, load_images
 from bench.errors import BenchError, UsageError
 from bench.images import to_uint8
 from bench.interfaces import EpsilonModel
-from bench.plugins import import_file, registry, source_hash
+from bench.plugins import import_file, registry
+from bench.source import walk
 
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
@@ -83,7 +84,7 @@ class LoadedModel:
     Attributes:
         card: its card; made up for a file or checkpoint.
         model: on its device, in evaluation mode.
-        weights_hash: of what makes its predictions: weights, law, or source.
+        weights_hash: of the numbers that make its predictions: weights, or the law.
         reference: what samples are scored against, None where nobody said.
         floor: (n, fold) -> n images of the same law as the data, other ones in every fold; fewer or none
             where there are no more.
@@ -137,22 +138,29 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
     if isinstance(model, nn.Module):
         model.eval().requires_grad_(False)
     return LoadedModel(
-        card, model, model_hash(model), _reference(card, model, reference), _floor(card, model)
+        card, model, weights_hash(model), _reference(card, model, reference), _floor(card, model)
     )
 
 
-def model_hash(model: EpsilonModel) -> str:
-    """Return a hash of what makes the predictions, 16 hex digits: weights or ``fingerprint``, and source."""
+def weights_hash(model: EpsilonModel) -> str:
+    """Return a hash of the numbers that a model predicts with, 16 hex digits.
+
+    It is made of the model's ``fingerprint`` where it has one, of a network's weights by name, else of every
+    tensor found in the model's attributes.
+    """
     given = getattr(model, "fingerprint", None)
     if isinstance(given, str):
-        return hashlib.sha256(f"{given} {source_hash(model)}".encode()).hexdigest()[:16]
+        return hashlib.sha256(given.encode()).hexdigest()[:16]
     if isinstance(model, nn.Module):
-        digest = hashlib.sha256(source_hash(model).encode())
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
-    return source_hash(model)[:16]
+        tensors = sorted(model.state_dict().items())
+    else:
+        found = (one for one in walk([model]) if isinstance(one, Tensor))
+        tensors = [(str(place), tensor) for place, tensor in enumerate(found)]
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Source | None:

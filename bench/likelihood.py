@@ -18,11 +18,9 @@ without the difference of two nearly equal means. Everything but the network is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -156,13 +154,6 @@ def bound_noise(
 ) -> Callable[[int], Tensor]:
     """Return noise(t), a function of the seed, the image's index and t: the same on every sub-sequence."""
     return lambda t: normal_noise(seed, indices, t + 1, shape, draw=NOISE_DRAW, device=device)
-
-
-def source_hash() -> str:
-    """Return a hash of the source that a bound depends on, 16 hex digits."""
-    here = Path(__file__)
-    files = (here, here.with_name("likelihood_terms.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 class _Seen(NamedTuple):

@@ -24,15 +24,15 @@ from bench.likelihood import (
     Chain,
     ReverseVariance,
     bound_noise,
-    source_hash,
     variational_bounds,
 )
 from bench.likelihood_records import METRICS, Part, make_part, mean_score, step_table, terms_path
 from bench.likelihood_request import VARIANCES, BoundRequest, check_request, find_images
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.plugins import own_version
-from bench.provenance import numerics_hash, short_hash
+from bench.provenance import grid_hash, short_hash
 from bench.record import Record, stale_fields, trial_fields
+from bench.source import code_hash
 from bench.store import Store
 from bench.sweep import Stale
 from bench.trial import PRECISIONS, Cost, Failure, Trial
@@ -91,12 +91,11 @@ class BoundRunner:
         self.data, self.images = find_images(self.loaded, request)
         self.provenance = {
             "weights": self.loaded.weights_hash,
-            "numerics": numerics_hash(),
-            "likelihood": source_hash(),
+            "code of the model": code_hash(self.loaded.model),
+            "code of the bound": code_hash(variational_bounds, bound_noise, Meter, make_part, Chain),
             "images": content_hash(self.images)[:16],
         }
         self.trials = self._trials()
-        self._state = short_hash(self.provenance)
 
     def run(self, observer: BoundObserver) -> list[Record]:
         """Evaluate what is not there yet and return the record of every trial, by steps and variance.
@@ -111,7 +110,7 @@ class BoundRunner:
         for cell in self.trials:
             record = known.get(cell.trial.key)
             if record is not None and record.status != "failed":
-                changed = stale_fields(record, self.provenance)
+                changed = stale_fields(record, self._provenance(cell))
                 if not changed:
                     made[record.key] = record
                     continue
@@ -129,6 +128,9 @@ class BoundRunner:
             made[record.key] = record
             observer.ended(record)
         return [made[cell.trial.key] for cell in self.trials]
+
+    def _provenance(self, cell: BoundTrial) -> dict[str, Any]:
+        return {**self.provenance, "time steps": grid_hash(cell.grid)}
 
     def _fits(self, cell: BoundTrial) -> bool:
         return cell.chain.variance != "learned" or self.loaded.model.variance != "fixed"
@@ -204,7 +206,7 @@ class BoundRunner:
 
     def _head(self, cell: BoundTrial) -> dict[str, Any]:
         return {
-            **trial_fields(cell.trial, cell.grid, self.loaded, self.provenance, self.request.device),
+            **trial_fields(cell.trial, cell.grid, self.loaded, self._provenance(cell), self.request.device),
             "sampler": {
                 "name": NAME,
                 "label": cell.label,
@@ -259,7 +261,7 @@ class BoundRunner:
         return [cell for cell in cells if block.start not in parts[cell.trial.key]]
 
     def _block_path(self, cell: BoundTrial, block: range) -> Path:
-        folder = self.store.blocks / f"{cell.trial.key}-{self._state}"
+        folder = self.store.blocks / f"{cell.trial.key}-{short_hash(self._provenance(cell))}"
         return folder / f"{block.start:08d}-{block.stop:08d}.npz"
 
     def _kept(self, cell: BoundTrial) -> dict[int, Part]:

@@ -85,12 +85,10 @@ class Origin:
     Attributes:
         plugin: distribution, module or file name.
         version: of the distribution; empty where there is none.
-        source_hash: of the source that defines the plugin: a record made by other source is stale.
     """
 
     plugin: str
     version: str
-    source_hash: str
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ class Registry:
         self._files: set[Path] = set()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        builtin = Origin("sampler-bench", own_version(), "")
+        builtin = Origin("sampler-bench", own_version())
         for name, spacing in SPACINGS.items():
             self.spacings.add(name, spacing, builtin)
 
@@ -206,7 +204,7 @@ class Registry:
         except Exception as error:
             self._fail(plugin, version, "register", error)
             return
-        origin = Origin(plugin, version, source_hash(module))
+        origin = Origin(plugin, version)
         for hook, register in self._hooks():
             self._collect(hook, register, module, origin)
 
@@ -277,25 +275,6 @@ def registry() -> Registry:
     made.load_built_ins()
     made.load_entry_points()
     return made
-
-
-def source_hash(module: ModuleType | object) -> str:
-    """Return a hash of the source a plugin is defined by.
-
-    The file itself; for a module inside a third-party package, every Python file of that package.
-    """
-    name = getattr(module, "__name__", type(module).__module__)
-    path = getattr(module, "__file__", None) or inspect.getsourcefile(type(module))
-    if path is None:
-        return ""
-    files = [Path(path)]
-    top = sys.modules.get(name.partition(".")[0])
-    if top is not None and hasattr(top, "__path__") and top.__name__ not in ("bench", "samplers", "models"):
-        files = sorted(file for folder in top.__path__ for file in Path(folder).rglob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _defaults(sampler: Sampler) -> Mapping[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import platform
 import shlex
 import subprocess
@@ -18,61 +16,19 @@ from typing import Any
 
 import torch
 
+from bench.grid import Grid
+
 PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
-NUMERICS = ("diffusion.py", "grid.py", "images.py", "noise.py", "schedule.py", "trial.py")
-"""Files of this package that every sample depends on."""
-
-SCORING = ("stats.py", "metrics/frechet.py", "metrics/groups.py", "metrics/moments.py")
-"""Files of this package that every score depends on, whatever its metric imports."""
-
-
-@functools.cache
-def numerics_hash() -> str:
-    """Return a hash of the source that every sample depends on, 16 hex digits."""
-    digest = hashlib.sha256()
-    for name in NUMERICS:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@functools.cache
-def scoring_hash(metric: type) -> str:
-    """Return a hash of the source that a metric's numbers depend on, 16 hex digits.
-
-    It covers ``SCORING``, the metric's own file and every file of ``bench.metrics`` that this imports,
-    directly or through another of them.
-    """
-    folder = Path(__file__).parent
-    found = [folder / name for name in SCORING]
-    own = inspect.getsourcefile(metric)
-    waiting = [Path(own).resolve()] if own else []
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.append(file)
-            waiting += sorted(_imported_metrics(file.read_bytes(), folder))
-    digest = hashlib.sha256()
-    for file in found:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _imported_metrics(source: bytes, folder: Path) -> set[Path]:
-    """Return the files of ``bench.metrics`` that a module's source names in its import statements."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    known = {f"bench.metrics.{file.stem}": file for file in (folder / "metrics").glob("*.py")}
-    known["bench.metrics"] = folder / "metrics" / "__init__.py"
-    return {known[name] for name in names & known.keys()}
 
 
 def short_hash(fields: Mapping[str, Any]) -> str:
     """Return a hash of plain values, 12 hex digits."""
     return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()[:12]
+
+
+def grid_hash(grid: Grid) -> str:
+    """Return a hash of a grid's time steps and of alpha_bar at each, 12 hex digits."""
+    return short_hash({"steps": [(step.t, step.alpha_bar, step.alpha_bar_next) for step in grid]})
 
 
 def environment(device: str) -> dict[str, Any]:

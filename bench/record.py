@@ -15,8 +15,12 @@ from bench.metrics.base import Score
 from bench.provenance import environment
 from bench.trial import Failure, Trial
 
-FORMAT = 1
-"""Of a record; a reader that meets a greater one says so."""
+FORMAT = 2
+"""Version of the record format; a record of a later version cannot be read.
+
+Records of format 1 hold hashes of whole files of an older version of the project, so that nothing can be said
+of whether they would still come out the same.
+"""
 
 FLOOR = "real images"
 """``sampler`` of a record that scores real images in the place of samples."""
@@ -39,6 +43,7 @@ class Record:
         cost: calls, seconds and memory.
         environment: versions, device, commit, command, time.
         failure: stage and traceback where there are any.
+        format: version of the record format that it was written in.
     """
 
     trial: Mapping[str, Any]
@@ -52,6 +57,7 @@ class Record:
     cost: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     failure: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def key(self) -> str:
@@ -83,7 +89,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"format": FORMAT, **fields, "scores": {k: s.to_json() for k, s in self.scores.items()}}
+        return {"format": self.format, **fields, "scores": {k: s.to_json() for k, s in self.scores.items()}}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Record:
@@ -93,7 +99,7 @@ class Record:
             BenchError: if a newer version of the project wrote it.
         """
         known = dict(fields)
-        if known.pop("format") > FORMAT:
+        if known["format"] > FORMAT:
             raise BenchError("it was written by a newer sampler-bench; upgrade to read it")
         known["scores"] = {k: Score.from_json(s) for k, s in known["scores"].items()}
         return cls(**known)
@@ -112,6 +118,12 @@ def trial_fields(
     }
 
 
+OLDER = "the version of sampler-bench, whose records of format 1 do not tell which code made them,"
+"""What has changed since a record of format 1."""
+
+
 def stale_fields(record: Record, provenance: Mapping[str, Any]) -> list[str]:
     """Return the names of the provenance fields that differ from what is true now."""
+    if record.format < FORMAT:
+        return [OLDER]
     return [name for name, value in provenance.items() if record.provenance.get(name) != value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -14,22 +15,23 @@ from bench.collect import Collected
 from bench.data import content_hash
 from bench.errors import BenchError
 from bench.film import forward_film
-from bench.grid import make_grid
-from bench.images import from_uint8
+from bench.grid import Grid, make_grid
+from bench.images import from_uint8, to_uint8
 from bench.metrics.base import Metric, Score
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.influence import influence_of
 from bench.metrics.measuring import Progress
 from bench.noise import INITIAL, normal_noise
 from bench.plugins import registry
-from bench.provenance import environment, numerics_hash, scoring_hash, short_hash
+from bench.provenance import environment, grid_hash, short_hash
 from bench.record import FLOOR, Record, stale_fields, trial_fields
 from bench.references import References, held_out_hashes, with_held_out
 from bench.sampler import Sampler, get_sampler
+from bench.source import code_hash
 from bench.stats import influence_se, jackknife
 from bench.store import Store
 from bench.sweep import Plan, Stale, Sweep
-from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, worker
+from bench.trial import PREVIEWS, BlockResult, Failure, Task, Trial, Worker, WorkerSetup, draw, worker
 
 FLOOR_FOLDS = 5
 """Sets of real images whose mean score is the floor: one set is a lottery ticket."""
@@ -99,7 +101,7 @@ class Runner:
                 plan.grids[trial.key] = make_grid(
                     self.loaded.model.schedule, steps, self.sweep.spacing_of(steps)
                 )
-                plan.provenance[trial.key] = self._provenance(sampler)
+                plan.provenance[trial.key] = self._provenance(sampler, plan.grids[trial.key])
                 self._place(plan, trial, known.get(trial.key))
         return plan
 
@@ -146,7 +148,7 @@ class Runner:
         trial = self._trial(FLOOR, 0, n=len(first))
         known = {record.key: record for record in self.store.read()[0]}.get(trial.key)
         real = content_hash(torch.cat(sets))
-        provenance = {**self._common_provenance(), "sampler": "", "real images": real}
+        provenance = {**self._common_provenance, "real images": real}
         if known is not None and not known.message and not stale_fields(known, provenance):
             return known
         folds, failures = [], []
@@ -304,23 +306,28 @@ class Runner:
             reference=sweep.reference,
         )
 
-    def _provenance(self, sampler: Sampler) -> dict[str, Any]:
-        return {**self._common_provenance(), "sampler": registry().samplers.origins[sampler.name].source_hash}
+    def _provenance(self, sampler: Sampler, grid: Grid) -> dict[str, Any]:
+        own = {"time steps": grid_hash(grid), "code of the sampler": code_hash(sampler.function)}
+        return {**self._common_provenance, **own}
 
+    @cached_property
     def _common_provenance(self) -> dict[str, Any]:
+        spaces = self.worker.spaces
         return {
             "weights": self.loaded.weights_hash,
-            "numerics": numerics_hash(),
+            "code of the model": code_hash(self.loaded.model),
+            "code that draws": code_hash(draw, to_uint8),
             **{f"reference of {name}": hash_ for name, hash_ in self.references.hashes.items()},
             **{f"held-out images of {name}": hash_ for name, hash_ in held_out_hashes(self.metrics).items()},
-            **{f"source of {metric.name}": scoring_hash(type(metric)) for metric in self.metrics},
-            **{f"feature space of {m.name}": self.worker.spaces[m.space].fingerprint for m in self.metrics},
+            **{f"code of metric {m.name}": code_hash(type(m), GroupedStatistics) for m in self.metrics},
+            **{f"feature space of {m.name}": spaces[m.space].fingerprint for m in self.metrics},
+            **{f"code of the feature space of {m.name}": code_hash(spaces[m.space]) for m in self.metrics},
         }
 
 
 def block_state(provenance: Mapping[str, Any]) -> str:
     """Return a hash of what decides a trial's blocks: all of its provenance but how features are scored."""
-    scoring = ("reference of ", "held-out images of ", "source of ")
+    scoring = ("reference of ", "held-out images of ", "code of metric ")
     return short_hash({name: value for name, value in provenance.items() if not name.startswith(scoring)})
 
 

@@ -6,11 +6,11 @@ import functools
 import hashlib
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from bench.errors import BenchError, NotApplicable
 from bench.film import Film
 from bench.grid import Grid, make_grid
 from bench.images import to_device, to_uint8
+from bench.interfaces import EpsilonModel
 from bench.meter import Clock, Meter, peak_memory, reset_peak_memory
 from bench.metrics.base import FeatureSpace, get_space, is_quantised
 from bench.metrics.groups import GroupedStatistics
@@ -202,6 +203,70 @@ class WorkerSetup:
     keep_features: bool = False
 
 
+class Drawn(NamedTuple):
+    """Samples of one block, and what drawing them took.
+
+    Attributes:
+        x0: the end of the trajectories, float32 (B, C, H, W).
+        film: uint8 frames of sample 0 on its way, (frames, C, H, W); none where the block does not hold it.
+        cost: calls and seconds of sampling.
+    """
+
+    x0: Tensor
+    film: Tensor
+    cost: Cost
+
+
+def draw(
+    model: EpsilonModel,
+    sampler: Sampler,
+    grid: Grid,
+    indices: range,
+    seed: int,
+    precision: str,
+    device: torch.device,
+    reached: Callable[[str], None] = lambda stage: None,
+) -> Drawn:
+    """Draw the samples with some indices: noise, trajectory, and nothing that any other sample decides.
+
+    Args:
+        model: the noise predictor, on ``device``.
+        sampler: the rule.
+        grid: the steps.
+        indices: of the samples; with the seed they decide the noise.
+        seed: of the noise.
+        precision: a key of `PRECISIONS`.
+        device: where the samples are drawn.
+        reached: told the stage, as in ``step 3``, so that an error can say where it came up.
+
+    Raises:
+        BenchError: if the result is not finite.
+    """
+    shape = model.shape
+    allow_tf32(precision == "tf32")
+    meter = Meter(model, Clock(device), PRECISIONS[precision])
+    whole = Clock(device)
+    film = Film(len(grid)) if indices.start == 0 else None
+
+    def noise(index: int) -> Tensor:
+        return normal_noise(seed, indices, index + 1, shape, device=device)
+
+    reached("step 1")
+    with whole.running():
+        x = normal_noise(seed, indices, INITIAL, shape, device=device)
+        if film:
+            film.see(0, x)
+        for taken, x in enumerate(trajectory(meter, sampler, grid, x, noise), start=1):  # noqa: B020
+            reached(f"step {taken + 1}")
+            if film:
+                film.see(taken, x)
+    reached("result")
+    if not bool(torch.isfinite(x).all()):
+        raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
+    frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
+    return Drawn(x, frames, Cost(meter.evaluations / len(indices), whole.seconds, meter.clock.seconds))
+
+
 @dataclass
 class Worker:
     """A model and the feature spaces on one device, ready to draw blocks."""
@@ -210,7 +275,6 @@ class Worker:
     device: torch.device
     spaces: Mapping[str, FeatureSpace]
     keep_features: frozenset[str]
-    stage: str = "setup"
     _warm: set[tuple[int, str]] = field(default_factory=set)
 
     @classmethod
@@ -231,53 +295,34 @@ class Worker:
     def __call__(self, task: Task) -> BlockResult | Failure:
         """Draw and score a block; whatever a plugin raises comes back as a `Failure`."""
         trial, block = task.trial, task.block
+        stage = "setup"
+
+        def reached(place: str) -> None:
+            nonlocal stage
+            stage = place
+
         try:
-            self.stage = "setup"
             sampler = get_sampler(trial.sampler)
             grid = make_grid(self.loaded.model.schedule, trial.steps, trial.spacing)
             with torch.inference_mode():
                 self._warm_up(trial, len(block))
                 reset_peak_memory(self.device)
-                x0, film, cost = self._draw(trial, sampler, grid, block)
-                self.stage = "scoring"
-                return self._score(trial, block, x0, film, cost)
+                drawn = draw(
+                    self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
+                )
+                reached("scoring")
+                return self._score(trial, block, drawn)
         except Exception as error:
-            return Failure.of(error, self.stage)
+            return Failure.of(error, stage)
 
-    def _draw(self, trial: Trial, sampler: Sampler, grid: Grid, block: range) -> tuple[Tensor, Tensor, Cost]:
-        """Return x_0 (B, C, H, W), the film of sample 0 and the cost."""
-        shape, seed, device = self.loaded.model.shape, trial.seed, self.device
-        allow_tf32(trial.precision == "tf32")
-        model = Meter(self.loaded.model, Clock(device), PRECISIONS[trial.precision])
-        whole = Clock(device)
-        film = Film(len(grid)) if block.start == 0 else None
-
-        def noise(index: int) -> Tensor:
-            return normal_noise(seed, block, index + 1, shape, device=device)
-
-        self.stage = "step 1"
-        with whole.running():
-            x = normal_noise(seed, block, INITIAL, shape, device=device)
-            if film:
-                film.see(0, x)
-            for taken, x in enumerate(trajectory(model, sampler, grid, x, noise), start=1):  # noqa: B020
-                self.stage = f"step {taken + 1}"
-                if film:
-                    film.see(taken, x)
-        self.stage = "result"
-        if not bool(torch.isfinite(x).all()):
-            raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
-        frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
-        return x, frames, Cost(model.evaluations / len(block), whole.seconds, model.clock.seconds)
-
-    def _score(self, trial: Trial, block: range, x0: Tensor, film: Tensor, cost: Cost) -> BlockResult:
+    def _score(self, trial: Trial, block: range, drawn: Drawn) -> BlockResult:
         clock = Clock(self.device)
         with clock.running():
-            images = to_uint8(x0)
-            statistics = self.measure(images, block, trial.n, x0)
+            images = to_uint8(drawn.x0)
+            statistics = self.measure(images, block, trial.n, drawn.x0)
         previews = images[: max(0, PREVIEWS - block.start)].cpu()
-        cost = cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
-        return BlockResult(block, statistics, cost, previews, film)
+        cost = drawn.cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
+        return BlockResult(block, statistics, cost, previews, drawn.film)
 
     def measure(
         self, images: Tensor, indices: range, n: int, x0: Tensor | None = None

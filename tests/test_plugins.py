@@ -65,7 +65,7 @@ def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(instal
     assert table.loc["heun"].network_calls == 9
     record = json.loads(next((tmp_path / "records").glob("*heun*.json")).read_text())
     assert record["sampler"]["plugin"] == "heun-for-sampler-bench"
-    assert record["provenance"]["sampler"]
+    assert record["provenance"]["code of the sampler"]
 
 
 def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_path):
@@ -73,12 +73,12 @@ def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_
     bench("run", *options, "--results", tmp_path, site=installed)
     module = installed / "heun_plugin.py"
     before = module.read_text()
-    module.write_text(before + "\n# changed\n")
+    module.write_text(before + "\nCHANGED = True\n")
     try:
         out = bench("run", *options, "--results", tmp_path, site=installed)
     finally:
         module.write_text(before)
-    assert "stale: heun at S=5: sampler changed since" in out.stderr
+    assert "stale: heun at S=5: code of the sampler changed since" in out.stderr
     assert "1 of 2 trials are there already" in out.stderr
 
 

@@ -106,12 +106,12 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
     run(tmp_path)
     path = next(p for p in (tmp_path / "records").glob("*.json") if "ddim" in p.name and "S5" in p.name)
     record = json.loads(path.read_text())
-    record["provenance"]["sampler"] = "another"
+    record["provenance"]["code of the sampler"] = "another"
     record["provenance"]["weights"] = "others"
     path.write_text(json.dumps(record))
     runner = Runner(sweep(), Store(tmp_path))
     plan = runner.plan()
-    assert [set(stale.fields) for stale in plan.stale] == [{"sampler", "weights"}]
+    assert [set(stale.fields) for stale in plan.stale] == [{"code of the sampler", "weights"}]
     assert len(plan.pending) == 1
     records = runner.run(plan, Silent())
     assert len(records) == len(load_results(tmp_path)) == 4
@@ -475,7 +475,7 @@ def test_influence_values_of_other_samples_are_not_left_behind(tmp_path):
     (record,), _ = run(tmp_path, **asked, keep_features=True)
     path = next((tmp_path / "records").glob("*.json"))
     changed = json.loads(path.read_text())
-    changed["provenance"]["numerics"] = "of another day"
+    changed["provenance"]["code that draws"] = "of another day"
     path.write_text(json.dumps(changed))
     (again,), _ = run(tmp_path, **asked)
     assert again.key == record.key
