@@ -1,58 +1,20 @@
 """sampler-bench: which diffusion sampler gives the best images for the time it takes?
 
-Everything a plugin or a notebook needs is importable from here.
+Everything a plugin or a notebook needs is importable from here. Each name is imported when it is first used,
+so that neither ``import bench`` nor the command line's help imports torch; ``__init__.pyi`` says where it is.
 """
 
-from bench.cards import ModelCard
-from bench.data import load_images
-from bench.diffusion import learned_variance, posterior_constants, posterior_mean, predict_x0
-from bench.download import download
-from bench.errors import BenchError, NotApplicable, UnknownNameError, UsageError
-from bench.frame import load_results
-from bench.grid import Grid, Step, make_grid
-from bench.images import from_uint8, to_uint8
-from bench.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
-from bench.metrics.frechet import frechet_distance
-from bench.noise import normal_noise
-from bench.plugins import hookimpl
-from bench.published import published_frame
-from bench.report.published import published_table
-from bench.sampler import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
-from bench.schedule import NoiseSchedule
+import lazy_loader
 
-__all__ = [
-    "AtLeast",
-    "BenchError",
-    "Clip",
-    "EpsilonModel",
-    "Grid",
-    "ModelCard",
-    "Noise",
-    "NoiseSchedule",
-    "NotApplicable",
-    "Prediction",
-    "Sampler",
-    "Step",
-    "UnknownNameError",
-    "UsageError",
-    "Variance",
-    "download",
-    "frechet_distance",
-    "from_uint8",
-    "get_sampler",
-    "hookimpl",
-    "learned_variance",
-    "load_images",
-    "load_results",
-    "make_grid",
-    "normal_noise",
-    "posterior_constants",
-    "posterior_mean",
-    "predict_x0",
-    "published_frame",
-    "published_table",
-    "sample",
-    "sampler",
-    "to_uint8",
-    "trajectory",
-]
+from bench.catalog import set_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def _load_plugins() -> None:
+    from bench.plugins.loading import registry
+
+    registry()
+
+
+set_loader(_load_plugins)

@@ -17,10 +17,11 @@ import torch
 from bench.errors import UsageError
 from bench.metrics import FrechetMetric, FrechetReference, GroupedStatistics, Score
 from bench.metrics.influence import influence
-from bench.metrics.law import law_reference
 from bench.metrics.mmd import kernel_sums, mmd, polynomial
 from bench.metrics.reference import Reference
-from bench.stats import compare, influence_se, interval
+from bench.metrics.samples import law_reference
+from bench.stats.comparison import compare, interval
+from bench.stats.resampling import influence_se
 
 METRIC = FrechetMetric("fd", "simulated")
 

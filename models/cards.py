@@ -1,4 +1,4 @@
-"""Cards: what is known of a public checkpoint, and which ones there are."""
+"""What is known of a public checkpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench import UnknownNameError, Variance
+from bench import Variance
+from models.config import UNetConfig
 from models.families import find_family
-from models.unet import UNetConfig
 
 
 @dataclass(frozen=True)
@@ -87,27 +87,3 @@ class CheckpointCard:
                 *self.warnings,
             ]
         )
-
-
-def all_cards() -> tuple[CheckpointCard, ...]:
-    """Return every card, by name."""
-    return tuple(sorted(_cards(), key=lambda card: card.name))
-
-
-def find_card(name: str) -> CheckpointCard:
-    """Return the card called ``name``, with or without ``hub:``.
-
-    Raises:
-        UnknownNameError: if there is none; the message offers the nearest names.
-    """
-    wanted = name.removeprefix("hub:")
-    for card in _cards():
-        if card.name == wanted:
-            return card
-    raise UnknownNameError("checkpoint", wanted, (card.name for card in _cards()))
-
-
-def _cards() -> tuple[CheckpointCard, ...]:
-    from models.public import CARDS  # which makes them of the class above
-
-    return CARDS

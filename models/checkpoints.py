@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bench import NoiseSchedule, Variance
 from models.cards import CheckpointCard
+from models.config import UNetConfig
 from models.epsilon import EpsilonNetwork
 from models.errors import CheckpointError
 from models.families import Family, detect_family, find_family
@@ -28,7 +29,7 @@ from models.files import Checkpoint, check_digest, first_line, read_checkpoint
 from models.hub import resolve
 from models.options import check_options, check_source
 from models.spec import split_spec
-from models.unet import UNet, UNetConfig
+from models.unet import UNet
 
 Source = str | Path | Mapping[str, Any] | Sequence[Any]
 
@@ -65,7 +66,7 @@ def load_network(
     return _load(source, config, ema, family, digest, folders)[0]
 
 
-def load_model(
+def load_checkpoint(
     source: Source,
     *,
     config: Mapping[str, Any] | None = None,
@@ -144,20 +145,20 @@ def load_spec(spec: str, **options: Any) -> EpsilonNetwork:
 
     Args:
         spec: for example ``model.pt:T=4000,schedule=cosine,rescale_timesteps=true``; see `split_spec`.
-        options: of `load_model`; those in ``spec`` come first.
+        options: of `load_checkpoint`; those in ``spec`` come first.
 
     Raises:
-        CheckpointError: see `load_model`.
+        CheckpointError: see `load_checkpoint`.
         UnknownNameError: if a name is unknown.
     """
     source, given, config = split_spec(spec)
-    return load_model(source, **{**options, **({"config": config} if config else {}), **given})
+    return load_checkpoint(source, **{**options, **({"config": config} if config else {}), **given})
 
 
 def save_network(
     path: str | Path, network: UNet | Mapping[str, Tensor], process: Process, config: UNetConfig
 ) -> None:
-    """Write weights, configuration and diffusion as one .safetensors file that `load_model` reads back.
+    """Write weights, configuration and diffusion as one .safetensors file that `load_checkpoint` reads back.
 
     The file appears whole or not at all.
 
@@ -251,4 +252,12 @@ def _decide(
     )
 
 
-__all__ = ["EpsilonNetwork", "Process", "Source", "load_model", "load_network", "load_spec", "save_network"]
+__all__ = [
+    "EpsilonNetwork",
+    "Process",
+    "Source",
+    "load_checkpoint",
+    "load_network",
+    "load_spec",
+    "save_network",
+]

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from bench import ModelCard, hookimpl
-from models.checkpoints import load_model
+from models.checkpoints import load_checkpoint
 from models.epsilon import EpsilonNetwork
 
 ASSETS = Path(str(resources.files("models"))) / "assets"
@@ -20,7 +20,7 @@ def load_cifar10_small() -> EpsilonNetwork:
     Raises:
         CheckpointError: if the file is missing or not the shipped one.
     """
-    return load_model(ASSETS / "cifar10-small.safetensors", digest=f"sha256:{WEIGHTS_SHA256}")
+    return load_checkpoint(ASSETS / "cifar10-small.safetensors", digest=f"sha256:{WEIGHTS_SHA256}")
 
 
 @hookimpl

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from bench import BenchError, UnknownNameError, download
-from models.cards import CheckpointCard, RemoteFile, all_cards, find_card
+from models.cards import CheckpointCard, RemoteFile
 from models.errors import CheckpointError
 from models.files import FOLDER_WEIGHTS, check_digest
+from models.public import all_cards, get_checkpoint_card
 
 FOLDER_VARIABLE = "SAMPLER_BENCH_MODELS"
 """Environment variable that names the folder of models."""
@@ -79,7 +80,7 @@ def fetch(
         CheckpointError: if its origin offers no direct link, a download fails, or a hash is wrong.
         UnknownNameError: if there is no card of that name.
     """
-    card = find_card(name)
+    card = get_checkpoint_card(name)
     root = models_folder() if folder is None else Path(folder)
     for file in card.files:
         target = root / file.path

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from models.unet import UNetConfig
-
-EmbeddingOrder = Literal["sin-cos", "cos-sin", "interleaved"]
+from models.config import EmbeddingOrder, UNetConfig
 
 
 class ResBlock(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from bench import NoiseSchedule, Variance
-from models.checks import is_whole
+from models.config import is_whole
 from models.errors import CheckpointError
 
 SCHEDULES = ("linear", "cosine")
@@ -17,7 +17,7 @@ _VARIANCES = ("fixed", *(kind for kind in get_args(Variance) if kind != "fixed")
 def check_options(
     T: Any, schedule: Any, variance: Any, rescale_timesteps: Any, image_size: Any, ema: Any
 ) -> None:
-    """Refuse options of `models.load_model` that are not what they should be; None is always one.
+    """Refuse options of `models.load_checkpoint` that are not what they should be; None is always one.
 
     Raises:
         CheckpointError: naming the option and what it takes.

@@ -6,11 +6,10 @@ arXiv:2006.11239, 2010.02502, 2102.09672, 2105.05233.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bench import EpsilonModel, ModelCard, hookimpl
+from bench import UnknownNameError
 from models.cards import CheckpointCard, RemoteFile
 
 NO_EMA = "the weights are not averaged: FID about 12, not the paper's 3.17"
@@ -305,13 +304,19 @@ CARDS: tuple[CheckpointCard, ...] = (
 )
 
 
-@hookimpl
-def bench_models() -> Sequence[ModelCard]:
-    """Offer every card to ``--model``; its weights are looked for when it is loaded."""
-    return [ModelCard(card.name, partial(_load, card.name), card.summary, batch=100) for card in CARDS]
+def all_cards() -> tuple[CheckpointCard, ...]:
+    """Return every card, by name."""
+    return tuple(sorted(CARDS, key=lambda card: card.name))
 
 
-def _load(name: str) -> EpsilonModel:
-    from models.checkpoints import load_model  # which looks names up among the cards
+def get_checkpoint_card(name: str) -> CheckpointCard:
+    """Return the card called ``name``, with or without ``hub:``.
 
-    return load_model(name)
+    Raises:
+        UnknownNameError: if there is none; the message offers the nearest names.
+    """
+    wanted = name.removeprefix("hub:")
+    for card in CARDS:
+        if card.name == wanted:
+            return card
+    raise UnknownNameError("checkpoint", wanted, (card.name for card in CARDS))

@@ -8,7 +8,7 @@ from typing import Any
 OPTIONS = frozenset(
     {"T", "schedule", "variance", "rescale_timesteps", "image_size", "ema", "family", "digest"}
 )
-"""Options of `models.load_model`; every other name is an argument of the family's own constructor."""
+"""Options of `models.load_checkpoint`; every other name is an argument of the family's own constructor."""
 
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 

@@ -11,90 +11,21 @@ arXiv:2105.05233.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from models.checks import check_config
+from models.config import UNetConfig
 from models.layers import (
     Attention,
     Downsample,
-    EmbeddingOrder,
     ResBlock,
     Upsample,
     group_norm,
     sinusoidal_embedding,
 )
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """What distinguishes one U-Net of the line from another. The defaults are the DDPM network for CIFAR-10.
-
-    Attributes:
-        image_size: height and width it was made for; no layer depends on it. None where nobody said.
-        in_channels: channels of x.
-        out_channels: channels of the output; twice ``in_channels`` where the variance is learned.
-        channels: width of the first convolution and of the sinusoidal embedding of t; its two-layer
-            perceptron makes 4 times as many.
-        widths: channels of each level, from the highest resolution to the lowest.
-        blocks: residual blocks of a level on the way down (one more on the way up).
-        attention: for each level, whether self-attention follows its residual blocks.
-        heads: attention heads; ignored where ``head_channels`` is given.
-        head_channels: channels of one head.
-        heads_first: whether the rows of a fused q, k, v projection are ordered (head, q|k|v, channel) as in
-            improved-diffusion, instead of (q|k|v, head, channel).
-        dropout: probability, in training, before the second convolution of a residual block.
-        scale_shift: whether t scales and shifts the second norm's output, instead of being added before it.
-        resample: ``"conv"``, a 3x3 convolution; or ``"resblock"``, a residual block that resamples inside.
-        asymmetric_padding: whether a stride-2 convolution pads right and bottom only, as TensorFlow does.
-        norm_groups: groups of every GroupNorm.
-        norm_eps: epsilon of every GroupNorm.
-        embedding_order: how the sines and cosines of t are arranged.
-        embedding_shift: the frequencies are 10000^(-i / (channels/2 - embedding_shift)).
-        patch: the first convolution sees squares of ``patch`` x ``patch`` pixels as the channels of one, and
-            the last one makes them: a network for a CPU spends nothing at full resolution. No published one
-            has it.
-        residual: 0 where the first half of the output is eps, as in every published network; else the number
-            of time steps T, and the network corrects the best scalar predictor: see `best_scalar`.
-    """
-
-    image_size: int | None = 32
-    in_channels: int = 3
-    out_channels: int = 3
-    channels: int = 128
-    widths: tuple[int, ...] = (128, 256, 256, 256)
-    blocks: int = 2
-    attention: tuple[bool, ...] = (False, True, False, False)
-    heads: int = 1
-    head_channels: int | None = None
-    heads_first: bool = False
-    dropout: float = 0.0
-    scale_shift: bool = False
-    resample: Literal["conv", "resblock"] = "conv"
-    asymmetric_padding: bool = True
-    norm_groups: int = 32
-    norm_eps: float = 1e-6
-    embedding_order: EmbeddingOrder = "sin-cos"
-    embedding_shift: int = 1
-    patch: int = 1
-    residual: int = 0
-
-    def __post_init__(self) -> None:
-        check_config(self)
-
-    @property
-    def divisor(self) -> int:
-        """What height and width of an image must be multiples of."""
-        halvings = len(self.widths) - 1
-        return self.patch << halvings
-
-    def heads_of(self, width: int) -> int:
-        """Return the number of attention heads at a level with ``width`` channels."""
-        return self.heads if self.head_channels is None else width // self.head_channels
 
 
 def best_scalar(abar: Tensor, deviation: float = 0.5) -> tuple[Tensor, Tensor]:

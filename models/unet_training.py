@@ -1,4 +1,4 @@
-"""The U-Net for training: made from images, and written so that `models.load_model` reads it back."""
+"""The U-Net for training: made from images, and written so that `models.load_checkpoint` reads it back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from bench import NoiseSchedule, UsageError, Variance
+from models.config import UNetConfig
 from models.families.base import Process
 from models.families.native import metadata
-from models.unet import UNet, UNetConfig, best_scalar
+from models.unet import UNet, best_scalar
 
 
 class TrainedUNet(UNet):
@@ -18,7 +19,7 @@ class TrainedUNet(UNet):
     def weight_metadata(
         self, schedule: NoiseSchedule, variance: Variance, rescale_timesteps: bool
     ) -> dict[str, str]:
-        """Return the safetensors metadata with which `models.load_model` rebuilds network and diffusion.
+        """Return the safetensors metadata with which `models.load_checkpoint` rebuilds network and diffusion.
 
         Args:
             schedule: what it is trained on.

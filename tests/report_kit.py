@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.metrics.base import Score
-from bench.record import FLOOR, Record
-from bench.report.groups import group_records
-from bench.sampler import get_sampler
-from bench.stats import jackknife
-from bench.store import Store
-from bench.trial import Trial
+from bench.diffusion.sampling import get_sampler
+from bench.records.record import FLOOR, Record
+from bench.records.store import Store
+from bench.records.trial import Trial
+from bench.report.tables.table import group_records
+from bench.stats.resampling import jackknife
+from bench.stats.score import Score
 
 GROUPS = 20
 

@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CheckpointCard:
     torch.save(state, origin)
     md5 = hashlib.md5(origin.read_bytes()).hexdigest()
     card = replace(
-        models.find_card("ema_cifar10"),
+        models.get_checkpoint_card("ema_cifar10"),
         name="small",
         files=(RemoteFile("small_model/model-1.ckpt", origin.as_uri(), f"md5:{md5}"),),
         config=config,
@@ -72,15 +72,15 @@ def test_published_parameter_counts_are_all_on_cards() -> None:
 
 
 def test_published_facts() -> None:
-    ema = models.find_card("ema_cifar10")
+    ema = models.get_checkpoint_card("ema_cifar10")
     assert ema.files[0].digest == "md5:1fa350b952534ae442b1d5235cce5cd3"
     assert ema.averaged
-    hub = models.find_card("hub:google/ddpm-cifar10-32")
+    hub = models.get_checkpoint_card("hub:google/ddpm-cifar10-32")
     assert hub.averaged is False
     assert "not averaged" in hub.summary
     assert "about 143 MB" in hub.summary
     for name in ("cifar10_uncond_50M_500K", "cifar10_uncond_vlb_50M_500K"):
-        card = models.find_card(name)
+        card = models.get_checkpoint_card(name)
         assert (card.T, card.schedule, card.variance, card.rescale_timesteps) == (
             4000,
             "cosine",
@@ -95,7 +95,7 @@ def test_names_are_unique_and_unknown_ones_get_a_suggestion() -> None:
     names = [card.name for card in models.all_cards()]
     assert len(set(names)) == len(names)
     with pytest.raises(UnknownNameError, match=r"did you mean.*ema_cifar10"):
-        models.find_card("ema_cifar01")
+        models.get_checkpoint_card("ema_cifar01")
     with pytest.raises(UnknownNameError, match=r"did you mean.*ema_cifar10"):
         models.load_network("ema_cifar01")
 
@@ -113,13 +113,13 @@ def test_absent_hub_model_is_one_sentence_with_file_size_place_and_command(name:
 
 def test_absent_file_names_its_hash_or_its_web_page() -> None:
     with pytest.raises(CheckpointError, match=r"1fa350b952534ae442b1d5235cce5cd3.*bench fetch ema_cifar10"):
-        models.load_model("ema_cifar10")
+        models.load_checkpoint("ema_cifar10")
     with pytest.raises(CheckpointError, match=r"about 315 MB.*github.com/ermongroup/ddim"):
-        models.load_model("ddim-celeba64")
+        models.load_checkpoint("ddim-celeba64")
     with pytest.raises(CheckpointError, match="huggingface-cli download somebody/model"):
-        models.load_model("hub:somebody/model")
+        models.load_checkpoint("hub:somebody/model")
     with pytest.raises(CheckpointError, match="OWNER/NAME"):
-        models.load_model("hub:model")
+        models.load_checkpoint("hub:model")
 
 
 def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", open_nothing)
     for card in models.all_cards():
         with pytest.raises(CheckpointError, match="not on this machine"):
-            models.load_model(card.name)
+            models.load_checkpoint(card.name)
 
 
 def write_snapshot(folder: Path, seed: int) -> None:
@@ -152,7 +152,7 @@ def test_hub_cache_and_folders_are_searched(tmp_path: Path) -> None:
     (repository / "refs" / "main").write_text("aaa")
     assert models.resolve("hub:google/ddpm-cifar10-32")[0].name == "aaa"  # the one that main means
     with pytest.warns(UserWarning, match="not averaged"):
-        model = models.load_model("hub:google/ddpm-cifar10-32")
+        model = models.load_checkpoint("hub:google/ddpm-cifar10-32")
     assert model.schedule == NoiseSchedule.linear(1000)
     for name in ("google--ddpm-cifar10-32", "google/ddpm-cifar10-32"):
         own = tmp_path / name[:8] / name
@@ -162,7 +162,7 @@ def test_hub_cache_and_folders_are_searched(tmp_path: Path) -> None:
 
 def test_hub_repository_without_a_card_is_found(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "models" / "somebody--model", seed=1)
-    assert models.load_model("hub:somebody/model").shape == (3, 8, 8)
+    assert models.load_checkpoint("hub:somebody/model").shape == (3, 8, 8)
 
 
 def test_fetched_checkpoint_is_checked_loaded_and_not_fetched_again(
@@ -172,8 +172,8 @@ def test_fetched_checkpoint_is_checked_loaded_and_not_fetched_again(
     file = models.fetch("small", progress=lambda path, done, total: seen.append((path.name, done)))
     assert file == tmp_path / "models" / "small_model" / "model-1.ckpt"
     assert seen[-1] == ("model-1.ckpt", file.stat().st_size)
-    assert models.load_model("small").shape == (3, 8, 8)
-    assert models.load_model(file).schedule == NoiseSchedule.linear(1000)
+    assert models.load_checkpoint("small").shape == (3, 8, 8)
+    assert models.load_checkpoint(file).schedule == NoiseSchedule.linear(1000)
     monkeypatch.delattr(urllib.request, "urlopen")
     assert models.fetch("small") == file
 
@@ -209,12 +209,12 @@ def test_wrong_download_leaves_nothing(
 
 def test_card_tells_what_its_weights_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, state, config = family_checkpoint("openai")
-    card = replace(models.find_card("cifar10_uncond_50M_500K"), config=config)
+    card = replace(models.get_checkpoint_card("cifar10_uncond_50M_500K"), config=config)
     others = tuple(c for c in models.public.CARDS if c.name != card.name)
     monkeypatch.setattr(models.public, "CARDS", (*others, card))
     torch.save(state, tmp_path / "cifar10_uncond_50M_500K.pt")
     for source in (tmp_path / "cifar10_uncond_50M_500K.pt", "cifar10_uncond_50M_500K"):
-        model = models.load_model(source, folders=[tmp_path])
+        model = models.load_checkpoint(source, folders=[tmp_path])
         assert model.schedule == NoiseSchedule.cosine(4000)
         assert (model.variance, model.rescale_timesteps) == ("learned_range", True)
 

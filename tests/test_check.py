@@ -4,7 +4,7 @@ import pytest
 from tests_plugins import HEUN
 
 from bench import AtLeast, get_sampler, hookimpl, sampler
-from bench.check import check_sampler, measured_order
+from bench.diffusion.conformance import check_sampler, measured_order
 
 
 def findings(sampler):

@@ -71,14 +71,14 @@ def test_saved_pipeline_gives_its_schedule_too(tmp_path: Path) -> None:
     unet = random_unet(CONFIGS["ddpm"])
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=500, beta_schedule="squaredcos_cap_v2")
     diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path)
-    model = models.load_model(tmp_path)
+    model = models.load_checkpoint(tmp_path)
     assert model.schedule == NoiseSchedule.cosine(500)
     torch.testing.assert_close(model.schedule.betas.float(), scheduler.betas, atol=1e-6, rtol=1e-5)
     assert model.shape == (3, 16, 16)
 
 
 def test_published_configuration_has_the_published_number_of_parameters() -> None:
-    card = models.find_card("google/ddpm-cifar10-32")
+    card = models.get_checkpoint_card("google/ddpm-cifar10-32")
     with torch.device("meta"):
         unet = diffusers.UNet2DModel(**card.config)
     assert sum(p.numel() for p in unet.parameters()) == card.parameters == 35_746_307

@@ -93,7 +93,7 @@ def test_loading_leaves_the_given_weights_alone() -> None:
 
 def test_splitting_the_golden_learned_variance() -> None:
     state, config, x, t, y = golden("improved_diffusion")
-    model = models.load_model(state, config=config, T=1000, schedule="cosine")
+    model = models.load_checkpoint(state, config=config, T=1000, schedule="cosine")
     with torch.no_grad():
         eps, raw = model(x, t)
     assert model.variance == "learned_range"

@@ -20,7 +20,7 @@ from models.spec import split_spec
 
 def refused(*words: str, source: Any, **options: Any) -> None:
     with pytest.raises(CheckpointError) as caught:
-        models.load_model(source, **options)
+        models.load_checkpoint(source, **options)
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
@@ -59,7 +59,7 @@ def test_time_that_is_not_rescaled_arrives_as_it_is() -> None:
 
 def test_precision_of_the_prediction_is_that_of_x() -> None:
     _, state, config = family_checkpoint("pesser")
-    model = models.load_model(state, config=config)
+    model = models.load_checkpoint(state, config=config)
     x = torch.randn(1, 3, 8, 8)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert model(x, torch.tensor([5])).eps.dtype == torch.float32
@@ -69,7 +69,7 @@ def test_defaults_of_each_family() -> None:
     linear = NoiseSchedule.linear(1000)
     for name in ("diffusers", "pesser", "pytorch_ddpm"):
         _, state, config = family_checkpoint(name)
-        model = models.load_model(state, config=config)
+        model = models.load_checkpoint(state, config=config)
         assert isinstance(model, EpsilonModel)
         assert (model.schedule, model.shape, model.variance) == (linear, (3, 8, 8), "fixed")
         assert not model.rescale_timesteps
@@ -82,17 +82,17 @@ def test_openai_models_need_their_diffusion_named() -> None:
     refused("rescale_timesteps", source=state, config=config, T=4000, schedule="cosine")
     refused("T=1000", source=state, config=config, schedule="cosine")
     refused("size of an image", source=state, config={"num_heads": 4}, T=1000, schedule="linear")
-    model = models.load_model(state, config=config, T=4000, schedule="cosine", rescale_timesteps=True)
+    model = models.load_checkpoint(state, config=config, T=4000, schedule="cosine", rescale_timesteps=True)
     assert model.schedule == NoiseSchedule.cosine(4000)
     assert model.variance == "learned_range"
-    assert models.load_model(
+    assert models.load_checkpoint(
         state, config=config, T=1000, schedule="linear"
     ).schedule == NoiseSchedule.linear(1000)
 
 
 def test_openai_scales_the_linear_schedule_with_T() -> None:
     _, state, config = family_checkpoint("openai")
-    model = models.load_model(state, config=config, T=4000, schedule="linear", rescale_timesteps=True)
+    model = models.load_checkpoint(state, config=config, T=4000, schedule="linear", rescale_timesteps=True)
     assert float(model.schedule.betas[0]) == pytest.approx(2.5e-5)
     assert float(model.schedule.betas[-1]) == pytest.approx(0.005)
 
@@ -100,10 +100,10 @@ def test_openai_scales_the_linear_schedule_with_T() -> None:
 def test_what_the_caller_says_has_the_last_word() -> None:
     _, state, config = family_checkpoint("pesser")
     schedule = NoiseSchedule.cosine(500)
-    model = models.load_model(state, config=config, schedule=schedule, image_size=16)
+    model = models.load_checkpoint(state, config=config, schedule=schedule, image_size=16)
     assert model.schedule is schedule
     assert model.shape == (3, 16, 16)
-    assert models.load_model(state, config=config, T=500, schedule="cosine").schedule == schedule
+    assert models.load_checkpoint(state, config=config, T=500, schedule="cosine").schedule == schedule
     refused("contradicts", source=state, config=config, T=500)
     refused("contradicts", source=state, config=config, T=400, schedule=schedule)
     refused("unknown schedule", source=state, config=config, T=400, schedule="sigmoid")
@@ -113,8 +113,8 @@ def test_what_the_caller_says_has_the_last_word() -> None:
 def test_a_learned_variance_can_be_ignored() -> None:
     _, state, config = family_checkpoint("openai")
     options: dict[str, Any] = {"config": config, "T": 1000, "schedule": "linear"}
-    learned = models.load_model(state, **options)
-    fixed = models.load_model(state, **options, variance="fixed")
+    learned = models.load_checkpoint(state, **options)
+    fixed = models.load_checkpoint(state, **options, variance="fixed")
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 900])
     assert torch.equal(fixed(x, t).eps, learned(x, t).eps)
     assert fixed(x, t).raw_variance is None
@@ -143,7 +143,7 @@ def test_scheduler_of_a_diffusers_folder_is_read(
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
     save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
     (tmp_path / "scheduler_config.json").write_text(json.dumps(scheduler))
-    got = models.load_model(tmp_path).schedule
+    got = models.load_checkpoint(tmp_path).schedule
     torch.testing.assert_close(got.betas, expected.betas, atol=1e-15, rtol=1e-12)
 
 
@@ -167,7 +167,7 @@ def test_own_checkpoints_come_back_whole(tmp_path: Path, process_variance: Any) 
     process = Process(NoiseSchedule.cosine(4000), process_variance, True)
     file = tmp_path / "own.safetensors"
     models.save_network(file, network, process, config)
-    model = models.load_model(file)
+    model = models.load_checkpoint(file)
     assert model.network.config == config
     assert model.schedule == process.schedule
     assert model.schedule.name == "cosine(T=4000)"
@@ -244,7 +244,9 @@ def test_command_line_says_what_the_file_does_not(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "model.pt")
     spec = f"{tmp_path}/model.pt:T=4000,schedule=cosine,rescale_timesteps=true,num_heads=4,image_size=8"
     model = models.load_spec(spec)
-    reference = models.load_model(state, config=config, T=4000, schedule="cosine", rescale_timesteps=True)
+    reference = models.load_checkpoint(
+        state, config=config, T=4000, schedule="cosine", rescale_timesteps=True
+    )
     assert model.fingerprint == reference.fingerprint
     x, t = torch.randn(1, 3, 8, 8), torch.tensor([3001])
     assert torch.equal(model(x, t).eps, reference(x, t).eps)

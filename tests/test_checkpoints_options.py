@@ -15,8 +15,8 @@ from unet_kit import family_checkpoint, golden, image_and_time
 
 import models
 from bench import BenchError
-from bench.cards import load_model as load_named
-from bench.cli import main
+from bench.commands.main import main
+from bench.plugins.lookup import load_model as load_named
 from models import CheckpointError
 
 
@@ -68,7 +68,7 @@ def test_impossible_arguments_of_a_family_are_named(name: str, change: dict[str,
 )
 def test_impossible_options_are_named(options: dict[str, Any], words: str) -> None:
     _, state, config = family_checkpoint("pesser")
-    assert words in sentence(models.load_model, state, **{"config": config, **options})
+    assert words in sentence(models.load_checkpoint, state, **{"config": config, **options})
 
 
 def test_a_digest_must_be_one(tmp_path: Path) -> None:

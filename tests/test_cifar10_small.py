@@ -13,11 +13,11 @@ import torch
 
 import models.cifar10
 from bench import NoiseSchedule, from_uint8, get_sampler, make_grid, normal_noise, sample
-from bench.cards import load_model
 from bench.errors import BenchError, UsageError
-from bench.runner import Runner
-from bench.store import Store
-from bench.sweep import Sweep
+from bench.plugins.lookup import load_model
+from bench.records.store import Store
+from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner
 from bench.training import get_preset
 
 DATA = os.environ.get("SAMPLER_BENCH_TEST_DATA")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from report_kit import record, score, table
 
-from bench.presets import PRESETS, find_preset
-from bench.record import FLOOR
-from bench.report import sheets
-from bench.report.claims import CLAIMS, Claim, Link, Shape
-from bench.report.findings import claims_sheet, find_claims, judge
-from bench.stats import jackknife
+from bench.published.claims import CLAIMS, Claim, Link, Shape
+from bench.published.presets import PRESETS, find_preset
+from bench.records.record import FLOOR
+from bench.report.tables import sheets
+from bench.report.tables.findings import claims_sheet, find_claims, judge
+from bench.stats.resampling import jackknife
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 PAPER = [claim for claim in CLAIMS if "2010.02502" in claim.source]

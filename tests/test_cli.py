@@ -8,7 +8,7 @@ import pytest
 from cli_kit import bench
 
 from bench import load_results
-from bench.cli import main
+from bench.commands.main import main
 
 MODEL = "exact-gaussian"
 SWEEP = ("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results")

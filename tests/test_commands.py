@@ -11,11 +11,11 @@ from PIL import Image
 from report_kit import record
 
 from bench import load_images, load_results
-from bench.cli import main
+from bench.commands.main import main
 from bench.metrics.weights import FILES, WeightFile
-from bench.report.groups import group_records
-from bench.stats import compare
-from bench.store import Store
+from bench.records.store import Store
+from bench.report.tables.table import group_records
+from bench.stats.comparison import compare
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 DIGITS = ["--results", str(REFERENCE / "digits")]

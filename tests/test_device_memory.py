@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from bench import NoiseSchedule, Prediction, get_sampler
-from bench.device_memory import GIB, LIBRARIES, SLACK, DeviceNeeds, device_needs, lacks_on_devices
-from bench.footprint import footprint
-from bench.preflight import lacks
-from bench.presets import find_preset
-from bench.sweep import Sweep
+from bench.device.footprint import footprint
+from bench.published.presets import find_preset
+from bench.sweep.device_memory import GIB, LIBRARIES, SLACK, DeviceNeeds, device_needs, lacks_on_devices
+from bench.sweep.preflight import lacks
+from bench.sweep.request import Sweep
 from models.unet import UNet, UNetConfig
 
 X = 3 * 8 * 8 * 4  # bytes of one sample

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import UsageError
-from bench.data import load_images
+from bench.data.sets import load_images
 from bench.metrics import digits as module
 from bench.metrics.digits import DigitsFeatures, digit_space
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bench import UsageError
-from bench.data import content_hash, load_images
+from bench.data.sets import content_hash, load_images
 
 TRAIN_HASH = "424dee51f84a5cf438bbf7f163558eac7a2283308093d1853ee0b99dfececc58"
 HELD_OUT_HASH = "bed2f6fb86e0576ccff859b855c2c0ca7d3491b8f25ff7d9b1dfa1bff6b628e4"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from bench import NoiseSchedule, from_uint8
-from bench.data import load_images
+from bench.data.sets import load_images
 from bench.training.losses import DiffusionLoss
 from models import digits as module
 from models.digits import WEIGHTS_FILE, load_digits, make_digits_network, read_digits

@@ -8,10 +8,10 @@ import torch
 from cli_kit import bench
 
 from bench import load_results
-from bench.check import check_sampler
-from bench.cli import main
+from bench.commands.main import main
+from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
-from bench.plugins import Registry
+from bench.plugins.loading import Registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,8 +32,8 @@ def test_the_samplers_shown_are_whole_and_keep_the_contract(document, number, tm
         registry = Registry()
         registry.load_file(path)
         assert registry.failures == []
-        (name,) = registry.presets
-        findings = check_sampler(registry.presets.entries[name])
+        (name,) = registry.default_samplers
+        findings = check_sampler(registry.default_samplers.entries[name])
         assert all(finding.kept for finding in findings), findings
 
 

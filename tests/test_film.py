@@ -9,13 +9,13 @@ from report_kit import results, table
 from sweep_kit import Silent
 
 from bench import get_sampler, make_grid, normal_noise, to_uint8, trajectory
-from bench.cards import load_model
-from bench.film import FRAMES, forward_film, frame_steps
-from bench.report.html import report
-from bench.report.pictures import film_strips
-from bench.runner import Runner
-from bench.store import Store, read_strip, write_strip
-from bench.sweep import Sweep
+from bench.diffusion.film import FRAMES, forward_film, frame_steps
+from bench.plugins.lookup import load_model
+from bench.records.store import Store, read_strip, write_strip
+from bench.report.page.html import report
+from bench.report.plots.pictures import film_strips
+from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner
 
 MODEL = "exact-gaussian"
 

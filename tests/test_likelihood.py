@@ -13,23 +13,17 @@ from scipy.special import log_ndtr
 from torch.distributions import Normal, kl_divergence
 
 from bench import NoiseSchedule, Prediction, load_images, load_results, make_grid
-from bench.cards import load_model
-from bench.cli import main
-from bench.diffusion import learned_log_variance, learned_variance
-from bench.likelihood import (
-    NOISE_DRAW,
-    Chain,
-    bound_noise,
-    variational_bound,
-    variational_bounds,
-)
-from bench.likelihood_records import METRICS, read_terms
-from bench.likelihood_request import BoundRequest
-from bench.likelihood_run import BoundRunner
-from bench.likelihood_terms import discretised_gaussian_nll
-from bench.noise import normal_noise
-from bench.report.groups import group_records
-from bench.store import Store
+from bench.commands.main import main
+from bench.diffusion.bound import NOISE_DRAW, Chain, bound_noise, variational_bound, variational_bounds
+from bench.diffusion.noise import normal_noise
+from bench.diffusion.posterior import learned_log_variance, learned_variance
+from bench.diffusion.terms import discretised_gaussian_nll
+from bench.nll.parts import METRICS, read_terms
+from bench.nll.request import BoundRequest
+from bench.nll.runner import BoundRunner
+from bench.plugins.lookup import load_model
+from bench.records.store import Store
+from bench.report.tables.table import group_records
 from bench.training.losses import DiffusionLoss
 from models.exact import ExactGaussian
 

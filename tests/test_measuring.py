@@ -8,20 +8,21 @@ import torch
 from cli_kit import bench
 
 from bench import get_sampler, load_results
-from bench.cards import load_model
-from bench.cli import main
+from bench.commands.main import main
 from bench.errors import UsageError
 from bench.metrics import measuring
-from bench.metrics.base import Score, get_space
 from bench.metrics.inception_score import InceptionScore
-from bench.metrics.kid import KernelMetric
+from bench.metrics.kernel import KernelMetric
 from bench.metrics.measuring import measure_references, reference_statistics
 from bench.metrics.pixels import Pixels
-from bench.preflight import memory
-from bench.references import References
-from bench.runner import Runner, mean_score
-from bench.store import Store, write_strip
-from bench.sweep import Sweep
+from bench.metrics.space import get_space
+from bench.plugins.lookup import load_model
+from bench.records.store import Store, write_strip
+from bench.stats.score import Score
+from bench.sweep.preflight import memory
+from bench.sweep.references import References
+from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner, mean_score
 
 SHAPE = (1, 3, 3)
 CPU = torch.device("cpu")
@@ -129,7 +130,7 @@ def test_a_plan_and_a_finished_sweep_measure_nothing(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("references were measured")
 
-    monkeypatch.setattr("bench.references.measure_references", refuse)
+    monkeypatch.setattr("bench.sweep.references.measure_references", refuse)
     runner = Runner(sweep, Store(tmp_path))
     plan = runner.plan()
     assert plan.pending == []
@@ -162,7 +163,7 @@ def _nowhere(loaded):
 
 FAILS = """
 from bench import hookimpl
-from bench.metrics.base import Score
+from bench import Score
 
 
 class Brightness:

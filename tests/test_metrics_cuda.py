@@ -7,13 +7,17 @@ import pytest
 import torch
 from inception_kit import sha256, write_random_weights
 
-from bench.images import to_device
+from bench.data.images import to_device
+from bench.device.precision import allow_tf32
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
 from bench.metrics.inception import InceptionSpace
-from bench.precision import allow_tf32
-from bench.trial import Worker, WorkerSetup
+from bench.records.trial import WorkerSetup
+from bench.sweep.worker import Worker
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from bench.metrics import FrechetMetric, GroupedStatistics, Moments
 from bench.metrics.copying import CopyingMetric, nearest_distances
 from bench.metrics.inception_score import InceptionScore
 from bench.metrics.influence import influence, optimal_map
-from bench.metrics.kid import KernelMetric
-from bench.metrics.law import Samples, law_reference
+from bench.metrics.kernel import KernelMetric
 from bench.metrics.manifold import ManifoldMetric, neighbourhoods, thinned
 from bench.metrics.mmd import gaussian, kernel_sums, mmd, polynomial
 from bench.metrics.reference import Reference, from_moments
+from bench.metrics.samples import Samples, law_reference
 from bench.metrics.sliced import SlicedWasserstein, directions, sorted_distance
-from bench.stats import influence_se, ties_with_best
+from bench.stats.comparison import ties_with_best
+from bench.stats.resampling import influence_se
 
 
 def reference_of(features, space="s"):

@@ -20,13 +20,13 @@ from bench.metrics import (
     reference_statistics,
 )
 from bench.metrics.copying import CopyingMetric
-from bench.metrics.distance import remaining_bias
+from bench.metrics.frechet_score import remaining_bias
 from bench.metrics.inception_score import InceptionScore
-from bench.metrics.kid import KernelMetric
-from bench.metrics.law import law_reference
+from bench.metrics.kernel import KernelMetric
 from bench.metrics.manifold import ManifoldMetric
 from bench.metrics.pixels import Pixels
 from bench.metrics.reference import Reference, from_moments
+from bench.metrics.samples import law_reference
 from bench.metrics.sliced import SlicedWasserstein
 
 SHAPE = (1, 3, 3)

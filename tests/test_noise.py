@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from bench import normal_noise
-from bench.noise import _normals_numpy, _normals_torch, philox_numpy, philox_torch
+from bench.diffusion.noise import _normals_numpy, _normals_torch, philox_numpy, philox_torch
 
 ONES = 2**64 - 1
 # Philox4x64-10 of Random123's file kat_vectors: key, counter, answer.
@@ -48,6 +48,7 @@ def test_a_gpu_s_arithmetic_gives_the_same_numbers_up_to_rounding():
     assert torch.allclose(cpu, gpu, rtol=0, atol=2e-6)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_noise_on_a_gpu_is_that_of_the_cpu():
     cpu = normal_noise(1, range(64), 3, (3, 32, 32))

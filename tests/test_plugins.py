@@ -11,7 +11,8 @@ from cli_kit import bench
 from tests_plugins import HEUN, PYPROJECT
 
 from bench import load_results
-from bench.plugins import Hooks, Registry
+from bench.plugins import specs
+from bench.plugins.loading import HOOKS, Registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,7 +100,7 @@ def test_check_takes_a_file(tmp_path):
 def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
     registry = Registry()
     registry.load_built_ins()
-    before = list(registry.presets)
+    before = list(registry.default_samplers)
     (tmp_path / "raises.py").write_text(
         "from bench import hookimpl\n@hookimpl\ndef bench_samplers():\n    raise RuntimeError('no')\n"
     )
@@ -107,18 +108,17 @@ def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
     (failure,) = registry.failures
     assert (failure.stage, failure.message) == ("bench_samplers", "RuntimeError: no")
     assert "RuntimeError: no" in failure.traceback
-    assert list(registry.presets) == before
+    assert list(registry.default_samplers) == before
     (tmp_path / "good.py").write_text(HEUN)
     registry.load_file(tmp_path / "good.py")
     assert "heun" in registry.samplers.entries
 
 
 def test_every_hook_is_documented():
-    hooks = [name for name in vars(Hooks) if name.startswith("bench_")]
-    assert len(hooks) == 5
+    assert len(HOOKS) == 7
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
-    for name in hooks:
-        assert getattr(Hooks, name).__doc__
+    for name in HOOKS:
+        assert getattr(specs, name).__doc__
         assert f"`{name}`" in text
 
 
@@ -129,7 +129,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     assert {"bench", "samplers", "models"} == {top for top in tops if not top.endswith(".dist-info")}
     assert any(name.startswith("models/assets/") and name.endswith(".safetensors") for name in names)
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
-    assert "sampler-bench = bench.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "sampler-bench = bench.commands.main:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
     for package in ("bench", "samplers", "models"):
         assert f"{package}/py.typed" in names
 
@@ -137,7 +137,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
 EVERYTHING = '''
 import numpy as np
 from bench import ModelCard, hookimpl
-from bench.metrics.base import Score
+from bench import Score
 from models.exact import ExactMixture
 from bench.data import load_images
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from bench.device.precision import _switches, allow_tf32, full_float32
 from bench.metrics import get_space
-from bench.precision import _switches, allow_tf32, full_float32
 
 SEPARATE = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from bench import NoiseSchedule, load_results, make_grid
-from bench.cards import load_model
-from bench.cli import main
 from bench.commands import run
-from bench.data import load_images, set_hash
+from bench.commands.main import main
+from bench.data.sets import load_images, set_hash
 from bench.errors import UsageError
-from bench.metrics.base import fingerprint
-from bench.preflight import GIB, _wrong_images, lacks, memory
-from bench.presets import PRESETS, find_preset
-from bench.store import Store
+from bench.metrics.space import fingerprint
+from bench.plugins.lookup import load_model
+from bench.published.presets import PRESETS, find_preset
+from bench.records.store import Store
+from bench.sweep.preflight import GIB, _wrong_images, lacks, memory
 
 CIFAR = find_preset("ddim-table1-cifar10")
 LINEAR = NoiseSchedule.linear()
@@ -168,7 +168,7 @@ def test_statistics_are_a_reference_and_must_fit_the_feature_space(tmp_path):
 def test_too_little_memory_is_said_with_what_needs_it(monkeypatch):
     asked = sweep("--preset", "ddim-table1-cifar10", "--model", "exact-mixture")
     assert list(lacks(CIFAR, asked)) == []
-    monkeypatch.setattr("bench.preflight.available_memory", lambda: GIB)
+    monkeypatch.setattr("bench.sweep.preflight.available_memory", lambda: GIB)
     (sentence,) = lacks(CIFAR, asked)
     assert re.match(
         r"about 2\.0 GiB of memory are needed \(weights 0\.0, .*\), 1\.0 are free; close", sentence

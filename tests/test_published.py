@@ -8,14 +8,14 @@ import pytest
 from report_kit import record, table
 
 import bench
+from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError
-from bench.presets import PRESETS, find_preset, tolerance
-from bench.published import FILES, SOURCES, figures, published_frame
-from bench.report import sheets
-from bench.report.published import compare_published, published_table
-from bench.sampler import get_sampler
-from bench.stats import interval
-from bench.store import Store
+from bench.published.presets import PRESETS, find_preset, tolerance
+from bench.published.values import FILES, SOURCES, figures, published_frame
+from bench.records.store import Store
+from bench.report.tables import sheets
+from bench.report.tables.comparison import compare_published, published_table
+from bench.stats.comparison import interval
 
 CIFAR = find_preset("ddim-table1-cifar10")
 
@@ -91,7 +91,7 @@ def test_the_tolerance_is_what_an_independent_rerun_reached():
 
 
 def test_every_preset_names_what_there_is():
-    from bench.plugins import registry
+    from bench.plugins.loading import registry
 
     for preset in PRESETS.values():
         assert preset.model in registry().models.entries

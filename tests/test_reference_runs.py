@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import FLOOR
-from bench.report.groups import group_records
-from bench.report.tables import FORMATS
-from bench.stats import compare
-from bench.store import Store
+from bench.records.record import FLOOR
+from bench.records.store import Store
+from bench.report.tables.formats import FORMATS
+from bench.report.tables.table import group_records
+from bench.stats.comparison import compare
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 ETAS = [f"ddim eta={eta}" for eta in ("0", "0.2", "0.5", "1")]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from report_kit import results
 
-from bench.report.html import report
+from bench.report.page.html import report
 
 pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium is installed")
 

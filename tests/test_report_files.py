@@ -12,13 +12,13 @@ from PIL import Image
 from report_kit import record, results
 
 from bench import load_results
-from bench.cli import main
-from bench.merging import merge
-from bench.report.artefacts import write_tables
-from bench.report.gallery import draw_files
-from bench.report.groups import group_records
+from bench.commands.main import main
+from bench.records.merging import merge
+from bench.records.store import Store
+from bench.report.plots.gallery import draw_files
+from bench.report.tables.artefacts import write_tables
+from bench.report.tables.table import group_records
 from bench.report.verify import picture_difference, verify
-from bench.store import Store
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 

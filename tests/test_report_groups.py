@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 from report_kit import record, table
 
-from bench.record import FLOOR
-from bench.report import style, tables
-from bench.report.artefacts import table_files
-from bench.report.findings import find_claims
-from bench.report.groups import group_records
-from bench.report.heatmap import heat_map
-from bench.report.plots import pareto_front
-from bench.report.summary import sentences
+from bench.drawing import style
+from bench.records.record import FLOOR
+from bench.report.plots.heatmap import heat_map
+from bench.report.plots.score import pareto_front
+from bench.report.tables import formats as tables
+from bench.report.tables.artefacts import table_files
+from bench.report.tables.findings import find_claims
+from bench.report.tables.summary import sentences
+from bench.report.tables.table import group_records
 
 ETA0, ETA1 = "ddim:eta=0", "ddim:eta=1"
 

@@ -8,16 +8,16 @@ from html.parser import HTMLParser
 import pytest
 from report_kit import record, results, table
 
-from bench.cli import main
 from bench.commands import run
-from bench.report.details import command_of
-from bench.report.findings import find_claims
-from bench.report.html import report
-from bench.report.style import DARK, LIGHT
-from bench.report.summary import best_by_steps, plus_minus, sentences, short
+from bench.commands.main import main
+from bench.drawing.style import DARK, LIGHT
+from bench.records.store import Store
+from bench.records.trial import Trial
+from bench.report.page.details import command_of
+from bench.report.page.html import report
+from bench.report.tables.findings import find_claims
+from bench.report.tables.summary import best_by_steps, plus_minus, sentences, short
 from bench.report.verify import verify
-from bench.store import Store
-from bench.trial import Trial
 
 
 class Elements(HTMLParser):

@@ -8,14 +8,14 @@ import torch
 from matplotlib.container import ErrorbarContainer
 from report_kit import record, results, table
 
-from bench.presets import find_preset
-from bench.report import plots
-from bench.report.gallery import PLOTS, draw_all, draw_files, published_for
-from bench.report.groups import group_records
-from bench.report.heatmap import _ink
-from bench.report.limit import distance_to_limit, distances
-from bench.report.style import DARK, LIGHT, THEMES
-from bench.store import Store
+from bench.drawing.style import DARK, LIGHT, THEMES
+from bench.published.presets import find_preset
+from bench.records.store import Store
+from bench.report.plots import score as plots
+from bench.report.plots.gallery import PLOTS, draw_all, draw_files, published_for
+from bench.report.plots.heatmap import _ink
+from bench.report.plots.limit import distance_to_limit, distances
+from bench.report.tables.table import group_records
 
 # Machado, Oliveira & Fernandes 2009, at full severity, on linear RGB.
 BLINDNESS = {

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from report_kit import results
 
-from bench.cards import find_card
-from bench.cli import main
+from bench.commands.main import main
 from bench.commands.run import _keep_training
+from bench.drawing.curves import duration, smoothed, training_curves
+from bench.drawing.figures import rendered
+from bench.drawing.style import THEMES
 from bench.errors import BenchError
-from bench.merging import merge
-from bench.report.curves import duration, smoothed, training_curves
-from bench.report.html import report
-from bench.report.plots import rendered
-from bench.report.style import THEMES
-from bench.report.training import trainings
+from bench.plugins.lookup import find_card
+from bench.records.merging import merge
+from bench.records.store import Store
+from bench.records.trainings import COLUMNS, read_metrics
+from bench.report.page.html import report
+from bench.report.plots.training import trainings
 from bench.report.verify import verify
-from bench.store import Store
-from bench.training.table import COLUMNS, read_metrics
 
 SHIPPED = find_card("digits").training
 

@@ -16,16 +16,16 @@ from cli_kit import bench
 from sweep_kit import Silent
 
 from bench import get_sampler, load_results
-from bench.calls import count_calls
-from bench.meter import Clock
-from bench.metrics.base import Score
-from bench.plugins import registry
-from bench.provenance import has_changes
-from bench.runner import Runner
-from bench.stats import compare
-from bench.store import Store
-from bench.sweep import Sweep
-from bench.trial import worker
+from bench.device.clock import Clock
+from bench.diffusion.calls import count_calls
+from bench.plugins.loading import registry
+from bench.records.provenance import has_changes
+from bench.records.store import Store
+from bench.stats.comparison import compare
+from bench.stats.score import Score
+from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner
+from bench.sweep.worker import worker
 from models.exact import ExactGaussian
 
 MODEL = "exact-gaussian"
@@ -212,7 +212,7 @@ def test_blocks_of_a_stopped_run_are_used_and_the_scores_are_the_same_bits(tmp_p
 
 def test_compacted_blocks_give_the_same_bits(tmp_path, monkeypatch):
     plain, _ = run(tmp_path / "plain", n=100, batch=10)
-    monkeypatch.setattr("bench.collect.COMPACT_EVERY", 3)
+    monkeypatch.setattr("bench.sweep.collect.COMPACT_EVERY", 3)
     compacted, _ = run(tmp_path / "compacted", n=100, batch=10)
     assert scores(compacted) == scores(plain)
 
@@ -221,7 +221,7 @@ KILLED = """
 import sys
 sys.argv = ["bench", "run", "--model", "exact-mixture", "--samplers", "ddim", "ddim:eta=1",
             "--steps", "20,40", "--n", "400", "--batch", "20", "--results", sys.argv[1]]
-from bench.cli import main
+from bench.commands.main import main
 sys.exit(main())
 """
 
@@ -496,7 +496,7 @@ def test_previews_are_the_first_images_losslessly(tmp_path):
     previews = store.previews(records[0])
     assert previews.shape == (16, 1, 8, 8)
     from bench import make_grid, normal_noise, sample, to_uint8
-    from bench.cards import load_model
+    from bench.plugins.lookup import load_model
 
     model = load_model(MODEL).model
     x = normal_noise(0, range(20), 0, (1, 8, 8))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bench import NoiseSchedule, UsageError, get_sampler, load_results, make_grid
-from bench.check import output_variance
-from bench.cli import main
-from bench.commands.common import parse_metrics
+from bench.commands.main import main
+from bench.commands.options import parse_metrics
+from bench.diffusion.conformance import output_variance
 from models.exact import bench_models
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from bench import load_images, load_results
-from bench.cards import load_model
-from bench.cli import main
-from bench.metrics.base import get_space
+from bench.commands.main import main
 from bench.metrics.copying import CopyingMetric
 from bench.metrics.measuring import reference_statistics
 from bench.metrics.moments import Accumulator
 from bench.metrics.reference import SHIPPED
-from bench.plugins import registry
-from bench.references import References, with_held_out
+from bench.metrics.space import get_space
+from bench.plugins.loading import registry
+from bench.plugins.lookup import load_model
+from bench.sweep.references import References, with_held_out
 
 SHAPE = (1, 12, 12)
 
@@ -79,7 +79,7 @@ def test_the_reference_images_are_read_once_for_all_metrics():
     draw = loaded.reference.images
     counted = replace(loaded, reference=replace(loaded.reference, images=lambda: drawn.append(1) or draw()))
     metrics = [
-        registry().metrics.find(name) for name in ("fd_pixels", "fd_digits", "sliced_wasserstein_pixels")
+        registry().metrics.get(name) for name in ("fd_pixels", "fd_digits", "sliced_wasserstein_pixels")
     ]
     spaces = {name: get_space(name, SHAPE) for name in ("pixels", "digits")}
     found = References(counted, metrics, spaces, torch.device("cpu"))

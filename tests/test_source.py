@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import EpsilonModel, get_sampler, source, to_uint8
-from bench.cards import load_model, weights_hash
+from bench import EpsilonModel, get_sampler, to_uint8
+from bench.files import source
+from bench.files.source import code_hash, used_definitions
 from bench.metrics.copying import CopyingMetric
-from bench.metrics.distance import FrechetMetric
-from bench.metrics.kid import KernelMetric
-from bench.plugins import Registry
-from bench.source import code_hash, used_definitions
-from bench.trial import draw
+from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.kernel import KernelMetric
+from bench.plugins.loading import Registry
+from bench.plugins.lookup import load_model, weights_hash
+from bench.sweep.worker import draw
 
 PACKAGES = ("bench", "samplers", "models")
 CACHES = (source._visit, source._read, source._file_of)

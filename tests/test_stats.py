@@ -8,8 +8,9 @@ import pytest
 import scipy.stats
 
 from bench.errors import UsageError
-from bench.metrics.base import Score
-from bench.stats import compare, estimate, holm, influence_se, interval, jackknife, replicates, ties_with_best
+from bench.stats.comparison import compare, estimate, holm, interval, replicates, ties_with_best
+from bench.stats.resampling import influence_se, jackknife
+from bench.stats.score import Score
 
 
 def score(value, left, **fields):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bench.metrics import FrechetMetric, GroupedStatistics
-from bench.metrics.law import law_reference
-from bench.stats import compare, interval
+from bench.metrics.samples import law_reference
+from bench.stats.comparison import compare, interval
 
 D, N, REPETITIONS = 8, 400, 400
 

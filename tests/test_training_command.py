@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import UsageError
-from bench.cli import main
+from bench.commands.main import main
 from bench.training import PRESETS, TrainConfig, get_preset, read_config
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "training.md"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bench import UsageError
-from bench.data import load_images
+from bench.data.sets import load_images
 from bench.training import TrainConfig, train
 
 
@@ -158,7 +158,7 @@ def test_celeba_is_cropped_where_the_paper_did_and_only_its_training_images_are_
 def test_the_crop_is_not_moved_by_a_pixel():
     from pathlib import Path
 
-    from bench.celeba import crop
+    from bench.data.celeba import crop
 
     y, x = np.mgrid[:218, :178]
     image = Image.fromarray(np.stack([x, y, 0 * x], 2).astype(np.uint8))

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import nn
 
 from bench import NoiseSchedule, get_sampler, make_grid, normal_noise, sample, to_uint8
-from bench.cards import load_model
-from bench.report.curves import training_curves
+from bench.drawing.curves import training_curves
+from bench.plugins.lookup import load_model
 from bench.training import TrainConfig, train
 from bench.training.checkpoint import read_safetensors
 from bench.training.pictures import Averaged, draw_samples, save_samples

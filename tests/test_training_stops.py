@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from bench import UsageError
-from bench.cli import main
+from bench.commands.main import main
+from bench.records.trainings import COLUMNS
 from bench.training import TrainConfig, TrainingError, loop, train
 from bench.training.checkpoint import read_safetensors
-from bench.training.table import COLUMNS, MetricsTable
+from bench.training.table import MetricsTable
 
 made: list[nn.Module] = []
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import UsageError, get_sampler, make_grid, normal_noise, sample
-from bench.cards import load_model
+from bench.plugins.lookup import load_model
 from bench.training import PRESETS, TrainConfig, get_preset, train
 from bench.training.checkpoint import read_safetensors, under
 from bench.training.setup import make_network

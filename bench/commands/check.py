@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.check import Finding, check_sampler
-from bench.commands.common import add_json, add_plugins, load_plugins, print_json, report_plugin_failures
+from bench.commands.options import add_json, add_plugins, load_plugins, print_json, report_plugin_failures
+from bench.diffusion.conformance import Finding, check_sampler
+from bench.diffusion.sampling import Sampler, get_sampler
 from bench.errors import UsageError
-from bench.plugins import registry
-from bench.sampler import Sampler, get_sampler
+from bench.plugins.loading import registry
 
 MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
 
@@ -41,9 +41,13 @@ def execute(options: argparse.Namespace) -> int:
 def _samplers(text: str) -> list[Sampler]:
     if not text.endswith(".py"):
         return [get_sampler(text)]
-    before = set(registry().presets)
+    before = set(registry().default_samplers)
     load_plugins([Path(text)])
-    new = [registry().presets.entries[name] for name in registry().presets if name not in before]
+    new = [
+        registry().default_samplers.entries[name]
+        for name in registry().default_samplers
+        if name not in before
+    ]
     if not new and not registry().failures:
         raise UsageError(f"{text} registers no sampler; define bench_samplers() with @hookimpl")
     return new

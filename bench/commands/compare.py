@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from bench.commands.common import (
+from bench.commands.options import (
     add_json,
     add_plugins,
     add_records,
@@ -25,11 +25,12 @@ from bench.commands.common import (
 )
 from bench.commands.show import matching
 from bench.errors import UsageError
-from bench.metrics.base import Score
-from bench.record import FLOOR, Record
-from bench.report.groups import Group, group_records
-from bench.stats import Comparison, compare, estimate, holm, influence_se
-from bench.store import Store
+from bench.records.record import FLOOR, Record
+from bench.records.store import Store
+from bench.report.tables.table import Group, group_records
+from bench.stats.comparison import Comparison, compare, estimate, holm
+from bench.stats.resampling import influence_se
+from bench.stats.score import Score
 
 HEAD = f"{'':<34} {'score':>12} {'corrected':>12}  {'difference':>24} {'z':>7} {'p':>9}  verdict"
 

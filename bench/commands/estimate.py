@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.calls import count_calls
-from bench.commands.common import print_json
+from bench.commands.options import print_json
 from bench.commands.progress import say_plan
+from bench.device.clock import Clock
+from bench.diffusion.calls import count_calls
+from bench.diffusion.sampling import get_sampler
 from bench.errors import NotApplicable
-from bench.meter import Clock
-from bench.runner import Runner
-from bench.sampler import get_sampler
-from bench.sweep import Plan
+from bench.sweep.request import Plan
+from bench.sweep.runner import Runner
 
 
 def dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:

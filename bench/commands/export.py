@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.atomic import write_atomically
-from bench.commands.common import add_records, read_records, refuse_unknown_metric
+from bench.commands.options import add_records, read_records, refuse_unknown_metric
 from bench.errors import UsageError
-from bench.frame import frame
-from bench.report import tables
-from bench.report.groups import group_records
+from bench.files.atomic import write_atomically
+from bench.records.frame import frame
+from bench.report.tables import formats as tables
+from bench.report.tables.table import group_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

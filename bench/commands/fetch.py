@@ -8,18 +8,17 @@ the network.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.commands.common import console
+from bench.commands.options import console
 from bench.errors import UnknownNameError
 from bench.metrics.reference import cache_folder
 from bench.metrics.weights import FILES, WeightFile
+from bench.plugins.loading import registry
 
 # The size is the publisher's; the hash is from public sources and was not checked against the file here.
 CIFAR10 = WeightFile(
@@ -43,8 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Download, with a bar on a terminal, and print the path."""
     files = {**FILES, "cifar10": CIFAR10}
-    models: Any = importlib.import_module("models")  # by name: bench does not import models
-    checkpoints = [card.name for card in models.all_cards()]
+    checkpoints = registry().downloads
     name = options.name.removeprefix("hub:")
     if name not in files and name not in checkpoints:
         raise UnknownNameError("file to fetch", name, [*files, *checkpoints])
@@ -61,6 +59,6 @@ def execute(options: argparse.Namespace) -> int:
             folder = options.out or usual or cache_folder() / "weights"
             path = files[name].download(folder, partial(arrived, Path(files[name].name)))
         else:
-            path = models.fetch(name, options.out, arrived)
+            path = checkpoints.get(name)(options.out, arrived)
     print(path)
     return 0

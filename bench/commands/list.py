@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.commands.common import (
+from bench.catalog import Catalog
+from bench.commands.options import (
     add_json,
     add_plugins,
     console,
@@ -15,7 +16,7 @@ from bench.commands.common import (
     print_json,
     report_plugin_failures,
 )
-from bench.plugins import Catalog, Registry
+from bench.plugins.loading import Registry
 
 KINDS = ("samplers", "models", "spacings", "metrics", "executors")
 

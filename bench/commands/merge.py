@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands.common import add_json, print_json, read_records, warn
+from bench.commands.options import add_json, print_json, read_records, warn
 from bench.errors import UsageError
-from bench.merging import merge
+from bench.records.merging import merge
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.progress import TaskProgressColumn
 from rich.table import Table
 
-from bench.commands.common import (
+from bench.commands.options import (
     add_drawing,
     add_json,
     add_model,
@@ -34,18 +34,17 @@ from bench.commands.common import (
     warn,
 )
 from bench.commands.progress import Bar, say_stale
+from bench.diffusion.bound import ReverseVariance
 from bench.errors import UnknownNameError, UsageError
-from bench.frame import frame, plain_rows
-from bench.likelihood import ReverseVariance
-from bench.likelihood_records import METRICS, read_terms
-from bench.likelihood_request import DEFAULT_N, VARIANCES, BoundRequest
-from bench.likelihood_run import BoundRunner
-from bench.record import Record
-from bench.report import tables
-from bench.report.artefacts import TABLE_FORMS, write_files
-from bench.report.groups import group_records
-from bench.store import Store
-from bench.sweep import Stale
+from bench.nll.parts import METRICS, read_terms
+from bench.nll.request import DEFAULT_N, VARIANCES, BoundRequest
+from bench.nll.runner import BoundRunner
+from bench.records.frame import frame, plain_rows
+from bench.records.record import Record, Stale
+from bench.records.store import Store
+from bench.report.tables import formats as tables
+from bench.report.tables.artefacts import TABLE_FORMS, write_files
+from bench.report.tables.table import group_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.commands.common import add_records, read_records, refuse_unknown_metric, warn
-from bench.report.groups import Group, group_records
-from bench.store import Store
+from bench.commands.options import add_records, read_records, refuse_unknown_metric, warn
+from bench.records.store import Store
+from bench.report.tables.table import Group, group_records
 
 FORMATS = ("png", "svg", "pdf")
 THEMES = ("light", "dark")
@@ -41,8 +41,10 @@ def draw(
     theme: str = "light",
 ) -> Iterator[Path]:
     """Draw the plots and pictures of some tables and yield the paths; ``-dark`` ends those on dark paper."""
-    from bench.report.gallery import draw_files  # matplotlib takes a second that other verbs need not wait
-    from bench.report.training import trainings
+    from bench.report.plots.gallery import (
+        draw_files,  # matplotlib takes a second that other verbs need not wait
+    )
+    from bench.report.plots.training import trainings
 
     groups = list(groups)
     yield from draw_files(groups, store, out or store.folder / "plots", suffix, theme)

@@ -16,10 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.commands.common import console, warn
-from bench.record import Record
-from bench.sweep import Plan, Stale
-from bench.trial import Trial
+from bench.commands.options import console, warn
+from bench.records.record import Record, Stale
+from bench.records.trial import Trial
+from bench.sweep.request import Plan
 
 
 def say_plan(plan: Plan) -> None:

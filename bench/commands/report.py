@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.atomic import write_atomically
-from bench.commands.common import add_records, read_records, warn
+from bench.commands.options import add_records, read_records, warn
 from bench.errors import BenchError
-from bench.presets import PRESETS, find_preset
-from bench.store import Store
+from bench.files.atomic import write_atomically
+from bench.published.presets import PRESETS, find_preset
+from bench.records.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from bench.report.html import report  # matplotlib takes a second that other verbs need not wait
-    from bench.report.training import models_of, trainings
+    from bench.report.page.html import report  # matplotlib takes a second that other verbs need not wait
+    from bench.report.plots.training import models_of, trainings
 
     for name in options.preset:
         find_preset(name)

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.cards import ModelCard
-from bench.commands.common import (
+from bench.commands.estimate import dry_run, say_cost
+from bench.commands.options import (
     DEFAULT_MODEL,
     add_drawing,
     add_json,
@@ -29,20 +29,21 @@ from bench.commands.common import (
     say_skipped,
     warn,
 )
-from bench.commands.estimate import dry_run, say_cost
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.errors import BenchError, UsageError
-from bench.frame import frame, plain_rows
-from bench.preflight import lacks
-from bench.presets import PRESETS, Preset, find_preset
-from bench.record import Record
-from bench.report import sheets, tables
-from bench.report.artefacts import beside, write_tables
-from bench.report.groups import group_records
-from bench.runner import Runner
-from bench.store import Store
-from bench.sweep import Sweep
+from bench.plugins.cards import ModelCard
+from bench.published.presets import PRESETS, Preset, find_preset
+from bench.records.frame import frame, plain_rows
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.tables import formats as tables
+from bench.report.tables import sheets
+from bench.report.tables.artefacts import beside, write_tables
+from bench.report.tables.table import group_records
+from bench.sweep.preflight import lacks
+from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner
 
 DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
@@ -164,7 +165,7 @@ def _keep_training(card: ModelCard, store: Store) -> None:
     """Copy the table of the model's training into the results, where there is one that can be read."""
     if card.training is None:
         return
-    from bench.training.table import read_metrics  # the trainer brings matplotlib, which takes a second
+    from bench.records.trainings import read_metrics  # the trainer brings matplotlib, which takes a second
 
     try:
         read_metrics(card.training)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 
-from bench.commands.common import add_json, add_plugins, add_records, load_plugins, print_json, read_records
+from bench.commands.options import add_json, add_plugins, add_records, load_plugins, print_json, read_records
+from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError, UsageError
-from bench.record import Record
-from bench.report.details import facts_of
-from bench.sampler import get_sampler
-from bench.store import Store
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.page.details import facts_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.atomic import writing
-from bench.commands.common import add_json, add_plugins, load_plugins, parse_devices, print_json
+from bench.commands.options import add_json, add_plugins, load_plugins, parse_devices, print_json
 from bench.commands.progress import Measuring
-from bench.data import load_images
+from bench.data.sets import load_images
 from bench.errors import UsageError
-from bench.metrics.base import Shape, get_space
+from bench.files.atomic import writing
 from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.measuring import reference_statistics
 from bench.metrics.reference import Reference
+from bench.metrics.space import Shape, get_space
 
 _SHAPE = "3,32,32"
 
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Measure or import, and print what identifies the result."""
-    metric = load_plugins(options.plugin).metrics.find(options.metric)
+    metric = load_plugins(options.plugin).metrics.get(options.metric)
     if is_statistics(options.data):
         space = get_space(metric.space, _shape(options.shape or _SHAPE))
         # Without the number of images, which a run is not told: it is part of the hash.

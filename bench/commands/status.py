@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from bench.commands.common import add_json, add_results, print_json, warn
-from bench.store import Store
+from bench.commands.options import add_json, add_results, print_json, warn
+from bench.records.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 
-from bench.commands.common import add_json, add_records, print_json, read_records, refuse_unknown_metric
-from bench.frame import frame, plain_rows
-from bench.presets import PRESETS
-from bench.record import Record
-from bench.report import sheets
-from bench.report.artefacts import beside, claim_sheets
-from bench.report.groups import group_records
-from bench.report.replicates import replicate_sheet
-from bench.report.tables import FORMATS
+from bench.commands.options import add_json, add_records, print_json, read_records, refuse_unknown_metric
+from bench.published.presets import PRESETS
+from bench.records.frame import frame, plain_rows
+from bench.records.record import Record
+from bench.report.tables import sheets
+from bench.report.tables.artefacts import beside, claim_sheets
+from bench.report.tables.formats import FORMATS
+from bench.report.tables.replicates import replicate_sheet
+from bench.report.tables.table import group_records
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

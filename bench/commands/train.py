@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from bench.commands.common import console, parse_devices, warn
+from bench.commands.options import console, parse_devices, warn
 from bench.errors import UsageError
 from bench.training import PRESETS, Progress, TrainConfig, TrainResult, read_config, train
 from bench.training.processes import joined, own_device

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.commands.common import add_json, print_json
+from bench.commands.options import add_json, print_json
 from bench.report.verify import results_below, verify
 
 

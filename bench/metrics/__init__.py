@@ -17,13 +17,16 @@ A metric with ``needs == "features"`` wants ``GroupedStatistics(..., keep_featur
 ``reference_statistics(..., needs="features")``. Two scores are compared by ``bench.stats.compare``.
 """
 
-from bench.metrics.base import FeatureSpace, GroupedStatistics, Metric, Score, fingerprint, get_space
-from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference, frechet_distance
+from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.groups import GroupedStatistics
 from bench.metrics.imports import import_npz
 from bench.metrics.measuring import measure_references, reference_statistics
+from bench.metrics.metric import Metric
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
+from bench.metrics.space import FeatureSpace, fingerprint, get_space
+from bench.stats.score import Score
 
 __all__ = [
     "FeatureSpace",

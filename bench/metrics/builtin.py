@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 
-from bench.metrics.base import Metric
-from bench.plugins import hookimpl
+from bench.hooks import hookimpl
+from bench.metrics import (
+    copying,
+    digits,
+    inception,
+    inception_score,
+    kernel,
+    manifold,
+    pixels,
+    samples,
+    sliced,
+    vision,
+)
+from bench.metrics.metric import Metric
 
 MODULES = (
-    "bench.metrics.digits",
-    "bench.metrics.pixels",
-    "bench.metrics.inception",
-    "bench.metrics.inception_score",
-    "bench.metrics.kid",
-    "bench.metrics.manifold",
-    "bench.metrics.copying",
-    "bench.metrics.sliced",
-    "bench.metrics.law",
-    "bench.metrics.vision",
+    digits,
+    pixels,
+    inception,
+    inception_score,
+    kernel,
+    manifold,
+    copying,
+    sliced,
+    samples,
+    vision,
 )
 
 
 @hookimpl
 def bench_metrics() -> Iterable[Metric]:
     """Offer every built-in metric."""
-    return [metric for name in MODULES for metric in importlib.import_module(name).bench_metrics()]
+    return [metric for module in MODULES for metric in module.bench_metrics()]

@@ -12,13 +12,15 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score, reference_flags
-from bench.metrics.groups import GroupedStatistics
+from bench.hooks import hookimpl
+from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.manifold import thinned
+from bench.metrics.metric import Metric, reference_flags
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
-from bench.plugins import hookimpl
-from bench.stats import interval, jackknife
+from bench.stats.comparison import interval
+from bench.stats.resampling import jackknife
+from bench.stats.score import Score
 
 _TILE = 1024
 _BASELINE = 2000  # fresh images that the distances of the samples are ranked among

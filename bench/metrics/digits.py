@@ -12,12 +12,13 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.data.images import from_uint8
+from bench.device.precision import full_float32
 from bench.errors import UsageError
-from bench.images import from_uint8
-from bench.metrics.base import Metric, Shape, fingerprint
-from bench.metrics.distance import FrechetMetric
-from bench.plugins import hookimpl
-from bench.precision import full_float32
+from bench.hooks import hookimpl
+from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.metric import Metric
+from bench.metrics.space import Shape, fingerprint
 
 CLASSIFIER_FILE = "digits-classifier.safetensors"
 CLASSIFIER_SHA256 = "36df1ed847683ae787fefa1dffcadc368ebae17169ba367c7e87b812a4eb5952"

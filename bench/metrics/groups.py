@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from bench.errors import UsageError
 from bench.metrics.moments import Accumulator, Array, Features, Moments, pack_symmetric, unpack_symmetric
 
 GROUPS = 20
+
+
+Needs = Literal["moments", "features"]
+"""What a metric is made of: moments alone, or every feature vector."""
 
 
 class GroupedStatistics:

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from bench.data.images import to_device
+from bench.device.precision import full_float32
 from bench.errors import UnknownNameError, UsageError
-from bench.images import to_device
-from bench.metrics.base import Metric, Shape, fingerprint
-from bench.metrics.distance import FrechetMetric
+from bench.hooks import hookimpl
+from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.metric import Metric
+from bench.metrics.space import Shape, fingerprint
 from bench.metrics.weights import INCEPTION
-from bench.plugins import hookimpl
-from bench.precision import full_float32
 
 Path = Literal["fast", "stock"]
 

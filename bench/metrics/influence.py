@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric
-from bench.metrics.distance import FrechetMetric
 from bench.metrics.frechet import FrechetReference
+from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.groups import GroupedStatistics
+from bench.metrics.metric import Metric
 from bench.metrics.moments import Array, Moments
 from bench.metrics.reference import Reference
 

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Needs, Score, reference_flags
-from bench.metrics.groups import GroupedStatistics
+from bench.hooks import hookimpl
+from bench.metrics.groups import GroupedStatistics, Needs
+from bench.metrics.metric import Metric, reference_flags
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
-from bench.plugins import hookimpl
-from bench.stats import jackknife
+from bench.stats.resampling import jackknife
+from bench.stats.score import Score
 
 Which = Literal["precision", "recall", "density", "coverage"]
 WHICH: tuple[Which, ...] = ("precision", "recall", "density", "coverage")

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.data.images import to_device
 from bench.errors import UsageError
-from bench.images import to_device
-from bench.metrics.base import FeatureSpace, Needs
+from bench.metrics.groups import Needs
 from bench.metrics.moments import Accumulator
 from bench.metrics.reference import (
     SHIPPED,
@@ -25,6 +25,7 @@ from bench.metrics.reference import (
     save_arrays,
     save_reference,
 )
+from bench.metrics.space import FeatureSpace
 
 Images = npt.NDArray[np.uint8] | torch.Tensor | Iterable[torch.Tensor] | Callable[[], Iterable[torch.Tensor]]
 Progress = Callable[[int, int], None]

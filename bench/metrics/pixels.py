@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from bench.errors import UsageError
-from bench.metrics.base import Metric, Shape, fingerprint
-from bench.metrics.distance import FrechetMetric
-from bench.plugins import hookimpl
+from bench.hooks import hookimpl
+from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.metric import Metric
+from bench.metrics.space import Shape, fingerprint
 
 
 @dataclass(frozen=True)

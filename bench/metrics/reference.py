@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.atomic import writing
 from bench.errors import UsageError
-from bench.metrics.base import FeatureSpace, Needs
+from bench.files.atomic import writing
 from bench.metrics.frechet import FrechetReference
+from bench.metrics.groups import Needs
 from bench.metrics.moments import Array, Moments
+from bench.metrics.space import FeatureSpace
 
 SHIPPED = Path(__file__).parent / "references"
 """Statistics of the shipped images, so that a first run need not measure them."""

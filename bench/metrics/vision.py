@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.data.images import to_device
+from bench.device.precision import full_float32
 from bench.errors import UsageError
-from bench.images import to_device
-from bench.metrics.base import Metric, Shape, fingerprint
-from bench.metrics.distance import FrechetMetric
+from bench.hooks import hookimpl
+from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.inception import check_colours, resize_matrix
+from bench.metrics.metric import Metric
+from bench.metrics.space import Shape, fingerprint
 from bench.metrics.weights import CLIP, DINOV2
-from bench.plugins import hookimpl
-from bench.precision import full_float32
 
 _MEAN = {"dinov2_l14": (0.485, 0.456, 0.406), "clip_l14_336": (0.48145466, 0.4578275, 0.40821073)}
 _SD = {"dinov2_l14": (0.229, 0.224, 0.225), "clip_l14_336": (0.26862954, 0.26130258, 0.27577711)}

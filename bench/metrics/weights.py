@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from bench.download import Arrived, download
 from bench.errors import UsageError
+from bench.files.download import Arrived, download
 
 
 @dataclass(frozen=True)

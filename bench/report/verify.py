@@ -13,15 +13,15 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from bench.errors import UsageError
-from bench.presets import PRESETS
-from bench.record import Record
-from bench.report.artefacts import BESIDE, table_files
-from bench.report.gallery import draw_files
-from bench.report.groups import group_records
-from bench.report.html import report
-from bench.report.training import models_of, trainings
-from bench.store import Store
-from bench.trial import Trial
+from bench.published.presets import PRESETS
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.records.trial import Trial
+from bench.report.page.html import report
+from bench.report.plots.gallery import draw_files
+from bench.report.plots.training import models_of, trainings
+from bench.report.tables.artefacts import BESIDE, table_files
+from bench.report.tables.table import group_records
 
 BLOCK = 8
 """Side in pixels of the squares whose means are compared: smaller than a marker, larger than a hair."""

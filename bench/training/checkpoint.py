@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench.atomic import writing
 from bench.errors import UsageError
+from bench.files.atomic import writing
 
 
 class Checkpoint(NamedTuple):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data import load_images
+from bench.data.images import from_uint8
+from bench.data.sets import load_images
 from bench.errors import UsageError
-from bench.images import from_uint8
 from bench.metrics.digits import DigitsClassifier
 from bench.training.checkpoint import write_safetensors
 from bench.training.draws import batch_indices, initial_seed, step_generator

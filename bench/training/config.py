@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UnknownNameError, UsageError
-from bench.schedule import NoiseSchedule
 
 Objective = Literal["simple", "vlb", "hybrid"]
 """L_simple (Ho et al. 2020, eq. 14); L_vlb (eq. 5); their weighted sum (Nichol & Dhariwal 2021, eq. 16)."""

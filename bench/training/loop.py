@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.cards import METRICS
-from bench.data import ImageData
+from bench.data.images import from_uint8
+from bench.data.sets import ImageData
+from bench.diffusion.interfaces import Variance
 from bench.errors import UsageError
-from bench.images import from_uint8
-from bench.interfaces import Variance
+from bench.records.trainings import TRAINING_TABLE
 from bench.training.checkpoint import (
     load_into,
     load_optimiser_tensors,
@@ -108,7 +108,7 @@ def train(
         end = config.steps if stop_after is None else min(stop_after, config.steps)
         with disk_errors(out):
             run.go(end, report)
-    return TrainResult(out / WEIGHTS, out / METRICS, out / LOSS_BY_T, run.step, resumed_at)
+    return TrainResult(out / WEIGHTS, out / TRAINING_TABLE, out / LOSS_BY_T, run.step, resumed_at)
 
 
 class _Run:
@@ -132,7 +132,7 @@ class _Run:
         self.optimisers = make_optimisers(config, self.network)
         self.loss = DiffusionLoss(self.schedule, config.objective, config.variance, config.vlb_weight, device)
         self.timesteps = make_timesteps(config.timestep_sampling, config.timesteps)
-        self.table = MetricsTable(out / METRICS)
+        self.table = MetricsTable(out / TRAINING_TABLE)
         self.step = 0
         self.seconds = 0.0
         self.by_t = torch.zeros(3, config.timesteps, dtype=torch.float64)  # count, L_simple, L_vlb

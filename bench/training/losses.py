@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UsageError
-from bench.schedule import NoiseSchedule
 from bench.training.config import Objective, TrainedVariance
 
 _BIN = 1 / 255  # half the distance of two of the 256 levels in [-1, 1]

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.atomic import write_atomically
-from bench.grid import make_grid
-from bench.images import to_uint8
-from bench.interfaces import Prediction, Variance
-from bench.noise import INITIAL, normal_noise
-from bench.report.curves import training_curves
-from bench.report.pictures import save_picture
-from bench.report.plots import rendered
-from bench.sampler import get_sampler, sample
-from bench.schedule import NoiseSchedule
+from bench.data.images import to_uint8
+from bench.diffusion.grid import make_grid
+from bench.diffusion.interfaces import Prediction, Variance
+from bench.diffusion.noise import TrajectoryNoise
+from bench.diffusion.sampling import get_sampler, sample
+from bench.diffusion.schedule import NoiseSchedule
+from bench.drawing.curves import training_curves
+from bench.drawing.figures import rendered
+from bench.drawing.pictures import save_picture
+from bench.files.atomic import write_atomically
 
 SAMPLER, STEPS = "ddim", 50
 SEED = 0
@@ -48,13 +48,9 @@ class Averaged:
 @torch.no_grad()
 def draw_samples(model: Averaged, count: int, device: torch.device) -> Tensor:
     """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less."""
-    x = normal_noise(SEED, range(count), INITIAL, model.shape, device=device)
-
-    def noise(index: int) -> Tensor:
-        return normal_noise(SEED, range(count), index + 1, model.shape, device=device)
-
+    noise = TrajectoryNoise(SEED, range(count), model.shape, device)
     grid = make_grid(model.schedule, min(STEPS, model.schedule.T), "linspace")
-    return to_uint8(sample(model, get_sampler(SAMPLER), grid, x, noise)).cpu()
+    return to_uint8(sample(model, get_sampler(SAMPLER), grid, noise.initial(), noise)).cpu()
 
 
 def save_samples(path: Path, images: Tensor) -> None:

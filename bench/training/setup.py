@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bench.data import ImageData, load_images
+from bench.data.sets import ImageData, load_images
+from bench.diffusion.interfaces import Variance
+from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UsageError
-from bench.interfaces import Variance
-from bench.schedule import NoiseSchedule
 from bench.training.config import TrainConfig
 from bench.training.draws import initial_seed
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bench import NoiseSchedule, Variance
+from models.config import UNetConfig
 from models.errors import CheckpointError
-from models.unet import UNet, UNetConfig
+from models.unet import UNet
 
 State = Mapping[str, Tensor]
 """A state dict: the name of every weight, and the weight."""

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 
 from bench import NoiseSchedule, Variance
+from models.config import UNetConfig
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, size
-from models.unet import UNetConfig
 
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bench import NoiseSchedule
+from models.config import UNetConfig
 from models.families.base import Config, Family, Place, Process, State
 from models.files import CONFIG_KEY, PROCESS_KEY
-from models.unet import UNetConfig
 
 
 class Native(Family):

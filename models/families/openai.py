@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bench import NoiseSchedule
+from models.config import UNetConfig
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, ratio, size
-from models.unet import UNetConfig
 
 
 class OpenAI(Family):

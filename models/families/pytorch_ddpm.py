@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 
 from bench import NoiseSchedule
+from models.config import UNetConfig
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, ratio, size
 from models.layers import sinusoidal_embedding
-from models.unet import UNetConfig
 
 TABLE = "time_embedding.timembedding.0.weight"
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.device.precision import full_float32
 from bench.metrics import (
     FrechetMetric,
     FrechetReference,
@@ -24,7 +25,6 @@ from bench.metrics import (
 )
 from bench.metrics.inception import InceptionSpace
 from bench.metrics.reference import from_moments
-from bench.precision import full_float32
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from inception_kit import Images, sha256, write_random_weights

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise, sample
-from bench.cards import load_model
+from bench.plugins.lookup import load_model
 
 SHAPE = (3, 32, 32)
 BATCH = 256

@@ -17,8 +17,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.data import ImageData, content_hash
-from bench.meter import peak_memory, reset_peak_memory
+from bench.data.sets import ImageData, content_hash
+from bench.device.clock import peak_memory, reset_peak_memory
 from bench.training import get_preset
 from bench.training.loop import _Run
 from bench.training.setup import make_network

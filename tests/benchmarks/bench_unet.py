@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import UNet, UNetConfig, find_card
+from models import UNet, UNetConfig, get_checkpoint_card
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = int(os.environ.get("SAMPLER_BENCH_BATCH", "128" if DEVICE == "cuda" else "2"))
@@ -68,5 +68,5 @@ def test_compiled_bfloat16_channels_last(benchmark: Any, network: UNet) -> None:
 def test_diffusers_eager(benchmark: Any) -> None:
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    config = find_card("google/ddpm-cifar10-32").config
+    config = get_checkpoint_card("google/ddpm-cifar10-32").config
     measure(benchmark, diffusers.UNet2DModel(**config).to(DEVICE).eval())

@@ -1,0 +1,121 @@
+"""The command line: ``python -m bench VERB``, one file a verb in `bench.commands`.
+
+Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted. An error is one
+sentence on standard error; what was done before it is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bench.errors import BenchError, UsageError
+
+VERBS = {
+    "run": "sweep samplers over numbers of steps and score them",
+    "table": "print the table of a results folder",
+    "plot": "draw the plots and the picture grid of a results folder",
+    "report": "write one HTML page with everything a results folder holds",
+    "compare": "tell whether two trials differ, paired through their common noise",
+    "show": "tell everything known about one trial",
+    "status": "tell what is done, under way, failed or damaged",
+    "export": "write the records as CSV, Parquet, JSON or LaTeX",
+    "merge": "put the results of several machines into one folder",
+    "verify": "make tables and plots again from the records and compare",
+    "list": "list samplers, models, spacings, metrics and executors",
+    "stats": "measure the reference statistics of an image set",
+    "fetch": "download the FID network or a known checkpoint",
+    "check": "test whether a sampler plugin keeps the contract, and measure its order",
+    "train": "train a model",
+    "nll": "bound the likelihood of images, in bits per dimension",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers bad input with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the sentence instead of printing the usage."""
+        raise UsageError(f"{message[0].lower()}{message[1:]}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a full disk, a folder taken away: the machine's fault and not a bug
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or type(error).__name__
+        print(
+            f"error: {reason}{where}; what is done is kept: mend that and give the same command again",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    check_packages()
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items())
+    parser = Parser(
+        prog="python -m bench",
+        description="Which diffusion sampler gives the best images for the time it takes?",
+        epilog=f"verbs:\n{verbs}\n\n`python -m bench VERB --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", nargs="?", help="one of those below")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    known, verb = parser.parse_known_args(arguments[:1])[0], arguments[0] if arguments else None
+    if known.version:
+        from bench.plugins.loading import own_version
+
+        print(own_version())
+        return 0
+    if verb is None:
+        parser.print_help()
+        return 2
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(VERBS)}"
+        raise UsageError(f"unknown verb {verb!r}; {hint}")
+    module = pkgutil.resolve_name(f"bench.commands.{verb}")
+    command = Parser(prog=f"python -m bench {verb}", description=module.__doc__, allow_abbrev=False)
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.arguments(command)
+    return int(module.execute(command.parse_args(arguments[1:])))
+
+
+def check_packages() -> None:
+    """Say in a sentence when a foreign package has taken one of the project's generic import names.
+
+    Raises:
+        BenchError: naming the package and where it was found.
+    """
+    for name in ("samplers", "models"):
+        spec = importlib.util.find_spec(name)
+        found = next(iter(spec.submodule_search_locations or ()), "") if spec else ""
+        if Path(found).parent != Path(__file__).parents[2]:
+            raise BenchError(
+                f"the package {name!r} is found in {found} and is not sampler-bench's; run from another"
+                " folder or remove it from the path"
+            )

@@ -1,0 +1,192 @@
+"""Options and output that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from bench.device.precision import PRECISIONS
+from bench.diffusion.sampling import Sampler, get_sampler
+from bench.errors import UnknownNameError, UsageError
+from bench.plugins.loading import PluginFailure, Registry, registry
+from bench.records.record import Record
+from bench.records.store import Store
+
+DEFAULT_MODEL = "digits"
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add ``--results``."""
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder [results]"
+    )
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """Add ``--results`` and ``--model``: what `read_records` takes."""
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
+    """Add the ``--model`` to run; the default that the help names where ``default`` leaves it open."""
+    where = "a name from `list models`, FILE.py:FUNCTION or a checkpoint"
+    parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
+
+
+def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add ``--plugin``."""
+    parser.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="plugin file; repeatable"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def load_plugins(files: Iterable[Path]) -> Registry:
+    """Load plugin files into the registry and return it."""
+    for file in files:
+        registry().load_file(file)
+    return registry()
+
+
+def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
+    """Return the samplers named by ``all`` or specs, each once, in order."""
+    found: dict[str, Sampler] = {}
+    for spec in specs:
+        chosen = registry().default_samplers.values() if spec == "all" else [get_sampler(spec)]
+        for sampler in chosen:
+            found.setdefault(sampler.spec, sampler)
+    return tuple(found.values())
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """Return the names in ``fid,kid,prdc``; prdc stands for precision, recall, density and coverage.
+
+    ``prdc_digits`` likewise stands for the four in the space ``digits``.
+    """
+    names: list[str] = []
+    for name in text.split(","):
+        family, _, space = name.strip().partition("_")
+        four = ("precision", "recall", "density", "coverage") if family == "prdc" else (family,)
+        names += [f"{one}_{space}" if space else one for one in four]
+    return tuple(dict.fromkeys(names))
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """Return the numbers in ``10,20,50``, ascending, each once.
+
+    Raises:
+        UsageError: if one is not a whole number.
+    """
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(
+            f"--steps takes whole numbers with commas between, as in 10,20,50, got {text!r}"
+        ) from None
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Return torch devices for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or several with commas between.
+
+    Raises:
+        UsageError: if a device is unknown or not there.
+    """
+    if text == "auto":
+        return ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
+    devices = []
+    for name in text.split(","):
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
+        if device.type not in ("cpu", "cuda") and not _works(device):
+            raise UsageError(f"device {name!r} is not there; use auto, cpu, cuda or cuda:N")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise UsageError(f"device {name!r} is not there: {count} CUDA devices found; use --device cpu")
+        devices.append(f"cuda:{device.index or 0}" if device.type == "cuda" else str(device))
+    return tuple(devices)
+
+
+def _works(device: torch.device) -> bool:
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+def warn(sentence: object) -> None:
+    """Print a sentence to standard error."""
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def console() -> Console:
+    """Return a terminal for tables: wide where output goes to a file."""
+    made = Console(highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(width=200, highlight=False)
+
+
+def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record], bool]:
+    """Return (records, whether all could be read), with a warning for each file that could not.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    records, unreadable = Store(folder).read()
+    for damage in unreadable:
+        warn(damage)
+    wanted = set(models)
+    chosen = [record for record in records if not wanted or record.trial["model"] in wanted]
+    if not chosen:
+        what = f"no records of {', '.join(sorted(wanted))}" if wanted else "no records"
+        raise UsageError(
+            f"{what} in {folder}; `python -m bench run` makes them, --results names another folder"
+        )
+    return chosen, not unreadable
+
+
+def refuse_unknown_metric(records: Iterable[Record], metric: str | None) -> None:
+    """Raise UnknownNameError where ``--metric`` was given and is no score of any trial."""
+    known = {name for record in records for name in record.trial["metrics"]}
+    if metric is not None and metric not in known:
+        raise UnknownNameError("metric", metric, known)
+
+
+def say_skipped(records: Iterable[Record]) -> None:
+    """Print the trials that a sampler or variance does not fit, with the reason."""
+    for record in records:
+        if record.status == "skipped":
+            print(f"skipped: {record.title}: {record.message}")
+
+
+def report_plugin_failures(failures: Iterable[PluginFailure]) -> bool:
+    """Print what plugins could not do, and return whether there was any."""
+    found = list(failures)
+    for failure in found:
+        warn(f"plugin {failure.plugin} failed at {failure.stage}: {failure.message}")
+    return bool(found)

@@ -1,0 +1,223 @@
+"""Image data: the shipped digits, published sets, any .npz or folder; as uint8 (N, C, H, W) with a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.celeba import WHERE as CELEBA_WHERE
+from bench.data.celeba import crop, find_celeba
+from bench.data.cifar10 import ARCHIVES as CIFAR_ARCHIVES
+from bench.data.cifar10 import FOLDERS as CIFAR_FOLDERS
+from bench.data.cifar10 import WHERE as CIFAR_WHERE
+from bench.data.cifar10 import find_cifar, read_cifar
+from bench.data.decode import Pixels, decode
+from bench.errors import UnknownNameError, UsageError
+
+DIGITS_FILE = "digits-images.npz.xz"
+
+
+DIGITS_SHA256 = "27ed0c8c1c4476f2c18ca14408e12ba85cab3cc283e1c36bb97cfb5dc7ce61c3"
+
+
+SHIPPED = ("digits", "digits-held-out")
+
+
+PUBLISHED = ("cifar10", "cifar10-test", "celeba64")
+
+
+NAMED = (*SHIPPED, *PUBLISHED)
+
+
+DATA_VARIABLE = "SAMPLER_BENCH_DATA"
+"""Environment variable: the folder where the published sets lie; ``data`` where it is not set."""
+
+
+_KEYS = ("images", "arr_0", "samples")
+
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A set of images.
+
+    Attributes:
+        name: for people.
+        images: uint8, shape (N, C, H, W).
+        hash: SHA-256 over shape and pixels: the same images have the same hash wherever they lie.
+        labels: int64 (N,), where the set has them.
+        unreadable: files of a folder that could not be decoded.
+    """
+
+    name: str
+    images: Tensor
+    hash: str
+    labels: Tensor | None = None
+    unreadable: tuple[Path, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
+    """Return the images that ``source`` names.
+
+    Args:
+        source: ``digits`` (40,000 training images, 12 x 12), ``digits-held-out`` (6,000 others, never
+            trained on); ``cifar10``, ``cifar10-test`` or ``celeba64``, looked for in the folder that
+            SAMPLER_BENCH_DATA names (``data`` if it is not set) or in FOLDER with ``cifar10:FOLDER``; an .npz
+            file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W), (N, H, W, C) or (N, C, H, W)
+            with C = 1 or 3; an archive or folder of CIFAR-10; or a folder of images of one size, searched at
+            any depth and read in the order of their names.
+        strict: whether a file that cannot be decoded is an error; otherwise it is left out and listed.
+
+    Raises:
+        UsageError: one sentence saying what is wrong and where.
+    """
+    if source in SHIPPED:
+        return _digits(str(source))
+    name, _, folder = str(source).partition(":")
+    if name in PUBLISHED:
+        return _published(name, _root(folder), strict)
+    path = Path(source)
+    if place := find_cifar(path):
+        return _cifar(place, "train")
+    if path.is_dir():
+        return _folder(path, strict)
+    if path.is_file():
+        return _npz(path)
+    if path.suffix or len(path.parts) > 1:
+        raise UsageError(f"no image data at {path}: give an existing .npz file or folder, or one of {NAMED}")
+    raise UnknownNameError("image data set", str(source), NAMED)
+
+
+def is_here(source: str | Path) -> bool:
+    """Return whether there is anything at the place that ``source`` names; it may still be damaged."""
+    name, _, folder = str(source).partition(":")
+    if name in PUBLISHED:
+        root = _root(folder)
+        return bool(find_celeba(root)) if name == "celeba64" else find_cifar(root) is not None
+    return source in SHIPPED or Path(source).exists()
+
+
+def content_hash(images: Tensor) -> str:
+    """Return the SHA-256 over shape and pixels of uint8 images (N, C, H, W)."""
+    digest = hashlib.sha256(",".join(map(str, images.shape)).encode())
+    digest.update(images.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def set_hash(images: Tensor) -> str:
+    """Return the SHA-256 over shape and pixels of uint8 images (N, C, H, W) in the order of their bytes.
+
+    It is the same for the same images in whatever order: a folder or an .npz need not keep the batches'.
+    """
+    digest = hashlib.sha256(",".join(map(str, images.shape)).encode())
+    for image in sorted(map(bytes, images.reshape(len(images), -1).cpu().numpy())):
+        digest.update(image)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _digits(name: str) -> ImageData:
+    packed = resources.files("models").joinpath("assets", DIGITS_FILE).read_bytes()
+    if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
+        raise UsageError(
+            f"the package's {DIGITS_FILE} is damaged: its SHA-256 is wrong; install the package again"
+        )
+    split = "train" if name == "digits" else "held_out"
+    with np.load(io.BytesIO(lzma.decompress(packed)), allow_pickle=False) as arrays:
+        images = torch.from_numpy(arrays[f"{split}_images"]).unsqueeze(1)
+        labels = torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64))
+    return ImageData(name, images, content_hash(images), labels)
+
+
+def _npz(path: Path) -> ImageData:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise UsageError(f"{path} is a single array; save it as .npz under the key {_KEYS[0]!r}")
+            key = next((k for k in _KEYS if k in arrays), None)
+            if key is None:
+                found = ", ".join(arrays.files) or "nothing"
+                raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(_KEYS)}")
+            pixels = arrays[key]
+            labels = arrays.get("labels")
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
+        if isinstance(error, UsageError):
+            raise
+        reason = "no archive of arrays, or one of objects" if "pickle" in str(error) else str(error)
+        raise UsageError(f"{path} cannot be read as .npz ({reason}); it may be truncated") from None
+    images = _channels_first(pixels, path, key)
+    if labels is not None and (labels.shape != (len(images),) or labels.dtype.kind not in "iu"):
+        raise UsageError(
+            f"labels in {path} must be {len(images)} integers, got {labels.dtype} {labels.shape}"
+        )
+    ids = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return ImageData(str(path), images, content_hash(images), ids)
+
+
+def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], path: Path, key: str) -> Tensor:
+    if pixels.dtype != np.uint8:
+        raise UsageError(f"{key} in {path} is {pixels.dtype}; images must be uint8, 0 to 255")
+    if pixels.ndim == 3:
+        pixels = pixels[:, None]
+    elif pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+        pixels = pixels.transpose(0, 3, 1, 2)
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+        raise UsageError(
+            f"{key} in {path} has shape {pixels.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with"
+            " 1 or 3 channels and at least one image"
+        )
+    return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _folder(path: Path, strict: bool) -> ImageData:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not files:
+        raise UsageError(f"{path} holds no images; looked for {', '.join(sorted(_SUFFIXES))} at any depth")
+    return _decoded(str(path), *decode(files, strict))
+
+
+def _decoded(name: str, pixels: Pixels, unreadable: tuple[Path, ...]) -> ImageData:
+    images = torch.from_numpy(pixels)
+    return ImageData(name, images, content_hash(images), None, unreadable)
+
+
+def _cifar(place: Path, split: str) -> ImageData:
+    images, labels = read_cifar(place, split)
+    return ImageData(f"CIFAR-10 {split}", images, content_hash(images), labels)
+
+
+def _root(folder: str) -> Path:
+    """Return where the published sets are looked for."""
+    return Path(folder or os.environ.get(DATA_VARIABLE) or "data")
+
+
+def _published(name: str, root: Path, strict: bool) -> ImageData:
+    if name == "celeba64":
+        if files := find_celeba(root):
+            return _decoded("CelebA 64 x 64", *decode(files, strict, crop))
+        what, where, looked = "CelebA", CELEBA_WHERE, "img_align_celeba"
+    else:
+        if place := find_cifar(root):
+            return _cifar(place, "test" if name == "cifar10-test" else "train")
+        what, where, looked = "CIFAR-10", CIFAR_WHERE, ", ".join((*CIFAR_FOLDERS, *CIFAR_ARCHIVES))
+    raise UsageError(
+        f"{what} is not in {root.resolve()} (looked for {looked}): {where}, or say where it is with"
+        f" {DATA_VARIABLE}=FOLDER or --data {name}:FOLDER"
+    )

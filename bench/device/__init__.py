@@ -1,0 +1,1 @@
+"""The device that work runs on: precision, time and memory."""

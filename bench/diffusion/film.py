@@ -1,0 +1,58 @@
+"""Frames of one sample on its way from noise to image, and of an image on its way to noise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bench.data.images import to_uint8
+from bench.diffusion.schedule import NoiseSchedule
+
+FRAMES = 11
+"""Frames of a film: beginning, end and nine between, at equal parts of the steps."""
+
+
+def frame_steps(steps: int) -> list[int]:
+    """Return after how many of S steps a frame is kept: j S / (FRAMES - 1), rounded, each once."""
+    return list(dict.fromkeys(round(j * steps / (FRAMES - 1)) for j in range(FRAMES)))
+
+
+class Film:
+    """Frames of the first image of a batch.
+
+    Args:
+        steps: that the sampler is expected to take.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._wanted = frozenset(frame_steps(steps))
+        self._frames: list[Tensor] = []
+
+    def see(self, taken: int, x: Tensor) -> None:
+        """Keep a frame of x (B, C, H, W) after ``taken`` steps if it is one of the film's."""
+        if taken in self._wanted:
+            self._frames.append(x[0].clone())
+
+    def images(self) -> Tensor:
+        """Return the frames as uint8 (frames, C, H, W) on the CPU; what exceeds [-1, 1] is cut off."""
+        return to_uint8(torch.stack(self._frames)).cpu()
+
+
+def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tensor:
+    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, from x_0 to x_T at equal parts of T.
+
+    Args:
+        image: x_0 in [-1, 1], (C, H, W).
+        schedule: of the diffusion.
+        noise: standard normal, shaped like the image.
+
+    Returns:
+        uint8 (frames, C, H, W).
+
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 4.
+    """
+    abar = [1.0, *schedule.alphas_cumprod.tolist()]
+    frames = [math.sqrt(abar[t]) * image + math.sqrt(1 - abar[t]) * noise for t in frame_steps(len(abar) - 1)]
+    return to_uint8(torch.stack(frames))

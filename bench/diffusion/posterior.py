@@ -1,0 +1,100 @@
+"""What every sampler starts from: the predicted x_0, the posterior q(x_s | x_t, x_0), a learned variance."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+
+from torch import Tensor
+
+from bench.diffusion.grid import Step
+from bench.diffusion.interfaces import Clip, Variance
+
+_LEAST_VARIANCE = 1e-12  # its root is an 8,000th of the distance of two 8-bit levels: as good as none
+
+
+def predict_x0(x: Tensor, eps: Tensor, alpha_bar: float, clip: Clip = "none") -> tuple[Tensor, Tensor]:
+    """Return (x_0, eps) with x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), clipped as asked.
+
+    Args:
+        x: x_t, shape (B, C, H, W).
+        eps: predicted noise, shaped like x.
+        alpha_bar: abar_t.
+        clip: ``none``; ``x0`` clamps x_0 to [-1, 1] and returns the eps that this x_0 implies;
+            ``x0-raw-eps`` clamps x_0 and returns eps as it came.
+
+    Source: Song et al. 2021, arXiv:2010.02502, eq. 9.
+    """
+    x0 = (x - sqrt(1 - alpha_bar) * eps) / sqrt(alpha_bar)
+    if clip == "none":
+        return x0, eps
+    x0 = x0.clamp(-1, 1)
+    if clip == "x0":
+        eps = (x - sqrt(alpha_bar) * x0) / sqrt(1 - alpha_bar)
+    return x0, eps
+
+
+def posterior_mean(x: Tensor, x0: Tensor, step: Step) -> Tensor:
+    """Return the mean of q(x_s | x_t, x_0), s the next time step taken, beta' = 1 - abar_t / abar_s:
+
+        beta' sqrt(abar_s) / (1 - abar_t) x_0 + (1 - abar_s) sqrt(1 - beta') / (1 - abar_t) x_t
+
+    At the last step the coefficients are exactly 1 and 0.
+
+    Args:
+        x: x_t, shape (B, C, H, W).
+        x0: shaped like x.
+        step: gives abar_t and abar_s.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 7.
+    """
+    beta, _, x0_weight = posterior_constants(step)
+    x_weight = (1 - step.alpha_bar_next) * sqrt(1 - beta) / (1 - step.alpha_bar)
+    return x0_weight * x0 + x_weight * x
+
+
+def posterior_constants(step: Step) -> tuple[float, float, float]:
+    """Return beta', the posterior variance beta~ and the weight of x_0 in the posterior mean:
+
+        beta' = 1 - abar_t / abar_s
+        beta~ = beta' (1 - abar_s) / (1 - abar_t)
+        weight = beta' sqrt(abar_s) / (1 - abar_t)
+
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 7.
+    """
+    beta = 1 - step.alpha_bar / step.alpha_bar_next
+    share = beta / (1 - step.alpha_bar)
+    return beta, share * (1 - step.alpha_bar_next), share * sqrt(step.alpha_bar_next)
+
+
+def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
+    """Return the variance of x_s that a network's raw output stands for, shaped like raw:
+
+        learned        exp(raw)
+        learned_range  exp((1 + v)/2 log beta' + (1 - v)/2 log beta~)
+        x0             beta~ + weight^2 Var[x_0 | x_t]
+
+    Args:
+        raw: the network's.
+        kind: what it holds: ``model.variance``.
+        step: gives beta', beta~ and the weight of x_0.
+
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15; Bao et al. 2022, arXiv:2201.06503, eq. 8.
+    """
+    if kind == "x0":
+        _, beta_tilde, x0_weight = posterior_constants(step)
+        return beta_tilde + x0_weight**2 * raw
+    return learned_log_variance(raw, kind, step).exp()
+
+
+def learned_log_variance(raw: Tensor, kind: Variance, step: Step, first: float = 0.0) -> Tensor:
+    """Return the logarithm of `learned_variance`, that of x0 from 1e-12 on.
+
+    ``first`` stands for beta~ at the last step, where beta~ is 0 and ``learned_range`` needs another.
+    """
+    if kind == "x0":
+        return learned_variance(raw, kind, step).clamp(min=_LEAST_VARIANCE).log()
+    if kind == "learned":
+        return raw
+    beta, beta_tilde, _ = posterior_constants(step)
+    high, low = log(beta), log(first if step.last else beta_tilde)
+    return (high + low) / 2 + (high - low) / 2 * raw

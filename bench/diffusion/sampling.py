@@ -1,0 +1,258 @@
+"""Samplers: a generator function with its parameters bound, and the one function that runs it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, overload
+
+from torch import Tensor
+
+from bench.catalog import Catalog, load_plugins
+from bench.diffusion.grid import Grid
+from bench.diffusion.interfaces import EpsilonModel, Noise, SamplerFunction
+from bench.errors import BenchError, UnknownNameError, UsageError
+
+Parameter = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Put into ``Annotated[float, AtLeast(0)]`` to have a parameter's lower bound checked."""
+
+    bound: float
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampling rule with its parameters bound.
+
+    Calling it gives an iterator over x after every step; the last x is x_0. History of multistep rules
+    lives in the generator's local variables.
+
+    Attributes:
+        name: the rule's name, e.g. ``ddim``.
+        function: (model, x, grid, noise, **parameters) -> iterator of tensors shaped like x.
+        parameters: every parameter with its value, in the order of the signature.
+        order: the declared order of convergence in the step size, on the noise-free path; None if none.
+        source: paper and equation.
+        alias: a name of its own for this choice of parameters, e.g. ``sigma-hat``.
+    """
+
+    name: str
+    function: SamplerFunction = field(repr=False)
+    parameters: Mapping[str, Parameter]
+    order: int | None = None
+    source: str = ""
+    alias: str | None = None
+
+    def __call__(self, model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise) -> Iterator[Tensor]:
+        """Return the iterator over x after every step; `trajectory` checks what it yields."""
+        return self.function(model, x, grid, noise, **self.parameters)
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
+
+    @property
+    def spec(self) -> str:
+        """The text that `get_sampler` turns back into this sampler: ``ddim:eta=0.2,clip=none``."""
+        given = ",".join(f"{key}={_text(value)}" for key, value in self.parameters.items())
+        return f"{self.name}:{given}" if given else self.name
+
+    @property
+    def label(self) -> str:
+        """A short name for tables: the parameters that differ from their defaults, and the first always."""
+        if self.alias:
+            return self.alias
+        defaults = {p.name: p.default for p in _keyword_parameters(self.function)}
+        shown = [
+            f"{key}={_text(value)}" if not isinstance(value, str) else value
+            for i, (key, value) in enumerate(self.parameters.items())
+            if i == 0 or value != defaults[key]
+        ]
+        return " ".join([self.name, *shown])
+
+    def with_(self, alias: str | None = None, **parameters: object) -> Sampler:
+        """Return the same rule with other parameters, and optionally a name for that choice.
+
+        Raises:
+            UsageError: if a parameter is unknown, of the wrong type or out of its bounds.
+        """
+        bound = dict(self.parameters)
+        kinds = typing.get_type_hints(self.function, include_extras=True)
+        for key, value in parameters.items():
+            if key not in bound:
+                raise UnknownNameError(f"parameter of sampler {self.name}", key, bound)
+            bound[key] = _coerce(f"{self.name}:{key}", value, kinds.get(key, type(bound[key])))
+        return replace(self, parameters=types.MappingProxyType(bound), alias=alias)
+
+
+@overload
+def sampler(function: SamplerFunction, /) -> Sampler: ...
+
+
+@overload
+def sampler(
+    *, name: str | None = None, order: int | None = None, source: str = ""
+) -> Callable[[SamplerFunction], Sampler]: ...
+
+
+def sampler(
+    function: SamplerFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    order: int | None = None,
+    source: str = "",
+) -> Sampler | Callable[[SamplerFunction], Sampler]:
+    """Turn a generator function into a `Sampler` (decorator).
+
+    The function takes (model, x, grid, noise) and keyword-only parameters, each with a type and a default,
+    and yields x after every step.
+
+    Args:
+        function: given when the decorator is used without brackets.
+        name: defaults to the function's name with hyphens for underscores.
+        order: the order of convergence the paper claims; ``bench check`` measures it.
+        source: paper and equation.
+
+    Raises:
+        UsageError: if the signature is not of that form.
+    """
+
+    def decorate(function: SamplerFunction) -> Sampler:
+        called = name or function.__name__.replace("_", "-")
+        if len(_positional(function)) != 4:
+            raise UsageError(
+                f"sampler {called!r} must take (model, x, grid, noise) and keyword-only parameters"
+            )
+        parameters: dict[str, Parameter] = {}
+        for parameter in _keyword_parameters(function):
+            if parameter.default is inspect.Parameter.empty:
+                raise UsageError(f"parameter {parameter.name!r} of sampler {called!r} needs a default")
+            parameters[parameter.name] = parameter.default
+        return Sampler(called, function, types.MappingProxyType(parameters), order, source)
+
+    return decorate if function is None else decorate(function)
+
+
+def sample(model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: Noise) -> Tensor:
+    """Run a sampler to its end and return x_0, shaped like x.
+
+    The arguments and what is raised are those of `trajectory`.
+    """
+    return deque(trajectory(model, sampler, grid, x, noise), maxlen=1).pop()
+
+
+def trajectory(
+    model: EpsilonModel, sampler: Sampler, grid: Grid, x: Tensor, noise: Noise
+) -> Iterator[Tensor]:
+    """Yield x after every step of a sampler; the last is x_0.
+
+    Args:
+        model: the noise predictor.
+        sampler: from `get_sampler` or a ``@sampler`` function.
+        grid: from `make_grid`, on the model's schedule.
+        x: x_T, standard normal, shape (B, C, H, W).
+        noise: noise(index) -> tensor like x, standard normal, for the step with that index.
+
+    Raises:
+        BenchError: if the sampler yields nothing or something that is not shaped like x.
+        NotApplicable: if the sampler cannot run on this model.
+    """
+    taken, shape = 0, x.shape
+    for taken, x in enumerate(sampler(model, x, grid, noise), start=1):  # noqa: B020
+        if not isinstance(x, Tensor) or x.shape != shape:
+            got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise BenchError(
+                f"sampler {sampler.label!r} yielded {got} at step {taken}, not shape {tuple(shape)}"
+            )
+        yield x
+    if taken == 0:
+        raise BenchError(f"sampler {sampler.label!r} yielded nothing; it must yield x after every step")
+
+
+SAMPLERS: Catalog[Sampler] = Catalog("sampler", fill=load_plugins)
+"""Every sampler by name: rules under their own names, choices of parameters under their aliases."""
+
+
+def get_sampler(spec: str) -> Sampler:
+    """Return the sampler a text names: ``ddim``, ``sigma-hat``, ``ddim:eta=0.35,clip=none``.
+
+    Raises:
+        UsageError: if the name or a parameter is unknown or a value is out of bounds.
+    """
+    name, _, given = spec.partition(":")
+    found = SAMPLERS.get(name.strip())
+    if not given:
+        return found
+    parameters = {}
+    for item in given.split(","):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(
+                f"sampler {spec!r}: expected key=value after the colon, got {item!r}; samplers are separated"
+                " by spaces, parameters by commas"
+            )
+        parameters[key.strip().replace("-", "_")] = value.strip()
+    return found.with_(**parameters)
+
+
+def _positional(function: SamplerFunction) -> list[inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+
+
+def _keyword_parameters(function: SamplerFunction) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _text(value: Parameter) -> str:
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _coerce(where: str, value: object, kind: Any) -> Parameter:
+    """Return value as the annotated type, text from a command line included."""
+    bounds: tuple[object, ...] = ()
+    if typing.get_origin(kind) is typing.Annotated:
+        kind, *rest = typing.get_args(kind)
+        bounds = tuple(rest)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise UsageError(f"{where} must be one of {', '.join(map(str, choices))}, got {value}")
+        return typing.cast(Parameter, value)
+    try:
+        number = _convert(value, kind)
+    except ValueError:
+        raise UsageError(f"{where} must be {_kind_name(kind)}, got {value!r}") from None
+    for bound in bounds:
+        if isinstance(bound, AtLeast) and isinstance(number, int | float) and number < bound.bound:
+            raise UsageError(f"{where} must be at least {bound.bound:g}, got {value}")
+    return number
+
+
+def _convert(value: object, kind: Any) -> Parameter:
+    text = str(value)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    if kind is int:
+        return int(text)
+    if kind is float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    return text
+
+
+def _kind_name(kind: Any) -> str:
+    return {int: "a whole number", float: "a finite number", bool: "true or false"}.get(kind, "text")

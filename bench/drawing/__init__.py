@@ -1,0 +1,1 @@
+"""Figures and pictures: how they look and how they become files."""

@@ -1,0 +1,137 @@
+"""How every plot looks, on light and on dark paper: colours that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.container import ErrorbarContainer
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a plot.
+
+    Attributes:
+        name: ``light``, ``dark``, or ``page`` for a drawing whose colours the page around it decides.
+        paper: background.
+        ink: text and axes.
+        muted: lines that are not data.
+        grid: grid lines.
+        band: filled regions.
+        series: one a sampler. Any two differ by at least 23 in CIE76 for every kind of colour blindness
+            (Machado et al. 2009), and each has a contrast of at least 3 to 1 with the paper.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    band: str
+    series: tuple[str, ...]
+
+
+LIGHT = Theme(
+    "light",
+    paper="#FFFFFF",
+    ink="#1A1B1E",
+    muted="#6E7178",
+    grid="#E3E4E8",
+    band="#D9DADF",
+    series=("#08438E", "#476DFE", "#159146", "#C28900", "#B12305", "#E760C1", "#111111", "#787B76"),
+)
+
+
+DARK = Theme(
+    "dark",
+    paper="#16181D",
+    ink="#ECEDEF",
+    muted="#9A9DA6",
+    grid="#2C2F37",
+    band="#3A3D46",
+    series=("#3C7DD8", "#A7E0FF", "#20C773", "#FDC652", "#D86538", "#F886BB", "#EDFCF1", "#7D6A74"),
+)
+
+
+PAGE = Theme(
+    "page",
+    paper="none",
+    ink="#fe0001",
+    muted="#fe0002",
+    grid="#fe0003",
+    band="#fe0004",
+    series=tuple(f"#fe001{place}" for place in range(8)),
+)
+"""Stands for colours that are put in later: none of these is seen."""
+
+
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "svg.hashsalt": "sampler-bench",  # equal figures give equal files
+}
+
+
+@contextmanager
+def plotting(theme: Theme = LIGHT) -> Iterator[None]:
+    """Draw without a screen, in the project's style."""
+    colours: dict[Any, Any] = {
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor"), theme.ink),
+        **dict.fromkeys(("xtick.color", "ytick.color"), theme.ink),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
+        "grid.color": theme.grid,
+    }
+    mpl.use("agg")
+    with mpl.rc_context({**_STYLE, **colours}):
+        yield
+
+
+def looks(rows: Sequence[str], theme: Theme = LIGHT) -> dict[str, tuple[str, str]]:
+    """Return (colour, marker) of every row, in the order of the table."""
+    colours = theme.series
+    return {row: (colours[i % len(colours)], MARKERS[i % len(MARKERS)]) for i, row in enumerate(rows)}
+
+
+def plain_ticks(axes: Axes, values: Sequence[int]) -> None:
+    """Label a logarithmic x axis with the numbers of steps themselves."""
+    axes.set_xscale("log")
+    axes.set_xticks(values, [str(value) for value in values])
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times the powers of ten, without exponents."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_beside(axes: Axes) -> None:
+    """Put the legend right of the axes, where it covers nothing."""
+    named = list(zip(*axes.get_legend_handles_labels(), strict=True))
+    named.sort(key=lambda item: not isinstance(item[0], ErrorbarContainer))  # samplers first
+    handles, labels = zip(*named, strict=True)
+    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)

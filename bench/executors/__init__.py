@@ -1,1 +1,0 @@
-"""Executors: ways to spread blocks over processes, devices or machines, one file each."""

@@ -1,0 +1,422 @@
+"""Identify the code that computes a number, so that a record tells whether it would still come out the same.
+
+The unit is a *definition*: a top-level function, class or assignment of a module. The hash of an object
+covers the definition it comes from and every definition of this project that one names, directly or through
+others. Docstrings, comments, texts of errors, annotations, import lines and the files that definitions lie in
+do not count: rewording or moving code changes no hash, changing what it does changes the hash of all that use
+it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder that holds the project's import packages."""
+
+
+PROJECT = frozenset({"bench", "samplers", "models"})
+"""The project's import packages: their code counts definition by definition."""
+
+
+ENTRY_POINTS = "sampler_bench"
+"""Entry-point group of installed plugins: their packages count whole, those of libraries by their version."""
+
+
+TENSORS = frozenset({"torch", "numpy"})
+"""Libraries whose objects are data; a record names their versions."""
+
+
+Address = tuple[str, str]
+"""A definition: (dotted module, top-level name); the name ``*`` stands for all of a module."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a source file defines.
+
+    Attributes:
+        definitions: statements that bind a top-level name, by name.
+        effects: top-level statements that bind none, such as calls.
+        imports: name -> (module, attribute, or None for the module itself), of the whole file.
+    """
+
+    definitions: Mapping[str, Sequence[ast.stmt]]
+    effects: Sequence[ast.stmt]
+    imports: Mapping[str, tuple[str, str | None]]
+
+    @classmethod
+    def parse(cls, source: bytes, name: str, *, is_package: bool = False) -> Module:
+        """Return what the source of module ``name`` defines."""
+        tree = ast.parse(source)
+        definitions: dict[str, list[ast.stmt]] = {}
+        effects: list[ast.stmt] = []
+        for statement in tree.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom) or _is_text(statement):
+                continue
+            bound = list(dict.fromkeys(_bound_names(statement)))
+            for one in bound:
+                definitions.setdefault(one, []).append(statement)
+            if not bound and not _for_types_only(statement):
+                effects.append(statement)
+        imports = dict(_imports(tree, name, is_package=is_package))
+        return cls(definitions, effects, imports)
+
+
+def code_hash(*objects: object) -> str:
+    """Return a hash of the code that some objects are made of, 16 hex digits.
+
+    Args:
+        objects: functions, classes, modules or instances; of an instance, the classes and functions found in
+            its attributes count too, as a network counts with all its layers.
+
+    The project's own code counts by definitions; a plugin file or the package of a plugin counts whole,
+    together with what it imports of the project; other installed packages count by their versions.
+    """
+    digests, _ = _closure(objects)
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
+
+
+def used_definitions(*objects: object) -> frozenset[Address]:
+    """Return the project's definitions that `code_hash` covers for some objects."""
+    return frozenset(_closure(objects)[1])
+
+
+def _closure(objects: Iterable[object]) -> tuple[set[str], set[Address]]:
+    """Return (digests of all code that some objects are made of, the project's definitions among it)."""
+    digests: set[str] = set()
+    waiting: list[Address] = []
+    for part in _parts(objects):
+        if _is_own(_module_of(part)):
+            waiting.append(_address_of(part))
+        else:
+            theirs, used = _foreign(part)
+            digests |= theirs
+            waiting += used
+    seen: set[Address] = set()
+    while waiting:
+        address = waiting.pop()
+        if address not in seen:
+            seen.add(address)
+            own, named = _visit(address)
+            digests |= own
+            waiting += named
+    return digests, {address for address in seen if address[1] != "*"}
+
+
+@functools.cache
+def _visit(address: Address) -> tuple[frozenset[str], tuple[Address, ...]]:
+    """Return (digests of a definition of the project, the definitions it names)."""
+    name, attribute = address
+    file = _file_of(name)
+    if file is None:
+        return frozenset(), ()
+    module = _read(file, name)
+    if attribute == "*":
+        imported = [_followed(*target, []) for target in module.imports.values()]
+        own = [one for one in imported if _is_own(one[0])]
+        return frozenset(), (*((name, one) for one in module.definitions), *own)
+    if attribute not in module.definitions:
+        target = module.imports.get(attribute)
+        return frozenset(), (_followed(*target, []),) if target else ()
+    digests: set[str] = set()
+    named: list[Address] = []
+    for statement in (*module.definitions[attribute], *module.effects):
+        digests.add(_digest(statement))
+        for reference in _references(statement, name, module):
+            if _is_own(reference[0]):
+                named.append(reference)
+            else:
+                digests.add(".".join(reference))
+    return frozenset(digests), tuple(named)
+
+
+def _references(statement: ast.stmt, name: str, module: Module) -> Iterator[Address]:
+    """Yield what a statement names: definitions of its own module, and whatever is imported.
+
+    Types in annotations are among them: the methods of an argument are code that runs.
+    """
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = _raised(waiting.pop())
+        chain: list[str] = []
+        base = node
+        while isinstance(base, ast.Attribute):
+            chain.insert(0, base.attr)
+            base = base.value
+        if isinstance(base, ast.Name):
+            if base.id in module.imports:
+                yield _followed(*module.imports[base.id], chain)
+            elif base.id in module.definitions:
+                yield name, base.id
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _followed(module: str, attribute: str | None, chain: list[str]) -> Address:
+    """Return what a chain of attributes of an import leads to: ``import a.b`` and ``a.b.c`` to c of a.b."""
+    names = ([attribute] if attribute else []) + chain
+    if not _is_own(module):
+        return module, ".".join(names)
+    while names and not _binds(module, names[0]) and _file_of(f"{module}.{names[0]}") is not None:
+        module = f"{module}.{names.pop(0)}"
+    return module, names[0] if names else "*"
+
+
+def _binds(module: str, name: str) -> bool:
+    """Return whether a module's own code binds a name, which then hides a submodule so called."""
+    file = _file_of(module)
+    found = None if file is None else _read(file, module)
+    return found is not None and (name in found.definitions or name in found.imports)
+
+
+def _parts(objects: Iterable[object]) -> list[Any]:
+    """Return the functions, classes and modules that some objects are made of."""
+    return [one for one in walk(objects) if isinstance(one, FunctionType | type | ModuleType)]
+
+
+def walk(objects: Iterable[object]) -> Iterator[object]:
+    """Yield some objects and all that they hold: attributes, items, layers, what closures keep; each once."""
+    seen: dict[int, object] = {}
+    waiting = list(objects)
+    while waiting:
+        one: Any = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one  # kept alive, so that no other object gets its id
+        yield one
+        if isinstance(one, functools.partial):
+            waiting += [one.func, *one.args, *one.keywords.values()]
+        elif isinstance(one, MethodType):
+            waiting += [one.__func__, one.__self__]
+        elif isinstance(one, FunctionType):
+            cells = (cell for cell in one.__closure__ or () if _is_filled(cell))
+            waiting += [
+                *(cell.cell_contents for cell in cells),
+                *(one.__defaults__ or ()),
+                *vars(one).values(),
+            ]
+        elif isinstance(one, type | ModuleType):
+            continue
+        elif isinstance(one, Mapping):
+            waiting += one.values()
+        elif isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        elif type(one).__module__.partition(".")[0] in TENSORS:
+            # Of a library's layer the weights and the layers inside, which may be the project's.
+            for held in ("_modules", "_parameters", "_buffers"):
+                waiting += getattr(one, held, {}).values()
+        elif hasattr(one, "__dict__"):
+            waiting += [type(one), *vars(one).values()]
+
+
+def _module_of(part: Any) -> str:
+    """Return the dotted name of the module that a part comes from, empty where it is unknown."""
+    return str(part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None) or "")
+
+
+def _address_of(part: Any) -> Address:
+    """Return the project's definition that a function, class or module is, or that it is written in."""
+    module = _module_of(part)
+    file = _file_of(module)
+    if file is None or isinstance(part, ModuleType):
+        return module, "*"
+    definitions = _read(file, module).definitions
+    name = str(part.__qualname__).partition(".")[0]
+    if name == "<lambda>":
+        line = part.__code__.co_firstlineno
+        around = (
+            n for n, found in definitions.items() for s in found if s.lineno <= line <= (s.end_lineno or 0)
+        )
+        name = next(around, "*")
+    return module, name if name in definitions else "*"
+
+
+def _foreign(part: Any) -> tuple[set[str], list[Address]]:
+    """Return (digests, definitions of the project that are used) of code that is not the project's."""
+    module = _module_of(part)
+    top = module.partition(".")[0]
+    if not top or top in sys.stdlib_module_names or top in TENSORS:
+        return set(), []
+    files = _foreign_files(module, part)
+    digests = set() if files else {_version_of(top)}
+    used: list[Address] = []
+    for file in files:
+        source = file.read_bytes()
+        body = ast.parse(source).body
+        digests.add(_digest(*body, whole=True))
+        parsed = Module.parse(source, module)
+        used += [one for line in body for one in _references(line, module, parsed) if _is_own(one[0])]
+    return digests, used
+
+
+def _foreign_files(module: str, part: Any) -> list[Path]:
+    """Return the files of the user's own module or of a plugin's package; none of a library."""
+    top = sys.modules.get(module.partition(".")[0])
+    own = getattr(sys.modules.get(module), "__file__", None)
+    if own is None:
+        try:
+            own = inspect.getsourcefile(part)
+        except TypeError:
+            own = None
+    if own is None:
+        return []
+    library = any(Path(own).is_relative_to(folder) for folder in _library_folders())
+    if library and module.partition(".")[0] not in _plugin_packages():
+        return []
+    folders = getattr(top, "__path__", None)
+    if folders is None:
+        return [Path(own)]
+    return sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
+
+
+@functools.cache
+def _library_folders() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+@functools.cache
+def _plugin_packages() -> frozenset[str]:
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return frozenset(point.value.partition(":")[0].partition(".")[0] for point in points)
+
+
+@functools.cache
+def _version_of(package: str) -> str:
+    for distribution in importlib.metadata.packages_distributions().get(package, ()):
+        return f"{distribution} {importlib.metadata.version(distribution)}"
+    return package
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] in PROJECT
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty cell raises
+    except ValueError:
+        return False
+    return True
+
+
+@functools.cache
+def _file_of(module: str) -> Path | None:
+    """Return the file of one of the project's modules, None where there is no such module."""
+    base = ROOT.joinpath(*module.split("."))
+    # A stub says where the names of a package live that imports them when they are first used.
+    for file in (base.with_suffix(".py"), base / "__init__.pyi", base / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@functools.cache
+def _read(file: Path, name: str) -> Module:
+    return Module.parse(file.read_bytes(), name, is_package=file.stem == "__init__")
+
+
+def _imports(
+    tree: ast.Module, name: str, *, is_package: bool
+) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.asname:
+                    yield alias.asname, (alias.name, None)
+                else:
+                    top = alias.name.partition(".")[0]
+                    yield top, (top, None)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                above = name.split(".")
+                above = above[: len(above) - node.level + is_package]
+                module = ".".join([*above, *([module] if module else [])])
+            for alias in node.names:
+                yield alias.asname or alias.name, (module, alias.name)
+
+
+def _bound_names(statement: ast.stmt) -> Iterator[str]:
+    """Yield the top-level names that a statement binds, those inside an if, try, with or for included."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                yield node.id
+        elif not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Return whether a statement is a docstring, or a string that documents the line above it."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _for_types_only(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test)
+
+
+ANNOTATIONS = frozenset({"annotation", "returns", "type_comment", "type_params", "type_ignores"})
+"""Fields of the syntax tree that say what types things have."""
+
+
+def _raised(node: ast.AST) -> ast.AST:
+    """Return a raise statement's exception without the sentence it is raised with."""
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        return node.exc.func
+    return node
+
+
+def _digest(*statements: ast.stmt, whole: bool = False) -> str:
+    """Return a hash of statements: the same whatever their position, their words and the Python version.
+
+    ``whole`` counts import statements and annotations as well, as of a file that is not the project's.
+    """
+    return hashlib.sha256(repr([_plain(one, whole) for one in statements]).encode()).hexdigest()
+
+
+def _plain(node: Any, whole: bool) -> Any:
+    """Return a syntax tree as nested tuples, without its empty fields: newer Pythons have more of these."""
+    if isinstance(node, ast.Raise) and not whole:
+        node = _raised(node)
+    if isinstance(node, ast.AST):
+        fields = []
+        for name, value in ast.iter_fields(node):
+            if name in ("ctx", "kind") or (not whole and name in ANNOTATIONS):
+                continue
+            plain = _plain(value, whole)
+            if plain is not None and plain != []:
+                fields.append((name, plain))
+        return type(node).__name__, tuple(fields)
+    if isinstance(node, list):
+        kept = [
+            one
+            for one in node
+            if not (isinstance(one, ast.stmt) and _is_text(one))
+            and (whole or not isinstance(one, ast.Import | ast.ImportFrom))
+        ]
+        return [_plain(one, whole) for one in kept]
+    return repr(node) if node is not None else None

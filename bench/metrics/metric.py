@@ -1,0 +1,58 @@
+"""The interface of a metric, one column of the table."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from bench.metrics.groups import GroupedStatistics, Needs
+from bench.metrics.reference import Reference
+from bench.stats.score import Score
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """One column of the table.
+
+    Attributes:
+        name: of the column: ``fid``, ``fd_digits``, ``kid``...
+        space: name of its feature space: a key of ``SPACES``, or "module:factory" for a plugin's own.
+        needs: whether it is made of moments alone or of every feature vector.
+        higher_is_better: the direction.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the column."""
+        ...
+
+    @property
+    def space(self) -> str:
+        """Name of the feature space."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """What the score is made of."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction."""
+        ...
+
+    def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
+        """Score ``sample`` against ``reference``, with its standard error."""
+        ...
+
+
+def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:
+    """Return the flags that every score takes from what it was measured against.
+
+    ``imported-reference``: its statistics come from a file of others; a metric with ``uses_reference`` False
+    has none. ``other-weights``: the network of the feature space has weights other than the published ones,
+    and the space's name in the fingerprint goes on with ``_of_`` and their hash.
+    """
+    imported = reference.imported and getattr(metric, "uses_reference", True)
+    name = reference.space.rpartition("-")[0]
+    other = name.startswith(f"{metric.space.removesuffix('_any')}_of_")
+    return (*(["imported-reference"] if imported else []), *(["other-weights"] if other else []))

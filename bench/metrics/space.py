@@ -1,0 +1,97 @@
+"""Feature spaces: what maps images to the vectors that metrics are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from bench.errors import UnknownNameError, UsageError
+
+Shape = tuple[int, int, int]
+
+
+SPACES: dict[str, str] = {
+    "pixels": "bench.metrics.pixels:pixel_space",
+    "digits": "bench.metrics.digits:digit_space",
+    "samples": "bench.metrics.samples:sample_space",
+    "dinov2_l14": "bench.metrics.vision:vision_space",
+    "clip_l14_336": "bench.metrics.vision:vision_space",
+    "inception_64": "bench.metrics.inception:inception_space",
+    "inception_192": "bench.metrics.inception:inception_space",
+    "inception_768": "bench.metrics.inception:inception_space",
+    "inception_2048": "bench.metrics.inception:inception_space",
+    "inception_2048_any": "bench.metrics.inception:inception_space",
+    "inception_spatial": "bench.metrics.inception:inception_space",
+    "inception_probs": "bench.metrics.inception:inception_space",
+}
+"""Built-in feature spaces: name -> "module:factory", imported when first asked for."""
+
+
+@runtime_checkable
+class FeatureSpace(Protocol):
+    """Maps images to feature vectors.
+
+    Attributes:
+        name: of the space, as in ``inception_2048``.
+        dim: number of features d.
+        fingerprint: name and hash of all that decides the numbers: weights, layer, resize, dtype, flags.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the space."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the space; equal only where equal images give equal features."""
+        ...
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 images (B, C, H, W) to floating-point features (B, d) on the same device."""
+        ...
+
+    def to(self, device: torch.device | str) -> FeatureSpace:
+        """Move the network to ``device`` and return the space itself."""
+        ...
+
+
+def get_space(name: str, shape: Shape) -> FeatureSpace:
+    """Return the feature space called ``name`` for images of ``shape`` (C, H, W).
+
+    Args:
+        name: a key of ``SPACES`` or "module:factory" with ``factory(name, shape) -> FeatureSpace``.
+        shape: of one image.
+
+    Raises:
+        UnknownNameError: if there is no such space.
+        UsageError: if what it needs is missing; the sentence says what, and where to get it.
+    """
+    target = SPACES.get(name, name)
+    module, separator, factory = target.partition(":")
+    if not separator:
+        raise UnknownNameError("feature space", name, SPACES)
+    space = getattr(importlib.import_module(module), factory)(name, shape)
+    if not isinstance(space, FeatureSpace):
+        raise UsageError(f"{target} made a {type(space).__name__}, which lacks a part of FeatureSpace")
+    return space
+
+
+def is_quantised(space: FeatureSpace) -> bool:
+    """Return whether a space takes uint8 images, as most do; otherwise it takes x_0 itself."""
+    return bool(getattr(space, "quantised", True))
+
+
+def fingerprint(name: str, **parts: Any) -> str:
+    """Return ``name-hash`` where the hash covers every named part."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

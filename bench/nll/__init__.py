@@ -1,0 +1,1 @@
+"""Bounds on the likelihood of images, recorded beside the samples' scores."""

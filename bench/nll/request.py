@@ -1,0 +1,92 @@
+"""What ``nll`` was asked for, and the images it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bench.data.sets import load_images
+from bench.diffusion.bound import BoundClip, ReverseVariance
+from bench.errors import UsageError
+from bench.plugins.cards import LoadedModel
+
+VARIANCES: tuple[ReverseVariance, ...] = ("fixedsmall", "fixedlarge", "learned")
+
+
+DEFAULT_N = 1000
+
+
+@dataclass(frozen=True)
+class BoundRequest:
+    """What ``nll`` was asked for.
+
+    Attributes:
+        model: what ``--model`` takes.
+        data: image set; the model's held-out images, else its data, where None.
+        variances: one row of the table each; all that the model allows where empty.
+        steps: one column each; all T where empty.
+        spacing: rule that chooses the time steps.
+        n: images, the first of the set; `DEFAULT_N`, or as many as there are, where None.
+        seed: of the noise.
+        clip: of the predicted x_0.
+        batch: images at a time; the model's default where None.
+        precision: of the network's arithmetic.
+        device: torch device.
+    """
+
+    model: str
+    data: str | None = None
+    variances: tuple[ReverseVariance, ...] = ()
+    steps: tuple[int, ...] = ()
+    spacing: str = "openai"
+    n: int | None = None
+    seed: int = 0
+    clip: BoundClip = "x0"
+    batch: int | None = None
+    precision: str = "float32"
+    device: str = "cpu"
+
+
+def find_images(loaded: LoadedModel, request: BoundRequest) -> tuple[str, Tensor]:
+    """Return the image set's name and its first n images, uint8 (n, C, H, W).
+
+    Raises:
+        UsageError: if there is no such set, it is too small, or its images have another shape.
+    """
+    card, wanted = loaded.card, request.n
+    name = request.data or card.held_out or card.data
+    if name is not None:
+        images = load_images(name).images
+    elif loaded.floor is not None:
+        name = f"draws from {card.name}"
+        images = loaded.floor(wanted or DEFAULT_N, request.seed)
+    else:
+        raise UsageError(
+            f"model {request.model!r} does not say what it was trained on; give --data with an image folder,"
+            " an .npz or the name of an image set"
+        )
+    if tuple(images.shape[1:]) != tuple(loaded.model.shape):
+        raise UsageError(
+            f"images of {name} are {tuple(images.shape[1:])} and the model's {tuple(loaded.model.shape)}"
+            " (channels, height, width); give --data with images of the model's shape"
+        )
+    if wanted is not None and wanted > len(images):
+        raise UsageError(f"{name} has {len(images):,} images; give --n of at most that")
+    if len(images) < 2:
+        raise UsageError(f"{name} has a single image; a standard error needs at least 2")
+    return name, images[: wanted or DEFAULT_N]
+
+
+def check_request(request: BoundRequest) -> None:
+    """Raise UsageError if a number is out of its range."""
+    if request.n is not None and request.n < 2:
+        raise UsageError(f"--n must be at least 2 images, got {request.n}")
+    if request.batch is not None and request.batch < 1:
+        raise UsageError(f"--batch must be at least 1, got {request.batch}")
+    if request.seed < 0:
+        raise UsageError(f"--seed must not be negative, got {request.seed}")
+    if request.steps and min(request.steps) < 1:
+        raise UsageError(
+            f"every number of steps must be at least 1, got {', '.join(map(str, request.steps))}"
+        )

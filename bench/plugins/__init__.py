@@ -1,0 +1,21 @@
+"""Plugins: who offers which samplers, models, spacings, metrics and executors."""
+
+from bench.hooks import hookimpl, hookspec
+from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard
+from bench.plugins.executor import Executor
+from bench.plugins.loading import PluginFailure, Registry, registry
+from bench.plugins.lookup import find_card, load_model
+
+__all__ = [
+    "Executor",
+    "KnownLaw",
+    "LoadedModel",
+    "ModelCard",
+    "PluginFailure",
+    "Registry",
+    "find_card",
+    "hookimpl",
+    "hookspec",
+    "load_model",
+    "registry",
+]

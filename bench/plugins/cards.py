@@ -1,0 +1,81 @@
+"""What is known of a model: its card, and the model once it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from bench.diffusion.interfaces import EpsilonModel
+
+
+@runtime_checkable
+class KnownLaw(Protocol):
+    """A model whose data can be drawn: its reference is its own law."""
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """Return n independent x_0, float32 (n, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model that ``--model NAME`` can load, and what its samples are scored against.
+
+    Attributes:
+        name: what the command line takes.
+        load: returns the model, on the CPU.
+        summary: one line for ``list models``.
+        data: image set that its samples should resemble: a name or path for `load_images`; None where the
+            model has a ``draw`` of its own, or the user gives ``--reference``.
+        held_out: images of the same law that were not trained on: their score is the floor, which is left out
+            where they are not at hand.
+        metrics: names of the default metrics, the first is the table's.
+        batch: samples at a time where the user does not say.
+        training: the ``metrics.csv`` of its training, which results keep and draw; None where there is none.
+    """
+
+    name: str
+    load: Callable[[], EpsilonModel]
+    summary: str
+    data: str | None = None
+    held_out: str | None = None
+    metrics: tuple[str, ...] = ("fd_pixels",)
+    batch: int = 250
+    training: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images to score against, read or drawn when first needed.
+
+    Attributes:
+        name: for people.
+        images: returns uint8 images (N, C, H, W); UsageError where one of them cannot be decoded, since the
+            score would be against another set than was named.
+    """
+
+    name: str
+    images: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything a record says about it.
+
+    Attributes:
+        card: its card; made up for a file or checkpoint.
+        model: on its device, in evaluation mode.
+        weights_hash: of the numbers that make its predictions: weights, or the law.
+        reference: what samples are scored against, None where nobody said.
+        floor: (n, fold) -> n images of the same law as the data, other ones in every fold; fewer or none
+            where there are no more.
+    """
+
+    card: ModelCard
+    model: EpsilonModel
+    weights_hash: str
+    reference: Source | None
+    floor: Callable[[int, int], Tensor] | None

@@ -1,0 +1,253 @@
+"""Plugins: who offers which samplers, models, spacings, metrics and executors.
+
+Built-ins are registered by the same hooks as anybody else's. A plugin that fails to import, raises in a
+hook or registers a taken name costs its own entries and nothing else: the failure is kept, to be shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from bench.catalog import Catalog, Origin
+from bench.diffusion.grid import RULES, SPACINGS, Spacing
+from bench.diffusion.sampling import SAMPLERS, Sampler
+from bench.errors import UnknownNameError, UsageError
+from bench.files.download import Download
+from bench.hooks import PROJECT
+from bench.metrics.metric import Metric
+from bench.plugins import specs
+from bench.plugins.cards import ModelCard
+from bench.plugins.executor import Executor
+
+BUILT_INS = (
+    "samplers.ddpm",
+    "samplers.ddim",
+    "models.exact",
+    "models.digits",
+    "models.cifar10",
+    "models.plugin",
+    "bench.metrics.builtin",
+    "bench.sweep.executors.serial",
+    "bench.sweep.executors.processes",
+)
+
+
+HOOKS = tuple(name for name in vars(specs) if name.startswith("bench_"))
+"""Names of the hooks that a plugin may implement."""
+
+
+@dataclass(frozen=True)
+class PluginFailure:
+    """A plugin that could not be used, or an entry of it that could not.
+
+    Attributes:
+        plugin: distribution, module or file name.
+        version: of the distribution, where known.
+        stage: ``import``, ``register`` or the name of the hook that raised.
+        message: one sentence.
+        traceback: the full text, empty where nothing was raised.
+    """
+
+    plugin: str
+    version: str
+    stage: str
+    message: str
+    traceback: str = ""
+
+
+class Registry:
+    """Everything that built-ins, installed plugins and plugin files offer.
+
+    Args:
+        samplers: catalogue to register samplers in; a new one by default.
+        spacings: catalogue to register spacings in; a new one by default.
+    """
+
+    def __init__(
+        self, samplers: Catalog[Sampler] | None = None, spacings: Catalog[Spacing] | None = None
+    ) -> None:
+        self.samplers: Catalog[Sampler] = Catalog("sampler") if samplers is None else samplers
+        self.default_samplers: Catalog[Sampler] = Catalog("sampler preset")
+        self.models: Catalog[ModelCard] = Catalog("model")
+        self.spacings: Catalog[Spacing] = Catalog("spacing") if spacings is None else spacings
+        self.metrics: Catalog[Metric] = Catalog("metric")
+        self.executors: Catalog[Executor] = Catalog("executor")
+        self.downloads: Catalog[Download] = Catalog("file to fetch")
+        self.failures: list[PluginFailure] = []
+        self._files: set[Path] = set()
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(specs)
+        builtin = Origin("sampler-bench", own_version())
+        for name, spacing in RULES.items():
+            self.spacings.add(name, spacing, builtin)
+
+    def load_built_ins(self) -> None:
+        """Register what ships with the project."""
+        for name in BUILT_INS:
+            self._load("sampler-bench", own_version(), functools.partial(importlib.import_module, name))
+
+    def load_entry_points(self) -> None:
+        """Register every installed distribution's plugins (entry-point group `PROJECT`)."""
+        for point in importlib.metadata.entry_points(group=PROJECT):
+            version = point.dist.version if point.dist else ""
+            plugin = point.dist.name if point.dist else point.name
+            self._load(plugin, version, point.load)
+
+    def load_file(self, path: Path) -> None:
+        """Register a plugin file; a file that was registered already is not read again.
+
+        Raises:
+            UsageError: if the file does not exist.
+        """
+        if not path.is_file():
+            raise UsageError(f"plugin file {path} does not exist")
+        if path.resolve() in self._files:
+            return
+        self._files.add(path.resolve())
+        self._load(str(path), "", functools.partial(import_file, path))
+
+    def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:
+        try:
+            module = load()
+        except Exception as error:
+            self._fail(plugin, version, "import", error)
+            return
+        if self._manager.is_registered(module):
+            return
+        try:
+            self._manager.register(module, name=None if not plugin else f"{plugin}:{id(module)}")
+            self._report_unknown_hooks(module, plugin, version)
+        except Exception as error:
+            self._fail(plugin, version, "register", error)
+            return
+        origin = Origin(plugin, version)
+        for hook, register in self._hooks():
+            self._collect(hook, register, module, origin)
+
+    def _hooks(self) -> list[tuple[str, Callable[[Any, Origin], None]]]:
+        return [
+            ("bench_samplers", self._add_sampler),
+            ("bench_models", lambda card, origin: self.models.add(card.name, card, origin)),
+            ("bench_spacings", lambda item, origin: self.spacings.add(item[0], item[1], origin)),
+            ("bench_metrics", lambda metric, origin: self.metrics.add(metric.name, metric, origin)),
+            ("bench_executors", lambda ex, origin: self.executors.add(ex.name, ex, origin)),
+            ("bench_downloads", lambda item, origin: self.downloads.add(item[0], item[1], origin)),
+        ]
+
+    def open_model(self, spec: str) -> ModelCard | None:
+        """Return the card that a plugin gives for what ``--model`` was given, None where none knows it."""
+        for implementation in reversed(self._manager.hook.bench_open_model.get_hookimpls()):
+            card = implementation.function(spec)
+            if isinstance(card, ModelCard):
+                return card
+        return None
+
+    def _collect(
+        self, hook: str, register: Callable[[Any, Origin], None], module: ModuleType, origin: Origin
+    ) -> None:
+        # One implementation at a time: in a joined call one that raises would take the others with it.
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin is not module:
+                continue
+            try:
+                offered = implementation.function()
+                items = list(offered.items() if isinstance(offered, Mapping) else offered)
+            except Exception as error:
+                self._fail(origin.plugin, origin.version, hook, error)
+                continue
+            for item in items:
+                try:
+                    register(item, origin)
+                except Exception as error:
+                    self._fail(origin.plugin, origin.version, hook, error)
+
+    def _add_sampler(self, sampler: Sampler, origin: Origin) -> None:
+        """Register a preset, its rule under its own name, and its alias."""
+        if not isinstance(sampler, Sampler):
+            raise UsageError(f"bench_samplers returned {type(sampler).__name__}, not a @sampler function")
+        known = self.samplers.entries.get(sampler.name)
+        if known is None:
+            plain = replace(sampler, alias=None, parameters=_defaults(sampler))
+            self.samplers.add(sampler.name, plain, origin)
+        elif known.function is not sampler.function:
+            self.samplers.add(sampler.name, sampler, origin)  # raises: the name is taken
+        if sampler.alias is not None:
+            self.samplers.add(sampler.alias, sampler, origin)
+        elif sampler.spec not in self.default_samplers.entries:
+            self.default_samplers.add(sampler.spec, sampler, origin)
+
+    def _report_unknown_hooks(self, module: ModuleType, plugin: str, version: str) -> None:
+        for name in vars(module):
+            marked = getattr(vars(module)[name], f"{PROJECT}_impl", None)
+            if marked is not None and name not in HOOKS:
+                error = UnknownNameError("hook", name, HOOKS)
+                self._fail(plugin, version, "register", error)
+
+    def _fail(self, plugin: str, version: str, stage: str, error: Exception) -> None:
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, UsageError):
+            message = str(error)
+        text = "".join(traceback.format_exception(error))
+        self.failures.append(PluginFailure(plugin, version, stage, message, text))
+
+
+_process_registry: Registry | None = None
+
+
+def registry() -> Registry:
+    """Return the process's registry, with built-ins and installed plugins loaded at the first call."""
+    global _process_registry
+    if _process_registry is None:
+        # Kept before it is filled: a plugin may ask for another one's sampler while it is imported.
+        _process_registry = Registry(SAMPLERS, SPACINGS)
+        _process_registry.load_built_ins()
+        _process_registry.load_entry_points()
+    return _process_registry
+
+
+def _defaults(sampler: Sampler) -> Mapping[str, Any]:
+    parameters = inspect.signature(sampler.function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file under a name of its own and return the module.
+
+    Raises:
+        UsageError: if it is not a Python file.
+        Exception: whatever the file raises.
+    """
+    name = f"sampler_bench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that dataclasses and pickling inside the plugin find it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def own_version() -> str:
+    """Return the installed version, empty in a bare checkout."""
+    try:
+        return importlib.metadata.version("sampler-bench")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,121 @@
+"""Find models by name: registered cards, factories in files, checkpoints on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.images import to_uint8
+from bench.data.sets import is_here, load_images
+from bench.diffusion.interfaces import EpsilonModel
+from bench.errors import BenchError, UsageError
+from bench.files.source import walk
+from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, Source
+from bench.plugins.loading import import_file, registry
+
+LAW_DRAWS = 50_000
+"""Images drawn from an exact model's law as its reference: as many as FID is computed with."""
+
+
+LAW_SEED, FLOOR_SEED = 1, 2
+
+
+def find_card(spec: str) -> ModelCard:
+    """Return the card for a registered name, ``file.py:factory`` or a checkpoint (path or ``hub:NAME``).
+
+    Raises:
+        UsageError: if there is no such model; the message offers the nearest names.
+    """
+    known = registry().models
+    file, colon, factory = spec.rpartition(":")
+    if spec in known.entries:
+        return known.entries[spec]
+    if colon and file.endswith(".py"):
+        return ModelCard(spec, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+    return registry().open_model(spec) or known.get(spec)
+
+
+def load_model(spec: str, device: torch.device | str = "cpu", reference: str | None = None) -> LoadedModel:
+    """Load a model by name and put it on a device.
+
+    Args:
+        spec: what ``--model`` takes: see `find_card`.
+        device: where the network goes.
+        reference: image set to score against instead of the card's.
+
+    Raises:
+        UsageError: if there is no such model, or the file does not define one.
+        BenchError: if its weights are missing, damaged or wrong.
+    """
+    card = find_card(spec)
+    model = card.load()
+    for attribute in ("schedule", "shape", "variance"):
+        if not hasattr(model, attribute):
+            raise UsageError(f"model {spec!r} has no attribute {attribute!r}; see bench.EpsilonModel")
+    if hasattr(model, "to"):
+        model = model.to(device)
+    if isinstance(model, nn.Module):
+        model.eval().requires_grad_(False)
+    return LoadedModel(
+        card, model, weights_hash(model), _reference(card, model, reference), _floor(card, model)
+    )
+
+
+def weights_hash(model: EpsilonModel) -> str:
+    """Return a hash of the numbers that a model predicts with, 16 hex digits.
+
+    It is made of the model's ``fingerprint`` where it has one, of a network's weights by name, else of every
+    tensor found in the model's attributes.
+    """
+    given = getattr(model, "fingerprint", None)
+    if isinstance(given, str):
+        return hashlib.sha256(given.encode()).hexdigest()[:16]
+    if isinstance(model, nn.Module):
+        tensors = sorted(model.state_dict().items())
+    else:
+        found = (one for one in walk([model]) if isinstance(one, Tensor))
+        tensors = [(str(place), tensor) for place, tensor in enumerate(found)]
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Source | None:
+    if given is None and card.data is None and isinstance(model, KnownLaw):
+        law = cast(KnownLaw, model)
+        return Source(
+            f"{LAW_DRAWS:,} draws from {card.name}", lambda: to_uint8(law.draw(LAW_DRAWS, LAW_SEED))
+        )
+    name = given or card.data
+    return None if name is None else Source(name, lambda: load_images(name, strict=True).images)
+
+
+def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
+    held_out = card.held_out
+    if held_out is not None and is_here(held_out):
+        return lambda n, fold: load_images(held_out, strict=True).images[fold * n : (fold + 1) * n]
+    if card.data is None and isinstance(model, KnownLaw):
+        law = cast(KnownLaw, model)
+        return lambda n, fold: to_uint8(law.draw(n, FLOOR_SEED + fold))
+    return None
+
+
+def _from_file(path: Path, factory: str) -> EpsilonModel:
+    if not path.is_file():
+        raise UsageError(f"model file {path} does not exist")
+    try:
+        make = getattr(import_file(path), factory)
+    except AttributeError:
+        raise UsageError(f"{path} defines no {factory!r}; give a function that returns the model") from None
+    except Exception as error:
+        raise BenchError(
+            f"model file {path} could not be imported: {type(error).__name__}: {error}"
+        ) from error
+    return cast(EpsilonModel, make())

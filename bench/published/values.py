@@ -1,0 +1,212 @@
+"""Published figures as data, one row a figure, each labelled by its source.
+
+A published figure is never a measured one: it stands in a column of its own, with its source beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+
+import pandas as pd
+
+from bench.errors import UnknownNameError
+
+FILES = ("fid_published.csv", "nll_published.csv")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where figures come from.
+
+    Attributes:
+        authors: and year.
+        title: of the paper or repository.
+        url: where it can be read.
+    """
+
+    authors: str
+    title: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.authors}, {self.title}, {self.url}"
+
+
+SOURCES: Mapping[str, Source] = {
+    "arXiv:2006.11239": Source(
+        "Ho, Jain & Abbeel 2020",
+        "Denoising Diffusion Probabilistic Models",
+        "https://arxiv.org/abs/2006.11239",
+    ),
+    "arXiv:2010.02502": Source(
+        "Song, Meng & Ermon 2021", "Denoising Diffusion Implicit Models", "https://arxiv.org/abs/2010.02502"
+    ),
+    "arXiv:2102.09672": Source(
+        "Nichol & Dhariwal 2021",
+        "Improved Denoising Diffusion Probabilistic Models",
+        "https://arxiv.org/abs/2102.09672",
+    ),
+    "arXiv:2201.06503": Source(
+        "Bao, Li, Zhu & Zhang 2022",
+        "Analytic-DPM: an Analytic Estimate of the Optimal Reverse Variance in Diffusion Probabilistic"
+        " Models",
+        "https://arxiv.org/abs/2201.06503",
+    ),
+    "arXiv:2204.13902": Source(
+        "Zhang & Chen 2023",
+        "Fast Sampling of Diffusion Models with Exponential Integrator",
+        "https://arxiv.org/abs/2204.13902",
+    ),
+    "arXiv:2206.00364": Source(
+        "Karras, Aittala, Aila & Laine 2022",
+        "Elucidating the Design Space of Diffusion-Based Generative Models",
+        "https://arxiv.org/abs/2206.00364",
+    ),
+    "arXiv:2206.00927": Source(
+        "Lu, Zhou, Bao, Chen, Li & Zhu 2022",
+        "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",
+        "https://arxiv.org/abs/2206.00927",
+    ),
+    "arXiv:2302.04867": Source(
+        "Zhao, Bai, Rao, Zhou & Lu 2023",
+        "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models",
+        "https://arxiv.org/abs/2302.04867",
+    ),
+    "zju-pi/diff-sampler README": Source(
+        "Zhou, Chen et al.", "diff-sampler, README", "https://github.com/zju-pi/diff-sampler"
+    ),
+}
+"""What a figure's ``source`` stands for."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number.
+
+    Attributes:
+        source: a key of `SOURCES`.
+        table: its number in the source, empty where it has none.
+        dataset: what the model was trained on and is scored against.
+        model: in the source's words.
+        sampler: rule.
+        eta: of DDIM; None for others.
+        variance: of DDPM; empty for others.
+        spacing: rule for the time steps the source says it used.
+        steps: S; None where the source counts network calls only.
+        nfe: network calls; None where it does not say.
+        metric: ``fid`` or ``nll_bits_per_dim``.
+        value: as printed.
+        note: what a reader must know.
+    """
+
+    source: str
+    table: str
+    dataset: str
+    model: str
+    sampler: str
+    eta: float | None
+    variance: str
+    spacing: str
+    steps: int | None
+    nfe: int | None
+    metric: str
+    value: float
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """The sampler as the tables here name it: ``ddim eta=0.2``, ``ddpm fixedlarge``."""
+        parts = [self.sampler]
+        if self.eta is not None:
+            parts.append(f"eta={self.eta:g}")
+        if self.variance:
+            parts.append(VARIANCES.get(self.variance, self.variance))
+        return " ".join(parts)
+
+    @property
+    def where(self) -> str:
+        """Source and table in a few words."""
+        return f"{self.source}, table {self.table}" if self.table else self.source
+
+
+VARIANCES = {"learned_range": "learned"}
+"""Kinds of variance that the sources and our samplers name differently."""
+
+
+def figures(
+    *,
+    source: str | None = None,
+    table: str | None = None,
+    dataset: str | None = None,
+    metric: str | None = None,
+) -> tuple[Figure, ...]:
+    """Return the published figures that fit what is given, in the order of the files.
+
+    Raises:
+        UnknownNameError: if there is no such source.
+    """
+    if source is not None and source not in SOURCES:
+        raise UnknownNameError("source of published figures", source, SOURCES)
+    wanted = {"source": source, "table": table, "dataset": dataset, "metric": metric}
+    return tuple(
+        figure
+        for figure in _all()
+        if all(value is None or getattr(figure, name) == value for name, value in wanted.items())
+    )
+
+
+def published_frame(
+    *,
+    source: str | None = None,
+    table: str | None = None,
+    dataset: str | None = None,
+    metric: str | None = None,
+) -> pd.DataFrame:
+    """Return the published figures that fit what is given, all where nothing is, as a data frame.
+
+    One row a figure, in the order of the files. Columns: ``label``, the sampler as `bench.load_results` names
+    it (without a clip mode, which no source gives a column), and the fields of `Figure`: ``source, table,
+    dataset, model, sampler, eta, variance, spacing, steps, nfe, metric, value, note``. ``steps`` and ``nfe``
+    are whole numbers that may be missing.
+
+    Args:
+        source: a key of `SOURCES`, as in ``arXiv:2010.02502``.
+        table: its number or name there.
+        dataset: as in ``cifar10``.
+        metric: as in ``fid``.
+
+    Raises:
+        UnknownNameError: if there is no such source.
+    """
+    found = figures(source=source, table=table, dataset=dataset, metric=metric)
+    columns = ["label", *(field.name for field in fields(Figure))]
+    rows = [{"label": figure.label, **vars(figure)} for figure in found]
+    return pd.DataFrame(rows, columns=columns).astype({"steps": "Int64", "nfe": "Int64", "eta": float})
+
+
+@functools.cache
+def _all() -> tuple[Figure, ...]:
+    found = []
+    for name in FILES:
+        text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+        found += [_figure(row) for row in csv.DictReader(io.StringIO(text))]
+    return tuple(found)
+
+
+def _figure(row: Mapping[str, str]) -> Figure:
+    text = {name: row[name] for name in ("source", "table", "dataset", "model", "sampler", "variance")}
+    return Figure(
+        **text,
+        eta=float(row["eta"]) if row["eta"] else None,
+        spacing=row["spacing"],
+        steps=int(row["steps"]) if row["steps"] else None,
+        nfe=int(row["nfe"]) if row["nfe"] else None,
+        metric=row["metric"],
+        value=float(row["value"]),
+        note=row["note"],
+    )

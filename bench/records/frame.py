@@ -1,0 +1,82 @@
+"""Records as a pandas data frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.records.record import Record
+from bench.records.store import Store
+
+
+def load_results(folder: str | Path = "results") -> pd.DataFrame:
+    """Return a data frame with one row a trial.
+
+    Columns: ``model, weights, sampler, label, parameters, variance, eta, clip, spacing, steps,
+    distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
+    score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
+    scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
+    besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
+    features were kept. Seconds are of the whole trial.
+
+    Args:
+        folder: what ``--results`` was given.
+    """
+    records, _ = Store(Path(folder)).read()
+    return frame(records)
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return the data frame of some records; see `load_results`."""
+    return pd.DataFrame([_row(record) for record in records])
+
+
+def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as mappings that JSON can hold, with None for what is missing."""
+    found = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
+def _row(record: Record) -> dict[str, Any]:
+    trial, sampler, cost, environment = record.trial, record.sampler, record.cost, record.environment
+    parameters = sampler.get("parameters", {})
+    row: dict[str, Any] = {
+        "model": trial["model"],
+        "weights": record.model.get("weights"),
+        "sampler": sampler.get("name"),
+        "label": sampler.get("label"),
+        "parameters": ",".join(f"{k}={v}" for k, v in parameters.items()),
+        "variance": parameters.get("variance"),
+        "eta": parameters.get("eta"),
+        "clip": parameters.get("clip"),
+        "spacing": trial["spacing"],
+        "steps": trial["steps"],
+        "distinct_levels": record.grid.get("distinct_levels"),
+        "network_calls": cost.get("calls"),
+        **{name: trial[name] for name in ("n", "seed", "batch", "precision", "device")},
+    }
+    for place, (name, score) in enumerate(record.scores.items()):
+        if place == 0:
+            row |= {
+                "metric": name,
+                "score": score.value,
+                "score_se": score.se,
+                "score_debiased": score.debiased,
+            }
+            row |= {"feature_space": score.space, "reference": score.reference}
+        row |= {name: score.value, f"{name}_se": score.se, f"{name}_debiased": score.debiased}
+        if not math.isnan(score.influence_se):
+            row[f"{name}_influence_se"] = score.influence_se
+    sampling = cost.get("sampling_seconds")
+    row |= {name: cost.get(name) for name in ("sampling_seconds", "model_seconds")}
+    row["sampler_seconds"] = sampling - cost["model_seconds"] if sampling is not None else None
+    row["scoring_seconds"] = cost.get("scoring_seconds")
+    row["images_per_second"] = trial["n"] / sampling if sampling else None
+    row["peak_bytes"] = cost.get("peak_bytes")
+    row |= {"status": record.status, "message": record.message, "key": record.key}
+    row |= {name: environment.get(name) for name in ("device_name", "commit", "dirty", "finished", "command")}
+    return row | {f"version_{name}": version for name, version in environment.get("versions", {}).items()}

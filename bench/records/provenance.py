@@ -1,0 +1,96 @@
+"""Where a number comes from: hashes that make a record stale, and the environment it was made in."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.diffusion.grid import Grid
+
+PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
+
+
+def short_hash(fields: Mapping[str, Any]) -> str:
+    """Return a hash of plain values, 12 hex digits."""
+    return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()[:12]
+
+
+def grid_hash(grid: Grid) -> str:
+    """Return a hash of a grid's time steps and of alpha_bar at each, 12 hex digits."""
+    return short_hash({"steps": [(step.t, step.alpha_bar, step.alpha_bar_next) for step in grid]})
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return what a record says of the machine, the versions and the command."""
+    commit, dirty = _commit()
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device_name": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "commit": commit,
+        "dirty": dirty,
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    lines = [line for line in text.splitlines() if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in lines]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
+
+
+@functools.cache
+def _commit() -> tuple[str, bool | None]:
+    """Return (commit, whether the checkout this runs from has changes); none elsewhere."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return "", None
+    try:
+        return _git(root, "rev-parse", "HEAD"), has_changes(root)
+    except (OSError, subprocess.CalledProcessError):
+        return "", None
+
+
+def has_changes(root: Path) -> bool:
+    """Return whether a checkout's tracked files differ from its commit; results, which it makes, apart."""
+    tracked = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return bool(_git(root, *tracked))
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

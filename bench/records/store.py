@@ -1,0 +1,275 @@
+"""Records: one JSON file a trial, and the data frame they make.
+
+A record is written to a temporary file and renamed, so that a kill leaves either the old one or the new one.
+Blocks of trials under way are kept beside the records until their trial is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.files.atomic import write_atomically, writing
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.reference import UNREADABLE
+from bench.records.record import Record
+from bench.records.trial import BlockResult, Cost, Trial
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record file that could not be read.
+
+    Attributes:
+        path: of the file.
+        reason: one clause.
+    """
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"record {self.path} cannot be read ({self.reason}); the next run computes it anew"
+
+
+class Store:
+    """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way.
+
+    ``features/`` holds what was asked to be kept of the samples.
+
+    Args:
+        folder: made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records = folder / "records"
+        self.blocks = folder / "blocks"
+        self.training = folder / "training"
+        self.features = folder / "features"
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises:
+            BenchError: if they cannot be written to.
+        """
+        try:
+            self.records.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.records):
+                pass
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise BenchError(
+                f"cannot write results to {self.folder}: {reason}; choose --results DIR"
+            ) from error
+
+    def read(self) -> tuple[list[Record], list[Unreadable]]:
+        """Return every record, and the files that could not be read."""
+        good, bad = [], []
+        for path in sorted(self.records.glob("*.json")):
+            try:
+                good.append(Record.from_json(json.loads(path.read_text(encoding="utf-8"))))
+            except BenchError as error:
+                bad.append(Unreadable(path, str(error)))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                bad.append(Unreadable(path, "it is truncated or not a record"))
+        return good, bad
+
+    def write(self, record: Record, previews: Tensor | None = None, film: Tensor | None = None) -> Path:
+        """Write a record, its first images and its film, and drop its blocks; return the record's path."""
+        path = self.records / f"{record.name}.json"
+        for old in self.records.glob(f"*-{record.key}.*"):
+            if not old.name.startswith(f"{record.name}."):
+                old.unlink()
+        for suffix, images in ((".png", previews), (".film.png", film)):
+            if images is not None and len(images):
+                write_strip(self.records / f"{record.name}{suffix}", images)
+        text = json.dumps(record.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, (text + "\n").encode())
+        if record.status == "done":
+            self.drop_blocks(record.key)
+        return path
+
+    def previews(self, record: Record) -> Tensor | None:
+        """Return the first images of a trial, uint8 (k, C, H, W), where they were kept."""
+        path = self.records / f"{record.name}.png"
+        return read_strip(path) if path.is_file() else None
+
+    def film(self, record: Record) -> Tensor | None:
+        """Return the frames of a trial's sample 0, uint8 (frames, C, H, W), where they were kept.
+
+        A film of real images goes the other way: from the image to noise.
+        """
+        path = self.records / f"{record.name}.film.png"
+        return read_strip(path) if path.is_file() else None
+
+    def write_features(self, record: Record, space: str, features: NDArray[np.float32]) -> Path:
+        """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
+        return self._write_array(self._features_path(record, space), features)
+
+    def has_features(self, record: Record, spaces: Iterable[str]) -> bool:
+        """Return whether a trial's feature vectors were kept; one that was not drawn has none to keep."""
+        return record.status != "done" or all(self._features_path(record, s).is_file() for s in spaces)
+
+    def write_influence(self, record: Record, metric: str, values: NDArray[np.float64]) -> Path:
+        """Keep the influence values (n,) of a trial's score as an .npy file and return its path."""
+        return self._write_array(self._influence_path(record, metric), values)
+
+    def influence(self, record: Record, metric: str) -> NDArray[np.float64] | None:
+        """Return the influence values (n,) of a trial's score; None where none were kept, or damaged ones."""
+        try:
+            values = np.asarray(np.load(self._influence_path(record, metric), allow_pickle=False))
+        except UNREADABLE:
+            return None
+        return values if values.shape == (record.trial["n"],) else None
+
+    def training_table(self, model: str) -> Path:
+        """Return where the table of a model's training is kept."""
+        return self.training / f"{file_slug(model)}.csv"
+
+    def keep_training(self, model: str, table: Path) -> Path:
+        """Copy the table of a model's training and return the copy's path."""
+        path = self.training_table(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, table.read_bytes())
+        return path
+
+    def write_block(self, trial: Trial, state: str, result: BlockResult) -> None:
+        """Keep a block; ``state`` is a hash of the provenance it was drawn under."""
+        arrays: dict[str, Any] = {"previews": result.previews.numpy(), "film": result.film.numpy()}
+        arrays["cost"] = np.array(json.dumps(asdict(result.cost)))
+        for space, statistics in result.statistics.items():
+            arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
+        path = self._block_path(trial.key, state, result.block)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _uninterrupted(), writing(path) as file:
+            np.savez(file, **arrays)
+
+    def read_blocks(self, trial: Trial, state: str) -> list[BlockResult]:
+        """Return the blocks that were kept, in order and without overlap; a damaged file is no block."""
+        found: list[BlockResult] = []
+        paths = (self.blocks / f"{trial.key}-{state}").glob("*-*.npz")
+        # The longest of those that begin alike first: it holds what the others hold.
+        for start, minus_stop, path in sorted((*_span(path), path) for path in paths):
+            if found and start < found[-1].block.stop:
+                continue
+            result = _read_block(path, range(start, -minus_stop))
+            if result is not None:
+                found.append(result)
+        return found
+
+    def compact_blocks(self, trial: Trial, state: str, prefix: BlockResult) -> None:
+        """Keep one file in the place of all blocks that ``prefix`` is made of."""
+        self.write_block(trial, state, prefix)
+        for path in (self.blocks / f"{trial.key}-{state}").glob("*-*.npz"):
+            start, minus_stop = _span(path)
+            if (start, -minus_stop) != (
+                prefix.block.start,
+                prefix.block.stop,
+            ) and -minus_stop <= prefix.block.stop:
+                path.unlink()
+
+    def drop_blocks(self, key: str) -> None:
+        """Forget the blocks of a trial."""
+        for folder in self.blocks.glob(f"{key}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.blocks.is_dir() and not any(self.blocks.iterdir()):
+            self.blocks.rmdir()
+
+    def drop_features(self, record: Record) -> None:
+        """Forget the features and influence values of a trial that is drawn again."""
+        for path in self.features.glob(f"*-{record.key}-*.npy"):
+            path.unlink()
+
+    def _features_path(self, record: Record, space: str) -> Path:
+        return self.features / f"{record.name}-{file_slug(space)}.npy"
+
+    def _influence_path(self, record: Record, metric: str) -> Path:
+        return self.features / f"{record.name}-{file_slug(metric)}.influence.npy"
+
+    def _write_array(self, path: Path, array: NDArray[Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _uninterrupted(), writing(path) as file:
+            np.save(file, array)
+        return path
+
+    def _block_path(self, key: str, state: str, block: range) -> Path:
+        return self.blocks / f"{key}-{state}" / f"{block.start:08d}-{block.stop:08d}.npz"
+
+
+def file_slug(text: str) -> str:
+    """Return a text as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-")
+
+
+def write_strip(path: Path, images: Tensor) -> None:
+    """Write uint8 images (k, C, H, W) side by side as a lossless PNG."""
+    k, channels, height, width = images.shape
+    strip = images.permute(2, 0, 3, 1).reshape(height, k * width, channels).numpy()
+    picture = Image.fromarray(strip[..., 0] if channels == 1 else strip)
+    with writing(path) as file:
+        picture.save(file, format="PNG")
+
+
+def read_strip(path: Path) -> Tensor:
+    """Return the square images that `write_strip` put side by side."""
+    with Image.open(path) as picture:
+        strip = torch.from_numpy(np.array(picture))
+    strip = strip[..., None] if strip.ndim == 2 else strip
+    height, width, channels = strip.shape
+    return strip.reshape(height, width // height, height, channels).permute(1, 3, 0, 2)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until a file is whole: numpy's archive complains aloud when it is cut off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[0])
+
+
+def _span(path: Path) -> tuple[int, int]:
+    """Return (start, -stop) of a block file's name."""
+    start, _, stop = path.stem.partition("-")
+    return int(start), -int(stop)
+
+
+def _read_block(path: Path, block: range) -> BlockResult | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        cost = Cost(**json.loads(str(arrays.pop("cost"))))
+        previews, film = (torch.from_numpy(arrays.pop(name)) for name in ("previews", "film"))
+        by_space: dict[str, dict[str, Any]] = {}
+        for name, array in arrays.items():
+            space, _, part = name.rpartition("/")
+            by_space.setdefault(space, {})[part] = array
+        statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
+    except (*UNREADABLE, TypeError):
+        return None
+    return BlockResult(block, statistics, cost, previews, film)

@@ -1,0 +1,182 @@
+"""A trial: what defines one cell of the table, and what is left of its blocks of samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError, NotApplicable
+from bench.metrics.groups import GroupedStatistics
+
+PREVIEWS = 16
+"""Images of each trial that are kept to look at: the first ones."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What defines a cell; two trials with equal fields give equal images.
+
+    Attributes:
+        model: what ``--model`` was given.
+        sampler: rule and parameters, as text: `get_sampler` reads it.
+        spacing: rule that chooses the time steps.
+        steps: S, the number of steps asked for.
+        n: number of samples.
+        seed: of the noise.
+        batch: samples drawn at once: a block.
+        precision: dtype of the network's arithmetic; the state is float32 always.
+        device: ``cpu`` or ``cuda``.
+        metrics: names of the scores; the first is the table's.
+        reference: image set scored against where the user chose it, else None.
+    """
+
+    model: str
+    sampler: str
+    spacing: str
+    steps: int
+    n: int
+    seed: int
+    batch: int
+    precision: str
+    device: str
+    metrics: tuple[str, ...]
+    reference: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the fields, 16 hex digits."""
+        text = json.dumps({**self.to_json(), "metrics": sorted(self.metrics)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {**{k: v for k, v in self.__dict__.items() if k != "key"}, "metrics": list(self.metrics)}
+
+    @property
+    def blocks(self) -> list[range]:
+        """Sample indices of every block, in order."""
+        return [range(i, min(i + self.batch, self.n)) for i in range(0, self.n, self.batch)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block of one trial: the unit of work, of resuming and of spreading over devices."""
+
+    trial: Trial
+    block: range
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What drawing and scoring took, added up over blocks.
+
+    Attributes:
+        calls: network calls of one sample's trajectory, counted.
+        sampling_seconds: from x_T to x_0, with the noise.
+        model_seconds: the network's part of it.
+        scoring_seconds: from x_0 to features.
+        peak_bytes: greatest memory use, of the GPU where there is one, else of the process.
+    """
+
+    calls: float = 0
+    sampling_seconds: float = 0
+    model_seconds: float = 0
+    scoring_seconds: float = 0
+    peak_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            max(self.calls, other.calls),
+            self.sampling_seconds + other.sampling_seconds,
+            self.model_seconds + other.model_seconds,
+            self.scoring_seconds + other.scoring_seconds,
+            max(self.peak_bytes, other.peak_bytes),
+        )
+
+
+@dataclass
+class BlockResult:
+    """What is left of a block once its images are scored.
+
+    Attributes:
+        block: sample indices.
+        statistics: sums by jackknife group, by feature space.
+        cost: of this block.
+        previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
+        film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
+    """
+
+    block: range
+    statistics: dict[str, GroupedStatistics]
+    cost: Cost
+    previews: Tensor
+    film: Tensor
+
+    def extend(self, other: BlockResult) -> None:
+        """Add the block that comes next.
+
+        Blocks are added in the order of their indices, so that the sums are the same to the last bit
+        whatever order they were drawn in.
+
+        Raises:
+            ValueError: if ``other`` does not begin where this ends.
+        """
+        if other.block.start != self.block.stop:
+            raise ValueError(f"block {other.block} does not follow {self.block}")
+        for name, sums in self.statistics.items():
+            sums.merge(other.statistics[name])
+        self.block = range(self.block.start, other.block.stop)
+        self.cost = self.cost + other.cost
+        self.previews = torch.cat([self.previews, other.previews])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no scores.
+
+    Attributes:
+        status: ``skipped`` where sampler and model do not fit, else ``failed``.
+        stage: what was being done.
+        message: one sentence.
+        traceback: the full text.
+    """
+
+    status: str
+    stage: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: Exception, stage: str) -> Failure:
+        """Describe an exception."""
+        if isinstance(error, NotApplicable):
+            return cls("skipped", stage, str(error))
+        text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        return cls("failed", stage, text, "".join(traceback.format_exception(error)))
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a process needs to draw blocks; picklable.
+
+    Attributes:
+        model: what ``--model`` was given.
+        reference: image set the user chose, or None.
+        metrics: names of the scores.
+        plugins: plugin files to load.
+        keep_features: keep every feature vector, not only where a metric needs them.
+    """
+
+    model: str
+    reference: str | None
+    metrics: tuple[str, ...]
+    plugins: tuple[Path, ...] = ()
+    keep_features: bool = False

@@ -1,0 +1,185 @@
+"""One trial as the report shows it: scores, cost, where its number comes from, the command that makes it."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.tables.summary import plus_minus, short
+from bench.stats.score import Score
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of a trial side by side: its first samples, or the frames of its film.
+
+    Attributes:
+        name: of its style class.
+        source: the PNG file as a data URI.
+        count: number of pictures in it.
+        side: pixels of one.
+    """
+
+    name: str
+    source: str
+    count: int
+    side: int
+
+
+def strip_of(store: Store, record: Record) -> Strip | None:
+    """Return the first samples of a trial, None where none were kept."""
+    return _strip(f"p-{safe(record.key)}", store.records / f"{record.name}.png", store.previews(record))
+
+
+def film_of(store: Store, record: Record) -> Strip | None:
+    """Return the film of a trial, None where none was kept."""
+    return _strip(f"f-{safe(record.key)}", store.records / f"{record.name}.film.png", store.film(record))
+
+
+def _strip(name: str, path: Path, images: Tensor | None) -> Strip | None:
+    if images is None or not len(images):
+        return None
+    data = base64.b64encode(path.read_bytes()).decode()
+    return Strip(name, f"data:image/png;base64,{data}", len(images), images.shape[-1])
+
+
+def safe(key: str) -> str:
+    """Return a record's key without what could end a name in a page: a record is anybody's file."""
+    return re.sub(r"[^0-9A-Za-z_-]", "", key)
+
+
+def trial_view(store: Store, record: Record) -> dict[str, Any]:
+    """Return one trial in plain values."""
+    trial, cost, environment = record.trial, record.cost, record.environment
+    score = next(iter(record.scores.values()), None)
+    sampling = cost.get("sampling_seconds")
+    return {
+        "key": safe(record.key),
+        "label": str(record.sampler.get("label", "")),
+        "model": str(trial["model"]),
+        "steps": int(trial["steps"]),
+        "status": record.status,
+        "message": record.message,
+        "metric": score.metric if score else str(next(iter(trial["metrics"]), "")),
+        "score": score.value if score else None,
+        "score_text": plus_minus(score) if score else "",
+        "numbers": {
+            "bias-corrected": _number(score.debiased if score else None),
+            "calls": _number(cost.get("calls")),
+            "ms an image": _number(1000 * sampling / trial["n"] if sampling else None),
+            "images/s": _number(trial["n"] / sampling if sampling else None),
+            "n": {"value": trial["n"], "text": f"{trial['n']:,}"},
+        },
+        "n": trial["n"],
+        "spacing": trial["spacing"],
+        "strip": strip_of(store, record),
+        "scores": [_score(name, s) for name, s in record.scores.items()],
+        "facts": facts_of(record),
+        "again": command_of(record),
+        "command": environment.get("command", ""),
+        "stage": record.failure.get("stage", ""),
+        "traceback": record.failure.get("traceback", ""),
+    }
+
+
+def _number(value: float | None) -> dict[str, Any]:
+    if value is None or not math.isfinite(value):
+        return {"value": "", "text": ""}
+    return {"value": value, "text": short(value)}
+
+
+def _score(name: str, score: Score) -> dict[str, Any]:
+    debiased = "" if not math.isfinite(score.debiased) else f"{score.debiased:.4g}"
+    return {"name": name, "text": plus_minus(score), "debiased": debiased, "flags": ", ".join(score.flags)}
+
+
+def facts_of(record: Record) -> dict[str, str]:
+    """Return what is known of a trial besides its scores, by name, without what is empty."""
+    trial, cost, environment = record.trial, record.cost, record.environment
+    facts: dict[str, str] = {
+        "sampler": str(record.sampler.get("source", "")),
+        "parameters": _pairs(record.sampler.get("parameters", {})),
+        "trial": _pairs({k: trial[k] for k in ("n", "seed", "spacing", "batch", "precision", "device")}),
+        "grid": _pairs(record.grid),
+    }
+    if cost:
+        sampling, model = cost["sampling_seconds"], cost["model_seconds"]
+        facts["network calls"] = f"{cost['calls']:g} an image, counted"
+        facts["seconds"] = (
+            f"sampling {sampling:.3g} (network {model:.3g}, sampler and noise {sampling - model:.3g}),"
+            f" scoring {cost['scoring_seconds']:.3g}"
+        )
+        facts["peak memory"] = f"{cost['peak_bytes'] / 2**20:,.0f} MiB"
+    dirty = " with local changes" if environment.get("dirty") else ""
+    plugin = f"{record.sampler.get('plugin', '')} {record.sampler.get('version', '')}".strip()
+    facts |= {
+        "plugin": plugin,
+        "provenance": _pairs(record.provenance),
+        "commit": f"{environment['commit']}{dirty}" if environment.get("commit") else "",
+        "versions": _pairs(environment.get("versions", {})),
+        "machine": str(environment.get("device_name", "")),
+        "finished": str(environment.get("finished", "")),
+        "record": f"records/{record.name}.json",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def command_of(record: Record) -> str:
+    """Return the command that makes this trial alone; empty where no sampler made it."""
+    trial = record.trial
+    if record.sampler.get("order", "none") == "none":  # real images, a bound: no sampler
+        return ""
+    options = ["--model", trial["model"], "--samplers", trial["sampler"], "--steps", trial["steps"]]
+    options += ["--n", trial["n"], "--seed", trial["seed"], "--spacing", trial["spacing"]]
+    options += ["--batch", trial["batch"], "--precision", trial["precision"], "--device", trial["device"]]
+    options += ["--metrics", ",".join(trial["metrics"])]
+    options += ["--reference", trial["reference"]] if trial["reference"] else []
+    return shlex.join(["python", "-m", "bench", "run", *map(str, options)])
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def environment_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return every fact of the machines and versions with the number of trials it holds for."""
+    counted: dict[str, Counter[str]] = {}
+    for record in records:
+        environment = record.environment
+        dirty = " with local changes" if environment.get("dirty") else ""
+        facts: dict[str, Any] = {
+            "machine": environment.get("device_name"),
+            "device": record.trial["device"],
+            "threads": environment.get("threads"),
+            "TF32": _on_off(environment.get("tf32")),
+            "commit": f"{environment['commit'][:12]}{dirty}" if environment.get("commit") else None,
+            **environment.get("versions", {}),
+            "model's weights": record.model.get("weights"),
+            "schedule": record.model.get("schedule"),
+        }
+        for name, value in facts.items():
+            if value not in (None, ""):
+                counted.setdefault(name, Counter())[str(value)] += 1
+    return [
+        {
+            "name": name,
+            "values": [{"text": t, "count": c} for t, c in values.items()],
+            "several": len(values) > 1,
+        }
+        for name, values in counted.items()
+    ]
+
+
+def _on_off(value: bool | None) -> str | None:
+    return None if value is None else "on" if value else "off"

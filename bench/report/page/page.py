@@ -1,0 +1,285 @@
+"""What the report shows, gathered from records: plain values for a template, nothing of its looks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from bench.drawing.style import PAGE
+from bench.published.presets import PRESETS, find_preset
+from bench.published.values import SOURCES
+from bench.records.record import FLOOR, Record
+from bench.records.store import Store
+from bench.report.page.details import Strip, environment_of, film_of, safe, strip_of, trial_view
+from bench.report.plots.gallery import draw_all, published_for
+from bench.report.plots.svg import inline_svg
+from bench.report.plots.training import TITLE, models_of, trainings
+from bench.report.tables.comparison import compare_published
+from bench.report.tables.findings import claims_sheet, find_claims
+from bench.report.tables.formats import flag_notes
+from bench.report.tables.sheets import Sheet
+from bench.report.tables.summary import best_by_steps, listed, plus_minus, sentences, short
+from bench.report.tables.table import Cell, Group, group_records, row_order
+
+TILE, LARGE = 48, 84
+"""Least sides in pixels of a picture in a strip and of one in the matrix."""
+
+
+POINTS = ("steps", "time", "calls")
+"""Plots whose markers are the cells of the table, in its order."""
+
+
+TITLED = (*POINTS, "heat", "limit")
+"""Plots whose axes bear the title of the whole."""
+
+
+def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -> dict[str, Any]:
+    """Return everything that the report's template shows.
+
+    Args:
+        store: has the pictures.
+        records: what it is about.
+        presets: published tables to be set beside ours even where no cell can be compared.
+    """
+    groups = group_records(records)
+    shown = [_group(store, group, place) for place, group in enumerate(groups)]
+    trials = [trial_view(store, record) for record in sorted(records, key=_order)]
+    return {
+        "title": _title(records),
+        "subtitle": _subtitle(trials, records),
+        "several": {
+            "models": len({record.trial["model"] for record in records}) > 1,
+            "metrics": len({trial["metric"] for trial in trials}) > 1,
+            "spacings": len({trial["spacing"] for trial in trials}) > 1,
+        },
+        "groups": shown,
+        "trials": trials,
+        "statuses": Counter(trial["status"] for trial in trials),
+        "columns": sorted({trial["steps"] for trial in trials}),
+        "strips": [*(t["strip"] for t in trials if t["strip"]), *_filmed(shown)],
+        "trainings": list(_trainings(store, records)),
+        "published": _published(records, presets),
+        "failures": [trial for trial in trials if trial["status"] != "done"],
+        "environment": environment_of(records),
+        "citations": _citations(records, groups, presets),
+        "presets": list(presets),
+    }
+
+
+def _title(records: Sequence[Record]) -> str:
+    models = list(dict.fromkeys(str(record.trial["model"]) for record in records))
+    return ", ".join(Path(model).name if "/" in model else model for model in models)
+
+
+def _subtitle(trials: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> str:
+    counts = Counter(trial["status"] for trial in trials)
+    done = ", ".join(f"{counts[s]} {s}" for s in ("done", "failed", "skipped") if counts[s])
+    days = sorted(str(record.environment.get("finished", ""))[:10] for record in records)
+    machines = dict.fromkeys(str(record.environment.get("device_name", "")) for record in records)
+    when = f", finished {days[-1]}" if days[-1] else ""
+    where = f", on {listed([name for name in machines if name])}" if any(machines) else ""
+    return f"{len(trials)} records: {done}{when}{where}"
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    trial = record.trial
+    real = record.sampler.get("name") == FLOOR
+    rest = () if real else row_order(record)
+    return (str(trial["model"]), str(trial["metrics"]), real, int(trial["steps"]), *rest, record.key)
+
+
+def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
+    findings = find_claims(group)
+    tested = [finding for finding in findings if finding.verdict != "not tested"]
+    best = best_by_steps(group)
+    leaders = {one.steps: (one.row, *one.ties) for one in best}
+    return {
+        "id": f"g{place}",
+        "name": f"{group.trial['model']}: {group.metric}",
+        "title": group.title,
+        "metric": group.metric,
+        "sentences": sentences(group, findings),
+        "best": [
+            {
+                "steps": one.steps,
+                "row": one.row,
+                "score": plus_minus(one.score),
+                "ties": one.ties,
+                "milliseconds": short(one.milliseconds),
+            }
+            for one in best
+        ],
+        "rows": [
+            {"label": row, "cells": [_cell(group, row, s, leaders.get(s, ())) for s in group.columns]}
+            for row in group.rows
+        ],
+        "columns": list(group.columns),
+        "flags": flag_notes(group),
+        "floor": None
+        if group.floor is None
+        else {"score": plus_minus(group.floor), "n": group.floor.n, "key": _floor_key(group)},
+        "plots": list(_plots(store, group, place)),
+        "matrix": _matrix(store, group),
+        "films": _films(store, group),
+        "claims": _sheet(claims_sheet(group, findings)) if tested else None,
+    }
+
+
+def _floor_key(group: Group) -> str:
+    return safe(group.floor_record.key) if group.floor_record else ""
+
+
+def _cell(group: Group, row: str, steps: int, leaders: Sequence[str]) -> dict[str, Any] | None:
+    cell = group.cells.get((row, steps))
+    if cell is None:
+        return None
+    text = plus_minus(cell.score) if cell.score else cell.record.status
+    mark = "best" if leaders[:1] == (row,) else "tie" if row in leaders else ""
+    return {"key": safe(cell.record.key), "text": text, "mark": mark, "status": cell.record.status}
+
+
+def _plots(store: Store, group: Group, place: int) -> Iterable[dict[str, Any]]:
+    for plot, figure in draw_all(group, store, PAGE):
+        told = _points(group) if plot.name in POINTS else {}
+        for axes in figure.axes if plot.name in TITLED else ():  # the caption says it
+            axes.set_title("", loc="left")
+        figure.suptitle("")
+        if plot.name in (*POINTS, "limit"):
+            figure.set_size_inches(6.4, 4.0)
+        elif plot.name == "heat":
+            figure.set_size_inches(6.6, 0.9 + 0.45 * len(group.rows))
+        title = f"{plot.title}: {group.title}"
+        svg = inline_svg(figure, f"g{place}-{plot.name}", title, told)
+        yield {
+            "name": plot.name,
+            "title": plot.title,
+            "caption": plot.caption,
+            "svg": Markup(svg),
+        }
+
+
+def _trainings(store: Store, records: Sequence[Record]) -> Iterable[dict[str, Any]]:
+    for place, training in enumerate(trainings(store, models_of(records))):
+        shown = {"model": training.model, "title": TITLE, "damage": training.damage}
+        if not training.damage:
+            figure = training.figure(PAGE)
+            figure.suptitle("")  # the caption says it
+            svg = inline_svg(figure, f"training-{place}", f"{TITLE}: {training.model}", {})
+            shown |= {"caption": training.caption, "svg": Markup(svg)}
+        yield shown
+
+
+def _points(group: Group) -> Mapping[str, list[str]]:
+    return {
+        f"row-{place}": [f"{row}, S={steps}: {_told(cell)}" for steps, cell in group.series(row)]
+        for place, row in enumerate(group.rows)
+    }
+
+
+def _told(cell: Cell) -> str:
+    return plus_minus(cell.score) if cell.score else ""
+
+
+def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
+    """Return the strips of a table by sampler and S: the same initial noise at the same index."""
+    rows, side, count = [], 0, 0
+    for row in group.rows:
+        cells: list[dict[str, Any] | None] = []
+        for steps in group.columns:
+            cell = group.cells.get((row, steps))
+            strip = strip_of(store, cell.record) if cell else None
+            if cell is None or strip is None:
+                cells.append(None)
+                continue
+            side, count = strip.side, max(count, strip.count)
+            cells.append({"name": strip.name, "count": strip.count, "steps": steps})
+        if any(cells):
+            rows.append({"label": row, "cells": cells})
+    if not count:
+        return None
+    real = strip_of(store, group.floor_record) if group.floor_record else None
+    return {
+        "rows": rows,
+        "columns": list(group.columns),
+        "count": count,
+        "seed": group.trial["seed"],
+        "side": side,
+        "tile": side * math.ceil(TILE / side),
+        "large": side * math.ceil(LARGE / side),
+        "real": None if real is None else {"name": real.name, "count": real.count},
+    }
+
+
+def _films(store: Store, group: Group) -> dict[str, Any] | None:
+    """Return the films of a table by S, and that of an image on its way to noise."""
+    by_steps, side = [], 0
+    for steps in group.columns:
+        rows = []
+        for row in group.rows:
+            film = _film(store, group.cells.get((row, steps)))
+            if film is not None:
+                rows.append({"label": row, "film": film})
+                side = film.side
+        if rows:
+            by_steps.append({"steps": steps, "rows": rows})
+    if not by_steps:
+        return None
+    forward = film_of(store, group.floor_record) if group.floor_record else None
+    return {"by_steps": by_steps, "forward": forward, "tile": side * math.ceil(TILE / side)}
+
+
+def _film(store: Store, cell: Cell | None) -> Strip | None:
+    return film_of(store, cell.record) if cell is not None else None
+
+
+def _filmed(groups: Iterable[Mapping[str, Any]]) -> list[Strip]:
+    """Return every film that some tables show, once."""
+    films: dict[str, Strip] = {}
+    for shown in (group["films"] for group in groups if group["films"]):
+        strips = [row["film"] for part in shown["by_steps"] for row in part["rows"]]
+        films |= {strip.name: strip for strip in (shown["forward"], *strips) if strip is not None}
+    return list(films.values())
+
+
+def _sheet(sheet: Sheet) -> dict[str, Any]:
+    return {
+        "title": sheet.title,
+        "columns": [
+            {"name": n, "text": left} for n, left in zip(sheet.columns, sheet.flush_left, strict=True)
+        ],
+        "rows": sheet.rows,
+        "note": sheet.note,
+    }
+
+
+def _published(records: Sequence[Record], presets: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the published tables that were asked for, and those that some cell can be compared with."""
+    asked = list(presets)
+    found = []
+    for name in PRESETS:
+        table = compare_published(find_preset(name), records)
+        if name in asked or table.comparable:
+            found.append(_sheet(table.sheet()))
+    return found
+
+
+def _citations(
+    records: Sequence[Record], groups: Sequence[Group], presets: Iterable[str]
+) -> list[dict[str, str]]:
+    """Return what to cite: the samplers' sources, and those of published figures that are shown."""
+    used: dict[str, list[str]] = {}
+    for record in records:
+        if record.sampler.get("source"):
+            labels = used.setdefault(str(record.sampler["source"]), [])
+            label = str(record.sampler["label"])
+            labels += [label] if label not in labels else []
+    shown = {figure.source for group in groups for figure in published_for(group)}
+    shown |= {find_preset(name).source for name in presets}
+    for source in sorted(shown):
+        used.setdefault(str(SOURCES[source]), []).append("published figures")
+    return [{"source": source, "for": ", ".join(sorted(labels))} for source, labels in sorted(used.items())]

@@ -1,0 +1,139 @@
+"""Every plot of a table, by name: what ``plot`` draws and the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.drawing.figures import save
+from bench.drawing.pictures import save_picture
+from bench.drawing.style import LIGHT, THEMES, Theme
+from bench.published.presets import PRESETS
+from bench.published.values import Figure as Published
+from bench.records.store import Store
+from bench.report.plots import pictures
+from bench.report.plots import score as plots
+from bench.report.plots.breakdown import jackknife_stability, time_breakdown
+from bench.report.plots.heatmap import heat_map
+from bench.report.plots.limit import distance_to_limit
+from bench.report.plots.training import trainings
+from bench.report.tables.table import Group
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One kind of plot.
+
+    Attributes:
+        name: part of the file's.
+        title: for people.
+        caption: what is to be seen, in a sentence or two.
+        draw: (table, its store, theme) -> the figure, None where there is nothing to draw.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Group, Store, Theme], Figure | None]
+
+
+def published_for(group: Group) -> tuple[Published, ...]:
+    """Return the published figures of a table's own model and score: those of its presets."""
+    found: list[Published] = []
+    for preset in PRESETS.values():
+        if (preset.model, preset.metrics[0]) == (group.trial["model"], group.metric):
+            found += preset.figures()
+    return tuple(found)
+
+
+PLOTS: Mapping[str, Plot] = {
+    plot.name: plot
+    for plot in (
+        Plot(
+            "steps",
+            "Score against steps",
+            "What more steps bring. Bars are one standard error; the grey line is what as many real images"
+            " score; open markers, where there are any, are published values.",
+            lambda group, store, theme: plots.score_against_steps(group, theme, published_for(group)),
+        ),
+        Plot(
+            "time",
+            "Score against time",
+            "What time buys: the dashed line joins the points that no faster one beats.",
+            lambda group, store, theme: plots.score_against_time(group, theme),
+        ),
+        Plot(
+            "calls",
+            "Score against network calls",
+            "The same by counted network calls, which do not depend on the machine.",
+            lambda group, store, theme: plots.score_against_calls(group, theme),
+        ),
+        Plot(
+            "heat",
+            "Score by sampler and steps",
+            "The table as colours.",
+            lambda group, store, theme: heat_map(group, theme),
+        ),
+        Plot(
+            "limit",
+            "Distance to the sampler's own limit",
+            "How far its images are from those it draws with the most steps from the same noise. For a"
+            " deterministic sampler this is the solver's error, and falls; what is left of the score then is"
+            " the model's. A sampler that adds noise takes another path at every S.",
+            distance_to_limit,
+        ),
+        Plot(
+            "seconds",
+            "Where the time goes",
+            "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
+            lambda group, store, theme: time_breakdown(group, theme),
+        ),
+        Plot(
+            "jackknife",
+            "Jackknife stability",
+            "Change of the score, in %, without each group of samples. A point far from the others is a part"
+            " of the samples that the score hangs on. A distance grows a little whichever are left out.",
+            lambda group, store, theme: jackknife_stability(group, theme),
+        ),
+    )
+}
+
+
+def draw_all(group: Group, store: Store, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
+    """Draw every plot that a table has the numbers for."""
+    if any(cell.score is not None for cell in group.cells.values()):
+        for plot in PLOTS.values():
+            figure = plot.draw(group, store, theme)
+            if figure is not None:
+                yield plot, figure
+
+
+def draw_files(
+    groups: Iterable[Group], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
+) -> Iterator[Path]:
+    """Draw some tables' plots and sheets of pictures, and their models' training; yield the paths.
+
+    Args:
+        groups: the tables.
+        store: has the pictures and the tables of training; one that is damaged is left out.
+        folder: where to.
+        suffix: ``png``, ``svg`` or ``pdf``; of the plots; sheets of pictures are PNG always.
+        theme: ``light``, or ``dark``, which ends the plots' names.
+    """
+    mark = "-dark" if theme == "dark" else ""
+    groups = list(groups)
+    for group in groups:
+        for plot, figure in draw_all(group, store, THEMES[theme]):
+            path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
+            yield save(figure, path, THEMES[theme])
+        for name, sheet in (("pictures", pictures.picture_grid), ("films", pictures.film_strips)):
+            picture = sheet(group, store)
+            if picture is not None:
+                yield save_picture(picture, folder / f"{group.slug}-{name}.png")
+    for training in trainings(store, (str(group.trial["model"]) for group in groups)):
+        if not training.damage:
+            path = folder / f"{training.slug}{mark}.{suffix}"
+            yield save(training.figure(THEMES[theme]), path, THEMES[theme])

@@ -1,0 +1,68 @@
+"""The heat map of a table: samplers by numbers of steps, the score as colour and as a number."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from bench.drawing.style import LIGHT, Theme, plain_numbers, plotting
+from bench.report.tables.table import Group, direction, higher_is_better, target
+
+COLOURS = "cividis"  # Nunez et al. 2018: seen alike with and without colour blindness
+
+
+ROWS = ("ddim", "ddpm")
+
+
+def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
+    """Return scores by eta (or other sampler) and S; None where the table has fewer than 2 by 2 cells."""
+    rows = [row for row in group.rows if group.series(row)]
+    if len(rows) < 2 or len(group.columns) < 2:
+        return None
+    values = np.full((len(rows), len(group.columns)), math.nan)
+    for i, row in enumerate(rows):
+        for step, cell in group.series(row):
+            values[i, group.columns.index(step)] = cell.score.value if cell.score else math.nan
+    right = target(group)
+    shades = values if right is None else np.abs(values - right)
+    positive = bool((shades[np.isfinite(shades)] > 0).all())
+    low, high = float(np.nanmin(shades)), float(np.nanmax(shades))
+    norm = LogNorm(low, max(high, low * 1.001)) if positive else Normalize(low, max(high, low + 1e-9))
+    scheme = colormaps[COLOURS if higher_is_better(group) else f"{COLOURS}_r"]
+    with plotting(theme):
+        figure = Figure(
+            figsize=(1.6 + 1.15 * len(group.columns) + 1.4, 1.3 + 0.42 * len(rows)), layout="constrained"
+        )
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        mesh = axes.pcolormesh(
+            np.ma.masked_invalid(shades), cmap=scheme, norm=norm, edgecolors=theme.grid, linewidth=1
+        )
+        for i, j in np.ndindex(*values.shape):
+            if math.isfinite(values[i, j]):
+                text = f"{values[i, j]:#.3g}".rstrip(".")
+                colour = _ink(scheme(norm(shades[i, j])))
+                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
+        axes.invert_yaxis()
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.set_xticks(np.arange(len(group.columns)) + 0.5, [f"S={step}" for step in group.columns])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        told = direction(group) if right is None else f"distance from {right:g}"
+        bar = figure.colorbar(mesh, ax=axes, label=f"{group.metric} ({told})")
+        bar.outline.set_visible(False)
+        if positive:
+            plain_numbers(bar.ax.yaxis)
+        axes.set_title(f"Score by sampler and steps\n{group.title}", fontsize=10, loc="left")
+    return figure
+
+
+def _ink(colour: tuple[float, float, float, float]) -> str:
+    """Return black or white, whichever is read better on a colour (WCAG 2 relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"

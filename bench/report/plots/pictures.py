@@ -1,0 +1,107 @@
+"""Sheets of pictures: the first samples of every cell, and one sample's way from noise to image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from bench.records.record import FLOOR, Record
+from bench.records.store import Store
+from bench.report.tables.table import Group
+
+TILE = 40
+"""Least side of an enlarged image in pixels."""
+
+
+GAP, MARGIN, LABEL = 3, 12, 190
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a sheet of pictures.
+
+    Attributes:
+        section: rows of one section follow each other; its name stands before each.
+        label: what the row shows.
+        images: uint8 (k, C, H, W).
+    """
+
+    section: str
+    label: str
+    images: Tensor
+
+
+def picture_grid(group: Group, store: Store, columns: int = 12) -> Image.Image | None:
+    """Return the first samples of every cell, enlarged; None where no pictures were kept.
+
+    Along a column every trial starts from the same noise, so the columns show what a sampler changes.
+    """
+    rows = [Row(s, label, images[:columns]) for s, label, images in _kept(group, store.previews)]
+    if not rows:
+        return None
+    real = store.previews(group.floor_record) if group.floor_record is not None else None
+    if real is not None:
+        rows.append(Row("data", FLOOR, real[:columns]))
+    return _sheet(rows, f"{_model(group)}: one initial noise a column")
+
+
+def film_strips(group: Group, store: Store) -> Image.Image | None:
+    """Return sample 0 of every cell on its way from noise to image; None where no films were kept.
+
+    First an image on its way to noise, x_t at equal parts of T; then, for every sampler and S, x after equal
+    parts of the steps. All trials start from one noise, and it is what the image ends in.
+    """
+    rows = [Row(*kept) for kept in _kept(group, store.film)]
+    if not rows:
+        return None
+    forward = store.film(group.floor_record) if group.floor_record is not None else None
+    if forward is not None:
+        rows.insert(0, Row("data", "to noise, t = 0 to T", forward))
+    return _sheet(rows, f"{_model(group)}: from noise to image, x after equal parts of the steps")
+
+
+def _kept(group: Group, pictures: Callable[[Record], Tensor | None]) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield what is kept of every cell, by S and sampler."""
+    for steps in group.columns:
+        for label in group.rows:
+            cell = group.cells.get((label, steps))
+            images = pictures(cell.record) if cell is not None else None
+            if images is not None:
+                yield f"S={steps}", label, images
+
+
+def _model(group: Group) -> str:
+    return group.title.partition(":")[0]
+
+
+def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
+    """Return rows of pictures, every pixel repeated, with their names before them."""
+    side = rows[0].images.shape[-1]
+    scale = max(1, -(-TILE // side))
+    side *= scale
+    width = LABEL + max(len(row.images) for row in rows) * (side + GAP) + MARGIN
+    breaks = [i > 0 and rows[i].section != rows[i - 1].section for i in range(len(rows))]
+    height = 2 * MARGIN + 24 + len(rows) * (side + GAP) + 10 * sum(breaks)
+    picture = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    draw.text((MARGIN, MARGIN), title, "black", font)
+    y = MARGIN + 24
+    for row, new in zip(rows, breaks, strict=True):
+        y += 10 * new
+        draw.text((MARGIN, y + side / 2), row.section, "#777777", font, anchor="lm")
+        draw.text((MARGIN + 58, y + side / 2), row.label, "black", font, anchor="lm")
+        for place, image in enumerate(row.images):
+            picture.paste(_enlarged(image, scale), (LABEL + place * (side + GAP), y))
+        y += side + GAP
+    return picture
+
+
+def _enlarged(image: Tensor, scale: int) -> Image.Image:
+    """Return a uint8 image (C, H, W) with every pixel repeated: what the network made, no smoothing."""
+    large = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    pixels = large.permute(1, 2, 0).to(torch.uint8).numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")

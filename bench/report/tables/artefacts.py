@@ -1,0 +1,77 @@
+"""What a results folder holds besides its records, made from the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.files.atomic import write_atomically
+from bench.published.presets import find_preset
+from bench.records.record import Record
+from bench.report.tables import formats as tables
+from bench.report.tables import sheets
+from bench.report.tables.comparison import compare_published
+from bench.report.tables.findings import claims_sheet, find_claims
+from bench.report.tables.table import Group, group_records
+
+TABLE_FORMS = {"txt": tables.plain, "md": tables.markdown, "csv": tables.comma_separated}
+
+
+SHEET_FORMS = {"md": sheets.markdown, "csv": sheets.comma_separated}
+
+
+BESIDE = "beside-"
+"""Begins the file name of a preset's table."""
+
+
+def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mapping[str, str]:
+    """Return the text of every file in ``tables/`` by name.
+
+    Args:
+        records: of the folder.
+        presets: names of those whose published tables are wanted beside ours.
+    """
+    files: dict[str, str] = {}
+    for group in group_records(records):
+        files |= {f"{group.slug}.{suffix}": form(group) for suffix, form in TABLE_FORMS.items()}
+        files |= claim_files(group)
+    for name in presets:
+        sheet = compare_published(find_preset(name), records).sheet()
+        files |= {f"{BESIDE}{name}.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+    return files
+
+
+def beside(preset: str, records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
+    """Return a preset's table, ours beside the published; by shape as well where no cell can be compared."""
+    table = compare_published(find_preset(preset), records)
+    return [table.sheet()] if table.comparable else [table.sheet(), *claim_sheets(records, metric)]
+
+
+def claim_sheets(records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
+    """Return the claims by shape of every table."""
+    return [claims_sheet(table, find_claims(table)) for table in group_records(records, metric)]
+
+
+def claim_files(group: Group) -> Mapping[str, str]:
+    """Return the text of a table's claims by name, none where no claim can be tested on it."""
+    findings = find_claims(group)
+    if all(finding.verdict == "not tested" for finding in findings):
+        return {}
+    sheet = claims_sheet(group, findings)
+    return {f"{group.slug}-claims.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+
+
+def write_tables(folder: Path, records: Sequence[Record], presets: Iterable[str] = ()) -> list[Path]:
+    """Write every table of some records into ``folder/tables`` and return the paths."""
+    return write_files(folder, table_files(records, presets))
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write texts by name into ``folder/tables`` and return the paths."""
+    paths = []
+    for name, text in files.items():
+        path = folder / "tables" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+        paths.append(path)
+    return paths

@@ -1,0 +1,170 @@
+"""Claims by shape tested on a table, with the error of every difference from the paired jackknife."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.published.claims import CLAIMS, Claim, Link, Place, Shape
+from bench.report.tables.sheets import Sheet
+from bench.report.tables.table import Group
+from bench.stats.comparison import Comparison, compare
+from bench.stats.score import Score
+
+Verdict = Literal["holds", "fails", "undecided", "not tested"]
+
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim.
+
+    Attributes:
+        claim: the statement.
+        verdict: ``holds`` where every link does at 5%; ``fails`` where one is reversed at 5% after
+            Bonferroni's correction; ``undecided`` otherwise; ``not tested`` where cells are missing.
+        p: of the verdict: the largest of the links' one-sided p-values (the claim is their intersection), for
+            ``fails`` the corrected smallest of the reverse.
+        links: with their comparisons, weakest first.
+        message: why it was not tested.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    p: float | None = None
+    links: tuple[tuple[Link, Comparison], ...] = ()
+    message: str = ""
+
+    @property
+    def in_order(self) -> int:
+        """Links whose values are in the claimed order, errors aside."""
+        return sum(1 for _, comparison in self.links if comparison.z < 0)
+
+    @property
+    def weakest(self) -> str:
+        """The link that decides, and by how much: less than 0 where it is reversed."""
+        if not self.links:
+            return self.message
+        link, found = self.links[0]
+        return f"{link} by {-found.difference:.3g} ± {found.se:.2g}"
+
+
+def find_claims(table: Group, claims: Iterable[Claim] = CLAIMS) -> list[Finding]:
+    """Test claims on a table, each at 5%."""
+    shape = shape_of(table)
+    scores = {place: cell.score for place, cell in table.cells.items() if cell.score is not None}
+    return [judge(claim, shape, scores) for claim in claims]
+
+
+def shape_of(table: Group) -> Shape:
+    """Return which cells of a table have a score, and the schedule's T."""
+    scored = {place: cell.record for place, cell in table.cells.items() if cell.score is not None}
+    names = {str(record.model.get("schedule", "")) for record in scored.values()}
+    lengths = {int(found[1]) for name in names if (found := re.search(r"\bT=(\d+)", name))}
+    T = lengths.pop() if len(lengths) == 1 else None
+    # A rule may visit fewer levels than it takes steps: then S = T is not the whole schedule.
+    whole = all(r.grid.get("distinct_levels") == T for (_, steps), r in scored.items() if steps == T)
+    return Shape(frozenset(scored), T if whole else None)
+
+
+def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> Finding:
+    """Test one claim.
+
+    The claim is an intersection of one-sided statements: its p-value is the largest of theirs, and no
+    correction is needed (Berger 1982, Technometrics 24(4)). That one of them is reversed is a union: the
+    smallest p-value times their number (Bonferroni).
+    """
+    links = claim.links(shape)
+    if not links:
+        return Finding(claim, "not tested", message=f"needs {claim.needs}")
+    try:
+        found = [(link, _compare(link, scores)) for link in links]
+    except UsageError as error:
+        return Finding(claim, "not tested", message=str(error))
+    found.sort(key=lambda item: _p_better(item[1]), reverse=True)
+    p_holds = _p_better(found[0][1])
+    p_fails = min(1.0, len(found) * min(1 - _p_better(comparison) for _, comparison in found))
+    if p_holds < LEVEL:
+        return Finding(claim, "holds", p_holds, tuple(found))
+    if p_fails < LEVEL:
+        return Finding(claim, "fails", p_fails, tuple(found))
+    return Finding(claim, "undecided", p_holds, tuple(found))
+
+
+def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
+    """Return better - factor x worse as a comparison that is negative where the link holds."""
+    better, worse = scores[link.better], _scaled(scores[link.worse], link.factor)
+    if better.target is not None:
+        raise UsageError(f"of {better.metric} neither more nor less is better")
+    found = compare(better, worse)
+    return found if not better.higher_is_better else compare(worse, better)
+
+
+def _scaled(score: Score, factor: float) -> Score:
+    """Return a score times a factor: x% worse means larger where lower is better, and smaller elsewhere."""
+    if factor == 1:
+        return score
+    by = 1 / factor if score.higher_is_better else factor
+    left = tuple(by * value for value in score.leave_one_out)
+    return replace(
+        score, value=by * score.value, debiased=by * score.debiased, se=by * score.se, leave_one_out=left
+    )
+
+
+def _p_better(comparison: Comparison) -> float:
+    """Return the one-sided p-value against "better is not better"."""
+    return comparison.p / 2 if comparison.difference < 0 else 1 - comparison.p / 2
+
+
+COLUMNS = ("claim", "verdict", "p", "in order", "weakest link", "source")
+
+
+def claims_sheet(table: Group, findings: Sequence[Finding]) -> Sheet:
+    """Return the claims of one table with their verdicts."""
+    rows = [
+        [
+            found.claim.text,
+            found.verdict,
+            "" if found.p is None else _p(found.p),
+            f"{found.in_order} of {len(found.links)}" if found.links else "",
+            found.weakest,
+            found.claim.source[found.claim.source.index("arXiv") :],
+        ]
+        for found in findings
+    ]
+    note = (
+        "holds: every ordering of the claim at 5%, one-sided, paired jackknife (p: the largest); fails: one"
+        " is reversed at 5% after Bonferroni's correction; no correction for the number of claims"
+    )
+    text = frozenset({"claim", "verdict", "weakest link", "source"})
+    return Sheet(f"Claims by shape: {table.title}", COLUMNS, rows, _frame(table, findings), note, text)
+
+
+def _frame(table: Group, findings: Sequence[Finding]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "table": table.title,
+                "claim": found.claim.name,
+                "text": found.claim.text,
+                "verdict": found.verdict,
+                "p": found.p,
+                "in_order": found.in_order if found.links else None,
+                "links": len(found.links),
+                "weakest": found.weakest,
+                "source": found.claim.source,
+            }
+            for found in findings
+        ]
+    )
+
+
+def _p(p: float) -> str:
+    return "<1e-4" if p < 1e-4 else f"{p:.2g}"

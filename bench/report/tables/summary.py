@@ -1,0 +1,188 @@
+"""A table in plain words: who is best at what, by how much, and what could not be told."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import UsageError
+from bench.report.tables.findings import LEVEL, Finding
+from bench.report.tables.table import Cell, Group, higher_is_better, milliseconds, target
+from bench.stats.comparison import compare, estimate
+from bench.stats.score import Score
+
+NEAR = 1.1
+"""A cell is as good as the best for a summary if its score is within 10%."""
+
+
+MUCH = 1.2
+"""Times differ from run to run: less than this is no gain worth a sentence."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best of one column.
+
+    Attributes:
+        steps: the column.
+        row: the sampler.
+        score: its score.
+        ties: samplers that cannot be told from it at 95% after Holm's correction.
+        milliseconds: of sampling an image.
+    """
+
+    steps: int
+    row: str
+    score: Score
+    ties: tuple[str, ...]
+    milliseconds: float
+
+
+def best_by_steps(group: Group) -> list[Best]:
+    """Return the best sampler at each number of steps, with those that tie with it."""
+    found = []
+    for steps in group.columns:
+        cells = {row: cell for row in group.rows if (cell := group.cells.get((row, steps)))}
+        scores = {row: cell.score for row, cell in cells.items() if cell.score is not None}
+        row, ties = group.leaders(steps)
+        if row is not None:
+            found.append(Best(steps, row, scores[row], ties, milliseconds(cells[row])))
+    return found
+
+
+def sentences(group: Group, findings: Sequence[Finding]) -> list[str]:
+    """Return what a table says, a sentence or two each."""
+    cells = [(row, steps, cell) for row in group.rows for steps, cell in group.series(row)]
+    if not cells:
+        return ["No trial of this table has a score."]
+    told = [_best_of_all(group, cells), _few_steps(group), _cheapest(group, cells), _more_steps(group)]
+    told += [_claims(findings), _not_done(group)]
+    return [sentence for sentence in told if sentence]
+
+
+def plus_minus(score: Score) -> str:
+    """Return a score with its standard error, rounded to two figures of the error."""
+    if not math.isfinite(score.se) or score.se <= 0:
+        return f"{score.value:.4g}"
+    decimals = min(6, max(0, 1 - int(f"{score.se:.1e}".partition("e")[2])))
+    return f"{score.value:.{decimals}f} ± {score.se:.{decimals}f}"
+
+
+def short(value: float) -> str:
+    """Return a number with three figures and no exponent: 0.217, 4,620."""
+    if value and abs(value) >= 1000:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"
+
+
+def _value(group: Group, cell: Cell) -> float:
+    """Return the score so that less is better."""
+    assert cell.score is not None
+    right, value = target(group), cell.score.value
+    return abs(value - right) if right is not None else -value if higher_is_better(group) else value
+
+
+def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
+    """Return the best of all cells, bias-corrected where that is possible, as the columns' best are."""
+
+    def rank(item: tuple[str, int, Cell]) -> float:
+        score = item[2].score
+        assert score is not None
+        return -estimate(score) if score.higher_is_better else estimate(score)
+
+    return min(cells, key=rank)
+
+
+def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
+    row, steps, cell = _best(group, cells)
+    assert cell.score is not None
+    said = f"The best {group.metric} is {plus_minus(cell.score)}, of {row} at S={steps}."
+    if group.floor is None:
+        return said
+    floor = f"Real images in the place of samples score {plus_minus(group.floor)}"
+    if higher_is_better(group) or target(group) is not None or group.floor.value <= 0:
+        return f"{said} {floor}."
+    ratio = cell.score.value / group.floor.value
+    if ratio < 1:
+        return f"{said} {floor}: the sampler is at that floor."
+    return f"{said} {floor}: the best score is {ratio:.3g} times that."
+
+
+def _few_steps(group: Group) -> str:
+    """Return who is best and worst with the fewest steps."""
+    found = best_by_steps(group)
+    if not found:
+        return ""
+    first = found[0]
+    there = [(row, group.cells[row, first.steps]) for row in group.rows if (row, first.steps) in group.cells]
+    scored = [(row, cell) for row, cell in there if cell.score is not None]
+    if len(scored) < 2:
+        return ""
+    worst, cell = max(scored, key=lambda item: _value(group, item[1]))
+    assert cell.score is not None
+    tie = f", not to be told from {listed(first.ties)}" if first.ties else ", and no other ties with it"
+    return (
+        f"With {first.steps} steps {first.row} is best ({plus_minus(first.score)}){tie};"
+        f" {worst} is worst ({plus_minus(cell.score)})."
+    )
+
+
+def _cheapest(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
+    """Return the fastest cell whose score is near the best."""
+    best = _best(group, cells)
+    limit = _value(group, best[2])
+    limit = limit * NEAR if limit > 0 else limit / NEAR
+    near = [item for item in cells if _value(group, item[2]) <= limit]
+    row, steps, cell = min(near, key=lambda item: milliseconds(item[2]))
+    mine, fastest = milliseconds(best[2]), milliseconds(cell)
+    if not fastest or mine / fastest < MUCH:
+        return f"No much faster cell is within 10% of the best score, which takes {short(mine)} ms an image."
+    times = f"{short(fastest)} ms an image instead of {short(mine)}, {mine / fastest:.3g} times as fast"
+    return f"Within 10% of the best score the fastest is {row} at S={steps}: {times}."
+
+
+def _more_steps(group: Group) -> str:
+    """Return up to which S the first sampler gains from more steps, by paired comparison."""
+    row = group.rows[0]
+    series = group.series(row)
+    last = None
+    for (_, before), (steps, after) in itertools.pairwise(series):
+        assert before.score is not None and after.score is not None
+        try:
+            found = compare(after.score, before.score)
+        except UsageError:
+            return ""
+        gained = found.p / 2 < LEVEL and (found.difference > 0) == after.score.higher_is_better
+        last = steps if gained else last
+    if len(series) < 2:
+        return ""
+    if last is None:
+        return f"More steps bring {row} no gain that is larger than its error."
+    if last == series[-1][0]:
+        return f"{row} still gains at S={last}, the most steps there are."
+    return f"{row} gains from more steps up to S={last}; beyond it no gain is larger than its error."
+
+
+def _claims(findings: Sequence[Finding]) -> str:
+    tested = [finding for finding in findings if finding.verdict != "not tested"]
+    if not tested:
+        return ""
+    counts = [
+        f"{sum(finding.verdict == verdict for finding in tested)} {word}"
+        for verdict, word in (("holds", "hold"), ("fails", "fail"), ("undecided", "undecided"))
+    ]
+    return f"Of {len(tested)} orderings that the papers show and this table can test: {', '.join(counts)}."
+
+
+def _not_done(group: Group) -> str:
+    statuses = [cell.record.status for cell in group.cells.values()]
+    parts = [f"{statuses.count(s)} {s}" for s in ("failed", "skipped") if s in statuses]
+    return f"Of {len(statuses)} trials {' and '.join(parts)}." if parts else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in a sentence: a, b and c."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,308 @@
+"""Which records belong in one table: those that differ in nothing but sampler and number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.records.provenance import short_hash
+from bench.records.record import FLOOR, Record
+from bench.records.store import file_slug
+from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
+from bench.stats.score import Score
+
+SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
+"""Fields of a trial that are equal all over a table."""
+
+
+RULES = ("ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the scores of a table were measured with, by content: a file may change and keep its name.
+
+    Attributes:
+        weights: hash of the network's.
+        space: fingerprint of the feature space.
+        reference: hash of the reference.
+        quantisation: of the samples; empty where no score tells it.
+    """
+
+    weights: str
+    space: str
+    reference: str
+    quantisation: str
+
+    @classmethod
+    def of(cls, record: Record, score: Score) -> Measure:
+        """Return that of a record's score."""
+        return cls(str(record.model.get("weights", "")), score.space, score.reference, score.quantisation)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial's place in a table.
+
+    Attributes:
+        record: the trial's.
+        score: in the table's metric, None where the trial has none.
+    """
+
+    record: Record
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that can stand in one table.
+
+    Attributes:
+        title: what they have in common, in words.
+        slug: the same as part of a file name.
+        metric: name of the score.
+        measure: what the scores were measured with.
+        rows: labels of the samplers, DDIM by eta first, then DDPM, then the rest by name.
+        columns: numbers of steps, ascending.
+        cells: by (row, column).
+        floor: the score of real images, where it was measured.
+        floor_record: the record it is from.
+    """
+
+    title: str
+    slug: str
+    metric: str
+    measure: Measure
+    rows: Sequence[str]
+    columns: Sequence[int]
+    cells: dict[tuple[str, int], Cell]
+    floor: Score | None
+    floor_record: Record | None
+
+    @property
+    def trial(self) -> Mapping[str, Any]:
+        """What the table's trials have in common: the fields of `SAME` from the first of them."""
+        return self.cells[min(self.cells, key=lambda place: place[1])].record.trial
+
+    def best(self, column: int) -> str | None:
+        """Return the row with the best score of a column, bias-corrected where that is possible."""
+        return self.leaders(column)[0]
+
+    def leaders(self, column: int) -> tuple[str | None, tuple[str, ...]]:
+        """Return the best row of a column and those that cannot be told from it (95%, paired, Holm 1979).
+
+        Where two of the scores cannot be compared, none is the best.
+        """
+        scored = {row: self.cells[row, column].score for row in self.rows if (row, column) in self.cells}
+        there = {row: score for row, score in scored.items() if score is not None}
+        if not there:
+            return None, ()
+        first = next(iter(there.values()))
+        try:
+            for score in there.values():
+                refuse_mixed(first, score)
+        except UsageError:
+            return None, ()
+        try:
+            best, ties = ties_with_best(there)
+        except UsageError:  # scores without jackknife groups have no ties
+            sign = -1 if first.higher_is_better else 1
+            return min(there, key=lambda row: sign * estimate(there[row])), ()
+        return best, tuple(ties)
+
+    def series(self, row: str) -> list[tuple[int, Cell]]:
+        """Return (steps, cell) of a row's scored cells, steps ascending."""
+        cells = [(column, self.cells.get((row, column))) for column in self.columns]
+        return [(column, cell) for column, cell in cells if cell is not None and cell.score is not None]
+
+
+def group_records(records: Iterable[Record], metric: str | None = None) -> list[Group]:
+    """Sort records into tables, each with a title and a slug of its own.
+
+    A record without a score stands where its provenance says that its score would have stood.
+
+    Args:
+        records: in any order.
+        metric: name of the score to show, of the records that have it; each record's first where None.
+    """
+    shown = [(metric or next(iter(record.trial["metrics"]), ""), record) for record in records]
+    known = {
+        _sources(record, name): Measure.of(record, record.scores[name])
+        for name, record in shown
+        if name in record.scores
+    }
+    floors: list[Record] = []
+    found: dict[tuple[object, ...], list[Record]] = {}
+    measures: dict[tuple[object, ...], Measure] = {}
+    for name, record in shown:
+        if record.sampler.get("name") == FLOOR:
+            floors.append(record)
+        elif name in record.trial["metrics"] or not name:
+            measure = _measure(record, name, known)
+            key = (*(record.trial[field] for field in SAME), name, *asdict(measure).values())
+            found.setdefault(key, []).append(record)
+            measures[key] = measure
+    _join_whole_grids(found)
+    tables = sorted(found, key=repr)
+    return _told_apart([_group(found[key], floors, str(key[len(SAME)]), measures[key]) for key in tables])
+
+
+def _sources(record: Record, metric: str) -> tuple[object, ...]:
+    """Return what a record's provenance says of the measure of a score, whether it has the score or not."""
+    names = (f"feature space of {metric}", f"reference of {metric}", "images")
+    return (metric, *(record.provenance.get(name) for name in names))
+
+
+def _measure(record: Record, metric: str, known: Mapping[tuple[object, ...], Measure]) -> Measure:
+    """Return what a record's score was measured with, or would have been.
+
+    Args:
+        record: with the score or without.
+        metric: name of the score.
+        known: measures of the scores there are, by `_sources`.
+    """
+    if metric in record.scores:
+        return Measure.of(record, record.scores[metric])
+    sources = _sources(record, metric)
+    _, space, reference, images = sources
+    measure = known.get(sources, Measure("", str(space or ""), str(reference or images or ""), ""))
+    return replace(measure, weights=str(record.model.get("weights", "")))
+
+
+def _told_apart(groups: list[Group]) -> list[Group]:
+    """Add to the slugs and titles that several tables share what tells these apart."""
+    made = []
+    for group in groups:
+        alike = [other.trial for other in groups if other.slug == group.slug]
+        differing = [name for name in SAME if len({trial[name] for trial in alike}) > 1]
+        marks = [_mark(name, group.trial[name]) for name in differing]
+        made.append(replace(group, slug=file_slug("-".join([group.slug, *filter(None, marks)]))))
+    return [_marked_by_content(group, made) for group in made]
+
+
+def _marked_by_content(group: Group, groups: Sequence[Group]) -> Group:
+    """Add what a table was measured with to a title and, as a hash, to a slug that others have too."""
+    slug, own = group.slug, _contents(group)
+    if sum(other.slug == slug for other in groups) > 1:
+        slug = f"{slug}-{short_hash({**{name: group.trial[name] for name in SAME}, **own})[:8]}"
+    alike = [_contents(other) for other in groups if other.title == group.title]
+    facts = [
+        f"{name} {value}" for name, value in own.items() if value and len({one[name] for one in alike}) > 1
+    ]
+    return replace(group, slug=slug, title=", ".join([group.title, *facts]))
+
+
+def _contents(group: Group) -> dict[str, str]:
+    """Return what a title may lack of what makes a table, by its name in words."""
+    measure = group.measure
+    return {
+        "weights": measure.weights,
+        "feature space": measure.space,
+        "reference file": str(group.trial["reference"] or ""),
+        "reference hash": measure.reference,
+        "quantisation": measure.quantisation,
+    }
+
+
+def _mark(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return Path(value).stem
+    return "" if value is None else f"{name}{value}"
+
+
+def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
+    """Put trials that took all T time steps into the tables of the rules that chose fewer."""
+    at = SAME.index("spacing")
+    for key in [key for key in found if key[at] == "all"]:
+        others = [k for k in found if k != key and k[:at] + k[at + 1 :] == key[:at] + key[at + 1 :]]
+        for other in others:
+            there = {(r.sampler["label"], r.trial["steps"]) for r in found[other]}
+            found[other] += [r for r in found[key] if (r.sampler["label"], r.trial["steps"]) not in there]
+        if others:
+            del found[key]
+
+
+def _floor(members: list[Record], floors: list[Record], metric: str, measure: Measure) -> Record | None:
+    """Return the record of as many real images as the table's n, or of the most there are."""
+
+    def same(floor: Record) -> bool:
+        shared = ("model", "seed", "reference")
+        if any(floor.trial[name] != members[0].trial[name] for name in shared) or metric not in floor.scores:
+            return False
+        found = Measure.of(floor, floor.scores[metric])
+        return replace(found, weights=measure.weights) == measure  # no network drew real images
+
+    fitting = [floor for floor in floors if same(floor) and floor.trial["n"] <= members[0].trial["n"]]
+    return max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
+
+
+def _group(members: list[Record], floors: list[Record], name: str, measure: Measure) -> Group:
+    labels = {str(r.sampler["label"]): r for r in members}
+    rows = sorted(labels, key=lambda label: row_order(labels[label]))
+    columns = sorted({int(r.trial["steps"]) for r in members})
+    last_wins = sorted(members, key=lambda r: r.status == "done")
+    cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in last_wins}
+    trial = members[0].trial
+    spacings = list(dict.fromkeys(str(r.trial["spacing"]) for r in members))
+    facts = [
+        f"n={trial['n']:,}",
+        f"spacing {' and '.join(spacings)}",
+        f"seed {trial['seed']}",
+        trial["precision"],
+    ]
+    facts += [trial["device"], *([Path(trial["reference"]).name] if trial["reference"] else [])]
+    title = f"{trial['model']}: {name}, {', '.join(facts)}"
+    slug = file_slug(f"{trial['model']}-{name}")
+    if trial["spacing"] != "uniform":
+        slug += f"-{trial['spacing']}"
+    floor = _floor(members, floors, name, measure)
+    score = floor.scores[name] if floor else None
+    return Group(title, slug, name, measure, rows, columns, cells, score, floor)
+
+
+def row_order(record: Record) -> tuple[object, ...]:
+    """Return what rows are sorted by: DDIM by eta first, then DDPM, then the rest by name."""
+    name, parameters = record.sampler["name"], record.sampler["parameters"]
+    place = RULES.index(name) if name in RULES else len(RULES)
+    variances = ("fixedsmall", "fixedlarge", "learned")
+    variance = parameters.get("variance")
+    eta = parameters.get("eta")
+    return (
+        place,
+        name,
+        eta if isinstance(eta, int | float) else 0.0,
+        variances.index(variance) if variance in variances else 0,
+        str(record.sampler["label"]),
+    )
+
+
+def milliseconds(cell: Cell) -> float:
+    """Return the sampling time of one image."""
+    return 1000 * float(cell.record.cost["sampling_seconds"]) / float(cell.record.trial["n"])
+
+
+def calls(cell: Cell) -> float:
+    """Return the network calls of one image."""
+    return float(cell.record.cost["calls"])
+
+
+def higher_is_better(group: Group) -> bool:
+    """Return the direction of a table's score."""
+    return any(cell.score is not None and cell.score.higher_is_better for cell in group.cells.values())
+
+
+def target(group: Group) -> float | None:
+    """Return the value that is right for a table's score, None where less or more is better."""
+    targets = [cell.score.target for cell in group.cells.values() if cell.score is not None]
+    return targets[0] if targets else None
+
+
+def direction(group: Group) -> str:
+    """Return in words what is good: ``lower is better``, ``higher is better``, ``0.5 is right``."""
+    right = target(group)
+    if right is not None:
+        return f"{right:g} is right"
+    return f"{'higher' if higher_is_better(group) else 'lower'} is better"

@@ -1,0 +1,72 @@
+"""The blocks of one trial, put together as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from bench.records.trial import BlockResult, Trial
+
+COMPACT_EVERY = 16
+"""Blocks after which a trial's files become one: 2048-d sums are 17 MB a group."""
+
+
+class Collected:
+    """The blocks of one trial, added up in the order of their indices as far as they follow on.
+
+    Args:
+        keep: names of the feature spaces whose vectors are kept.
+
+    Attributes:
+        trial: whose blocks they are.
+        prefix: the sum of the blocks from the first to the first that is missing; None before the first.
+    """
+
+    def __init__(self, trial: Trial, keep: Collection[str] = ()) -> None:
+        self.trial = trial
+        self._keep = keep
+        self.prefix: BlockResult | None = None
+        self._waiting: dict[int, BlockResult] = {}
+        self._since_compaction = 0
+
+    @property
+    def reached(self) -> int:
+        """Number of samples in the prefix."""
+        return self.prefix.block.stop if self.prefix else 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing."""
+        return self.reached == self.trial.n
+
+    @property
+    def due(self) -> bool:
+        """Whether the blocks' files should become one."""
+        return self._since_compaction >= COMPACT_EVERY
+
+    def fits(self, result: BlockResult) -> bool:
+        """Whether a block of an earlier run ends where one of this trial's does, with the same kept."""
+        ends = result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
+        return ends and all(
+            sums.keep_features == (space in self._keep) for space, sums in result.statistics.items()
+        )
+
+    def add(self, result: BlockResult) -> None:
+        """Take in a block; one that comes early waits for those before it."""
+        self._waiting[result.block.start] = result
+        while (follower := self._waiting.pop(self.reached, None)) is not None:
+            self._since_compaction += 1
+            if self.prefix is None:
+                self.prefix = follower
+            else:
+                self.prefix.extend(follower)
+
+    def missing(self) -> list[range]:
+        """Return the blocks that are not here, in order."""
+        here = [r.block for r in self._waiting.values()]
+        return [b for b in self.trial.blocks if b.start >= self.reached and b not in here]
+
+    def compacted(self) -> BlockResult:
+        """Return the prefix, to be kept in the place of its blocks."""
+        assert self.prefix is not None  # blocks were added
+        self._since_compaction = 0
+        return self.prefix

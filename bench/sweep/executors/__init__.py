@@ -1,0 +1,1 @@
+"""Built-in ways to spread blocks over processes and devices."""

@@ -1,0 +1,187 @@
+"""Which reference a metric scores a model's samples against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.sets import is_here, load_images
+from bench.errors import UsageError
+from bench.metrics.copying import CopyingMetric
+from bench.metrics.groups import Needs
+from bench.metrics.imports import import_npz, is_statistics
+from bench.metrics.measuring import Progress, measure_references, reference_statistics
+from bench.metrics.metric import Metric
+from bench.metrics.reference import Reference, hash_images, reference_hash
+from bench.metrics.samples import law_reference
+from bench.metrics.space import FeatureSpace, is_quantised
+from bench.plugins.cards import LoadedModel, Source
+
+
+@runtime_checkable
+class KnownMoments(Protocol):
+    """A model that knows the mean and covariance of its data."""
+
+    @property
+    def law_mean(self) -> Tensor:
+        """Mean of x_0, float64 (D,)."""
+
+    @property
+    def law_covariance(self) -> Tensor:
+        """Covariance of x_0, float64 (D, D)."""
+
+
+def with_held_out(loaded: LoadedModel, metric: Metric, space: FeatureSpace, device: torch.device) -> Metric:
+    """Return the metric, told of images of the same law that were not trained on, where it asks for them.
+
+    Without such images it is returned as it is.
+    """
+    name = loaded.card.held_out
+    if name is None or not is_here(name) or not isinstance(metric, CopyingMetric):
+        return metric
+    images = load_images(name, strict=True).images
+    return replace(
+        metric, held_out=reference_statistics(images, space, name=name, needs="features", device=device)
+    )
+
+
+def held_out_hashes(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Return the hash of the held-out images, in its feature space, of every metric that was told of some."""
+    told = (metric for metric in metrics if isinstance(metric, CopyingMetric))
+    return {metric.name: metric.held_out.hash for metric in told if metric.held_out is not None}
+
+
+class References(Mapping[str, Reference]):
+    """The reference of every metric of a sweep, by the metric's name.
+
+    Imported, the model's own law, or measured: then images are read, or drawn, once, go through the feature
+    networks once, and the metrics of a space share its reference. Nothing is measured before the first is
+    asked for; the hashes are known before.
+
+    Args:
+        loaded: the model; its reference is an image set, or an .npz with mu and sigma.
+        metrics: what is to be scored; those with ``uses_reference = False`` get an empty one.
+        spaces: theirs, by name, on ``device``.
+        device: where images are put.
+        progress: called with the number of images measured and of all.
+
+    Raises:
+        UsageError: if nobody said what the samples should resemble, or it does not fit a metric.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        metrics: Iterable[Metric],
+        spaces: Mapping[str, FeatureSpace],
+        device: torch.device,
+        progress: Progress | None = None,
+    ) -> None:
+        self._loaded, self._spaces, self._device, self._progress = loaded, spaces, device, progress
+        metrics = list(metrics)
+        self._space_of = {metric.name: metric.space for metric in metrics}
+        self._found: dict[str, Reference] = {}
+        self._unmeasured: dict[str, Needs] = {}
+        for name, alike in by_space(metrics).items():
+            self._place(name, [metric for metric in alike if getattr(metric, "uses_reference", True)])
+
+    def _place(self, space: str, metrics: Sequence[Metric]) -> None:
+        if not metrics:
+            self._found[space] = no_reference(self._spaces[space])
+        elif not is_quantised(self._spaces[space]):
+            self._found[space] = _law(self._loaded, metrics)
+        elif is_statistics(_source(self._loaded).name):
+            path = Path(_source(self._loaded).name)
+            self._found[space] = imported_reference(path, metrics, self._spaces[space])
+        else:
+            needs = (metric.needs for metric in metrics)
+            self._unmeasured[space] = "features" if "features" in needs else "moments"
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Identity of every metric's reference, without measuring it."""
+        content = hash_images([self._images]) if self._unmeasured else ("", 0)
+        own = {space: found.hash for space, found in self._found.items()}
+        own |= {
+            space: reference_hash(*content, self._spaces[space].fingerprint) for space in self._unmeasured
+        }
+        return {name: own[space] for name, space in self._space_of.items()}
+
+    @cached_property
+    def _images(self) -> Tensor:
+        return _source(self._loaded).images()
+
+    def __getitem__(self, name: str) -> Reference:
+        if self._unmeasured:
+            self._measure()
+        return self._found[self._space_of[name]]
+
+    def _measure(self) -> None:
+        wanted = [(self._spaces[space], needs) for space, needs in self._unmeasured.items()]
+        made = measure_references(
+            self._images,
+            wanted,
+            name=_source(self._loaded).name,
+            device=self._device,
+            progress=self._progress,
+        )
+        self._found |= dict(zip(self._unmeasured, made, strict=True))
+        self._unmeasured = {}
+        del self._images
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._space_of)
+
+    def __len__(self) -> int:
+        return len(self._space_of)
+
+
+def by_space(metrics: Iterable[Metric]) -> dict[str, list[Metric]]:
+    """Return the metrics by the name of their feature space, in order."""
+    found: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        found.setdefault(metric.space, []).append(metric)
+    return found
+
+
+def no_reference(space: FeatureSpace) -> Reference:
+    """Return what stands for the reference of a score that needs none."""
+    return Reference("none", 0, np.zeros(space.dim), np.zeros((space.dim, space.dim)), "", space.fingerprint)
+
+
+def _law(loaded: LoadedModel, metrics: Sequence[Metric]) -> Reference:
+    name = loaded.card.name
+    if not isinstance(loaded.model, KnownMoments):
+        raise UsageError(f"{metrics[0].name} is the distance to a known law; {name!r} has none: leave it out")
+    mean, covariance = loaded.model.law_mean.numpy(), loaded.model.law_covariance.numpy()
+    return law_reference(mean, covariance, loaded.model.shape, name=f"law of {name}")
+
+
+def _source(loaded: LoadedModel) -> Source:
+    if loaded.reference is None:
+        raise UsageError(
+            f"model {loaded.card.name!r} does not say what its samples should resemble; give --reference with"
+            " an image folder, an .npz of images or of mu and sigma, or the name of an image set"
+        )
+    return loaded.reference
+
+
+def imported_reference(path: Path, metrics: Sequence[Metric], space: FeatureSpace) -> Reference:
+    """Return the reference that an .npz with mu and sigma gives the metrics of a space.
+
+    Raises:
+        UsageError: if the file does not fit the space, or a metric needs more than mean and covariance.
+    """
+    if lacking := [metric.name for metric in metrics if metric.needs == "features"]:
+        raise UsageError(
+            f"{path} holds mean and covariance alone, and {', '.join(lacking)} needs every feature vector of"
+            " the reference: leave it out of --metrics, or give --reference with images"
+        )
+    return import_npz(path, space.fingerprint, dim=space.dim)

@@ -1,0 +1,191 @@
+"""Draw blocks of samples and measure them, on one device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.data.images import to_device, to_uint8
+from bench.device.clock import Clock, peak_memory, reset_peak_memory
+from bench.device.precision import PRECISIONS, allow_tf32
+from bench.diffusion.film import Film
+from bench.diffusion.grid import Grid, make_grid
+from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.noise import INITIAL, TrajectoryNoise, normal_noise
+from bench.diffusion.sampling import Sampler, get_sampler, trajectory
+from bench.errors import BenchError
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.space import FeatureSpace, get_space, is_quantised
+from bench.plugins.cards import LoadedModel
+from bench.plugins.loading import registry
+from bench.plugins.lookup import load_model
+from bench.records.trial import PREVIEWS, BlockResult, Cost, Failure, Task, Trial, WorkerSetup
+from bench.sweep.meter import Meter
+
+
+class Drawn(NamedTuple):
+    """Samples of one block, and what drawing them took.
+
+    Attributes:
+        x0: the end of the trajectories, float32 (B, C, H, W).
+        film: uint8 frames of sample 0 on its way, (frames, C, H, W); none where the block does not hold it.
+        cost: calls and seconds of sampling.
+    """
+
+    x0: Tensor
+    film: Tensor
+    cost: Cost
+
+
+def draw(
+    model: EpsilonModel,
+    sampler: Sampler,
+    grid: Grid,
+    indices: range,
+    seed: int,
+    precision: str,
+    device: torch.device,
+    reached: Callable[[str], None] = lambda stage: None,
+) -> Drawn:
+    """Draw the samples with some indices: noise, trajectory, and nothing that any other sample decides.
+
+    Args:
+        model: the noise predictor, on ``device``.
+        sampler: the rule.
+        grid: the steps.
+        indices: of the samples; with the seed they decide the noise.
+        seed: of the noise.
+        precision: a key of `PRECISIONS`.
+        device: where the samples are drawn.
+        reached: told the stage, as in ``step 3``, so that an error can say where it came up.
+
+    Raises:
+        BenchError: if the result is not finite.
+    """
+    shape = model.shape
+    allow_tf32(precision == "tf32")
+    meter = Meter(model, Clock(device), PRECISIONS[precision])
+    whole = Clock(device)
+    film = Film(len(grid)) if indices.start == 0 else None
+
+    noise = TrajectoryNoise(seed, indices, shape, device)
+    reached("step 1")
+    with whole.running():
+        x = noise.initial()
+        if film:
+            film.see(0, x)
+        for taken, x in enumerate(trajectory(meter, sampler, grid, x, noise), start=1):  # noqa: B020
+            reached(f"step {taken + 1}")
+            if film:
+                film.see(taken, x)
+    reached("result")
+    if not bool(torch.isfinite(x).all()):
+        raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
+    frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
+    return Drawn(x, frames, Cost(meter.evaluations / len(indices), whole.seconds, meter.clock.seconds))
+
+
+@dataclass
+class Worker:
+    """A model and the feature spaces on one device, ready to draw blocks."""
+
+    loaded: LoadedModel
+    device: torch.device
+    spaces: Mapping[str, FeatureSpace]
+    keep_features: frozenset[str]
+    _warm: set[tuple[int, str]] = field(default_factory=set)
+
+    @classmethod
+    def make(cls, setup: WorkerSetup, device: str) -> Worker:
+        """Load what the setup names.
+
+        Raises:
+            BenchError: if something it names is missing, damaged or unknown.
+        """
+        for file in setup.plugins:
+            registry().load_file(file)
+        loaded = load_model(setup.model, device, setup.reference)
+        metrics = [registry().metrics.get(name) for name in setup.metrics]
+        spaces = {m.space: get_space(m.space, loaded.model.shape).to(device) for m in metrics}
+        keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
+        return cls(loaded, torch.device(device), spaces, keep)
+
+    def __call__(self, task: Task) -> BlockResult | Failure:
+        """Draw and score a block; whatever a plugin raises comes back as a `Failure`."""
+        trial, block = task.trial, task.block
+        stage = "setup"
+
+        def reached(place: str) -> None:
+            nonlocal stage
+            stage = place
+
+        try:
+            sampler = get_sampler(trial.sampler)
+            grid = make_grid(self.loaded.model.schedule, trial.steps, trial.spacing)
+            with torch.inference_mode():
+                self._warm_up(trial, len(block))
+                reset_peak_memory(self.device)
+                drawn = draw(
+                    self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
+                )
+                reached("scoring")
+                return self._score(trial, block, drawn)
+        except Exception as error:
+            return Failure.of(error, stage)
+
+    def _score(self, trial: Trial, block: range, drawn: Drawn) -> BlockResult:
+        clock = Clock(self.device)
+        with clock.running():
+            images = to_uint8(drawn.x0)
+            statistics = self.measure(images, block, trial.n, drawn.x0)
+        previews = images[: max(0, PREVIEWS - block.start)].cpu()
+        cost = drawn.cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
+        return BlockResult(block, statistics, cost, previews, drawn.film)
+
+    def measure(
+        self, images: Tensor, indices: range, n: int, x0: Tensor | None = None
+    ) -> dict[str, GroupedStatistics]:
+        """Return the statistics of samples ``indices`` of n, by feature space.
+
+        Args:
+            images: uint8 (B, C, H, W).
+            indices: of the samples.
+            n: number of samples of the whole trial.
+            x0: what the images were rounded from; spaces that take it are left out where there is none.
+        """
+        statistics = {}
+        images = to_device(images, self.device)
+        x0 = None if x0 is None else x0.to(self.device)
+        for name, space in self.spaces.items():
+            given = images if is_quantised(space) else x0
+            if given is None:
+                continue
+            sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
+            sums.add(space(given), list(indices))
+            statistics[name] = sums.close()
+        return statistics
+
+    def _warm_up(self, trial: Trial, batch: int) -> None:
+        """Call the network and the spaces once, so that no first call is timed."""
+        key = (batch, trial.precision)
+        if key in self._warm:
+            return
+        shape = self.loaded.model.shape
+        x = torch.zeros((batch, *shape), device=self.device)
+        times = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, times)
+        normal_noise(0, range(batch), INITIAL, shape, device=self.device)
+        for space in self.spaces.values():
+            space(to_uint8(x) if is_quantised(space) else x)
+        self._warm.add(key)
+
+
+@functools.cache
+def worker(setup: WorkerSetup, device: str) -> Worker:
+    """Return this process's worker for a set-up and a device, made once."""
+    return Worker.make(setup, device)
