@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from bench.diffusion.sampling import get_sampler
-from bench.records.record import FLOOR, Record
+from bench.records.record import FLOOR, Environment, GridInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
-from bench.records.trial import Trial
+from bench.records.trial import Cost, Failure, Trial
 from bench.report.tables.table import group_records
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
@@ -40,32 +40,28 @@ def record(
     spec = chosen.spec if chosen else FLOOR
     trial = Trial(model, spec, spacing, steps, n, 0, 100, precision, "cpu", (metric,))
     trial = replace(trial, **dict(drawn))
-    named = {"name": FLOOR, "label": FLOOR, "parameters": {}}
+    named = RowInfo(label=FLOOR)
     if chosen:
-        named = {
-            "name": chosen.name, "label": chosen.label, "parameters": dict(chosen.parameters), "order": 1,
-            "source": chosen.source, "plugin": "sampler-bench", "version": "0.1.0",
-        }  # fmt: skip
+        parameters = dict(chosen.parameters)
+        named = RowInfo(chosen.name, chosen.label, parameters, 1, chosen.source, "sampler-bench", "0.1.0")
     done = status == "done"
     return Record(
-        trial={**trial.to_json(), "key": trial.key},
+        kind="samples" if chosen else "real",
+        trial=trial,
         status=status,
         message=message,
         sampler=named,
-        model={"weights": weights, "schedule": f"linear(T={T}, start=0.0001, end=0.02)"},
-        grid={"steps": steps, "distinct_levels": steps if levels is None else levels},
+        model=ModelInfo(weights, f"linear(T={T}, start=0.0001, end=0.02)"),
+        grid=GridInfo(steps, steps if levels is None else levels),
         provenance={"weights": weights, **dict(provenance)},
         scores={metric: score(value, se, metric, n, seed, **fields)} if done else {},
-        cost={
-            "calls": steps, "sampling_seconds": 0.02 * steps, "model_seconds": 0.015 * steps,
-            "scoring_seconds": 0.1, "peak_bytes": 2**20,
-        } if done else {},
-        environment={
-            "versions": {"python": "3.12", "torch": "2.9"}, "device_name": "a processor", "commit": "c0ffee",
-            "dirty": False, "command": f"python -m bench run --samplers {spec}",
-            "finished": "2026-01-01T00:00:00+00:00",
-        },
-        failure={} if done else {"stage": "step 3", "traceback": "Traceback: it broke"},
+        cost=Cost(steps, 0.02 * steps, 0.015 * steps, 0.1, 2**20) if done else None,
+        environment=Environment(
+            versions={"python": "3.12", "torch": "2.9"}, device_name="a processor", commit="c0ffee",
+            dirty=False, command=f"python -m bench run --samplers {spec}",
+            finished="2026-01-01T00:00:00+00:00",
+        ),
+        failure=None if done else Failure(status, "step 3", message, "Traceback: it broke"),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from unet_kit import family_checkpoint
 
 import models
-import models.public
+import models.plugin
 from bench import NoiseSchedule, UnknownNameError
 from models import CheckpointCard, CheckpointError, UNet
 from models.cards import RemoteFile
@@ -220,7 +220,7 @@ def test_card_tells_what_its_weights_cannot(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_card_is_offered_as_a_model() -> None:
-    offered = {card.name: card for card in models.public.bench_models()}
+    offered = {card.name: card for card in models.plugin.bench_models()}
     assert offered.keys() == {card.name for card in models.all_cards()}
     assert "EMA" in offered["google/ddpm-cifar10-32"].summary
     with pytest.raises(CheckpointError, match="not on this machine"):

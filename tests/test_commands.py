@@ -156,7 +156,7 @@ def test_trials_of_one_name_are_told_apart_by_what_differs(capsys, tmp_path):
     status, _, err = run(capsys, "compare", "ddim:eta=0@5", "ddim:eta=1@5", "--results", tmp_path)
     assert status == 2
     assert "ddim:eta=0@5 names 2 trials that differ in seed; give one of their keys: " in err
-    assert all(f"{one.key} (seed {one.trial['seed']})" in err for one in records[:2])
+    assert all(f"{one.key} (seed {one.trial.seed})" in err for one in records[:2])
     other_file = record("ddim:eta=0", 5, drawn={"reference": "a.npz", "batch": 50})
     folder_of(tmp_path, [other_file])
     status, _, err = run(capsys, "compare", "ddim:eta=0@5", "ddim:eta=1@5", "--results", tmp_path)
@@ -278,7 +278,7 @@ def test_the_hash_of_imported_statistics_is_that_of_a_run(capsys, tmp_path):
     results = tmp_path / "results"
     options = ["--samplers", "ddim", "--steps", "2", "--n", "20", "--metrics", "fd_pixels"]
     assert run(capsys, "run", *options, "--reference", path, "--results", results)[0] == 0
-    (record,) = (r for r in Store(results).read()[0] if r.sampler["name"] == "ddim")
+    (record,) = (r for r in Store(results).read()[0] if r.sampler.name == "ddim")
     assert {facts["reference hash"] for facts in printed} == {record.scores["fd_pixels"].reference}
 
 

@@ -552,7 +552,7 @@ def test_records_hold_the_parts_and_their_errors(tmp_path):
             assert row[name] == pytest.approx(float(each.mean()), rel=1e-5)
             assert row[f"{name}_se"] == pytest.approx(float(each.std()) / math.sqrt(30), rel=1e-3, abs=1e-12)
         assert row.metric == METRICS[0]
-        assert row.network_calls == record.trial["steps"]
+        assert row.network_calls == record.trial.steps
         assert (row["variance"], row["clip"]) == (cell.chain.variance, "x0")
         table = read_terms(Store(tmp_path), record)
         assert table.term.tolist() == ["prior", *["kl"] * (row.steps - 1), "decoder"]

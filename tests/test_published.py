@@ -130,7 +130,7 @@ def test_no_other_score_stands_in_for_one_that_failed():
     made = record("ddim:eta=0", 10, 0.5, metric="kid")
     made = replace(
         made,
-        trial={**made.trial, "metrics": ["fid", "kid"]},
+        trial=replace(made.trial, metrics=("fid", "kid")),
         status="failed",
         message="RuntimeError: no light",
     )

@@ -109,9 +109,7 @@ def test_filtering_by_words_steps_and_status(page):
 
 
 def test_a_number_of_the_table_opens_its_trial(page, store):
-    key = next(
-        r.key for r in store.read()[0] if r.sampler["label"] == "ddim eta=1" and r.trial["steps"] == 50
-    )
+    key = next(r.key for r in store.read()[0] if r.sampler.label == "ddim eta=1" and r.trial.steps == 50)
     assert not page.run(f"document.getElementById('t-{key}').open")
     page.click(f".wide a[href='#t-{key}']")
     assert page.run(
@@ -143,7 +141,7 @@ def test_the_slider_shows_that_sample_of_every_trial(page, store, sample):
         " s.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
     for label, steps in (("ddim eta=0", 10), ("ddpm fixedlarge", 1000)):
-        made = next(r for r in store.read()[0] if r.sampler["label"] == label and r.trial["steps"] == steps)
+        made = next(r for r in store.read()[0] if r.sampler.label == label and r.trial.steps == steps)
         expected = store.previews(made)[sample, 0].numpy().astype(int)
         middle = (slice(1, 11), slice(1, 11))  # corners are rounded
         assert np.abs(_tile(page, label, steps)[middle] - expected[middle]).max() <= 2

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,7 @@ def test_other_times_and_machines_are_no_conflict(tmp_path):
     for name, seconds in (("a", 1.0), ("b", 2.0)):
         made = record()
         Store(tmp_path / name).prepare()
-        Store(tmp_path / name).write(
-            type(made)(**{**vars(made), "cost": {**made.cost, "sampling_seconds": seconds}})
-        )
+        Store(tmp_path / name).write(replace(made, cost=replace(made.cost, sampling_seconds=seconds)))
     done = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert (len(done.copied), len(done.same), done.conflicts) == (1, 1, [])
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from report_kit import record, table
 
-from bench.drawing import style
 from bench.records.record import FLOOR
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.score import pareto_front
@@ -13,7 +12,7 @@ from bench.report.tables import formats as tables
 from bench.report.tables.artefacts import table_files
 from bench.report.tables.findings import find_claims
 from bench.report.tables.summary import sentences
-from bench.report.tables.table import group_records
+from bench.report.tables.table import direction, group_records
 
 ETA0, ETA1 = "ddim:eta=0", "ddim:eta=1"
 
@@ -83,7 +82,7 @@ def test_failures_of_which_nothing_was_scored_have_their_own_table():
 
 def test_a_failure_with_all_the_time_steps_joins_the_rest():
     failed = measured("now", status="failed", message="it broke", spacing="all")
-    failed = replace(failed, trial={**failed.trial, "steps": 1000})
+    failed = replace(failed, trial=replace(failed.trial, steps=1000), key="")
     made = table([measured("now"), failed])
     assert made.columns == [10, 1000]
 
@@ -136,7 +135,7 @@ def test_a_score_with_a_right_value_is_drawn_and_told_by_its_distance_from_it():
     values = {(ETA0, 10): 0.1, (ETA0, 20): 0.45, (ETA1, 10): 0.7, (ETA1, 20): 0.8}
     records = [record(*place, value, metric="copying_pixels", target=0.5) for place, value in values.items()]
     (group,) = group_records(records)
-    assert style.direction(group) == "0.5 is right"
+    assert direction(group) == "0.5 is right"
     assert "The best copying_pixels is 0.450" in sentences(group, find_claims(group))[0]
     points = [(1.0, 0.1), (1.0, 0.7), (2.0, 0.45), (3.0, 0.3)]
     assert pareto_front(points, higher_is_better=False, target=0.5) == [(1.0, 0.7), (2.0, 0.45)]

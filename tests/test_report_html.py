@@ -11,8 +11,9 @@ from report_kit import record, results, table
 from bench.commands import run
 from bench.commands.main import main
 from bench.drawing.style import DARK, LIGHT
+from bench.records.record import Environment
 from bench.records.store import Store
-from bench.records.trial import Trial
+from bench.records.trial import Failure, Trial
 from bench.report.page.details import command_of
 from bench.report.page.html import report
 from bench.report.tables.findings import find_claims
@@ -132,15 +133,12 @@ def test_whatever_a_record_says_is_text(tmp_path):
     store = Store(tmp_path)
     store.prepare()
     evil = record("ddim:eta=0", 10, 2.0, model=EVIL, metric=EVIL)
-    named = {**evil.sampler, "label": EVIL, "source": EVIL, "plugin": EVIL}
-    trial = {**evil.trial, "key": "x}</style><script>" + "a" * 8}
-    broken = replace(
-        record("ddim:eta=1", 10, status="failed", message=EVIL), failure={"stage": EVIL, "traceback": EVIL}
-    )
-    made = [
-        replace(evil, sampler=named, trial=trial, environment={"command": EVIL, "versions": {EVIL: EVIL}}),
-        broken,
-    ]
+    named = replace(evil.sampler, label=EVIL, source=EVIL, plugin=EVIL)
+    machine = Environment(command=EVIL, versions={EVIL: EVIL})
+    key = "x}</style><script>" + "a" * 8
+    failed = record("ddim:eta=1", 10, status="failed", message=EVIL)
+    broken = failed.failed(Failure("failed", EVIL, EVIL, EVIL))
+    made = [replace(evil, sampler=named, key=key, environment=machine), broken]
     found = Elements(report(store, made))
     assert len(found.all("script")) == 1
     assert len(found.all("style")) == 1

@@ -120,7 +120,7 @@ def test_the_breakdown_adds_up_to_the_measured_time(group, store):
         widths = [bar.get_width() for bar in axes.patches]
         assert len(widths) == 9
         cost = group.cells["ddim eta=0", steps].record.cost
-        total = (cost["sampling_seconds"] + cost["scoring_seconds"]) / (1000 * steps) * 1e6
+        total = (cost.sampling_seconds + cost.scoring_seconds) / (1000 * steps) * 1e6
         assert sum(widths[:3]) == pytest.approx(total)
 
 

@@ -43,7 +43,7 @@ def run(folder, **changes):
 
 
 def scores(records):
-    return {(r.trial["sampler"], r.trial["steps"]): r.scores["fd_pixels"] for r in records}
+    return {(r.trial.sampler, r.trial.steps): r.scores["fd_pixels"] for r in records}
 
 
 def test_a_sweep_gives_a_row_a_trial_and_the_frame_its_columns(tmp_path):
@@ -169,7 +169,7 @@ def test_real_images_are_scored_again_when_one_of_them_changes_and_not_where_the
         return Runner(sweep(samplers=("ddim",)), Store(tmp_path / "r")).floor()
 
     first = floor()
-    assert first.grid["folds"] == 3 and floor() == first
+    assert first.grid.folds == 3 and floor() == first
     pixels[1, 150, 3, 3] ^= 255  # in the third set
     np.savez(held_out, images=pixels[1])
     again = floor()

@@ -122,7 +122,7 @@ def test_a_changed_network_is_another_one(edited, name, old, new):
             "torch.autocast(x.device.type, torch.float16)",
         ),
         ("allow_tf32", "= products\n", "= True\n"),
-        ("draw", "index + 1", "index + 2"),
+        ("TrajectoryNoise", "index + 1", "index + 2"),
         ("to_uint8", "255", "254"),
     ],
 )

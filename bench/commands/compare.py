@@ -12,7 +12,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from bench.commands.options import (
     add_json,
@@ -25,8 +25,9 @@ from bench.commands.options import (
 )
 from bench.commands.show import matching
 from bench.errors import UsageError
-from bench.records.record import FLOOR, Record
+from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.trial import Trial
 from bench.report.tables.table import Group, group_records
 from bench.stats.comparison import Comparison, compare, estimate, holm
 from bench.stats.resampling import influence_se
@@ -70,7 +71,7 @@ def execute(options: argparse.Namespace) -> int:
         refuse_unknown_metric(records, options.metric)
         compared = _columns(records, options.column, options.metric)
     else:
-        scored = [r for r in records if r.scores and r.sampler.get("name") != FLOOR]
+        scored = [r for r in records if r.scores and r.kind != "real"]
         compared = [_pair(scored, options.trials, options.metric, Store(options.results))]
     if options.json:
         print_json([row for one in compared for row in one.rows])
@@ -87,7 +88,7 @@ def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, 
     of_a, of_b = store.influence(first, a.metric), store.influence(second, b.metric)
     if of_a is not None and of_b is not None:
         row["influence_se"] = influence_se(of_b - of_a)
-    noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial['seed']}"
+    noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial.seed}"
     return Compared([_row(first, a), row], [noise, *_plain_note([a, b])])
 
 
@@ -97,10 +98,10 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
     Noise is a function of seed, sample index, step and the shape of an image, whatever the batch. The shape
     is that of the pictures kept; without them it counts as the same.
     """
-    seeds = [record.trial["seed"] for record in (first, second)]
+    seeds = [record.trial.seed for record in (first, second)]
     if seeds[0] != seeds[1]:
         return f"seeds {seeds[0]} and {seeds[1]}"
-    if first.trial["model"] == second.trial["model"]:
+    if first.trial.model == second.trial.model:
         return ""
     shapes = []
     for record in (first, second):
@@ -132,7 +133,7 @@ def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[
             rows = [{**_row(record, score), "table": group.title} for record, score in scored]
             found.append(Compared(rows, [f"not compared: {error}"], group.title))
     if not found:
-        there = any(record.trial["steps"] == steps for record in records)
+        there = any(record.trial.steps == steps for record in records)
         lacking = f"the score {metric!r}" if metric else "a score"
         raise UsageError(
             f"no trial of {steps} steps has {lacking}" if there else f"no trial has {steps} steps"
@@ -166,9 +167,12 @@ def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
     found = [record for record in found if metric in record.scores] or found
     if len(found) == 1:
         return found[0]
-    names = [name for name in found[0].trial if name != "key"]
-    differing = [name for name in names if len({str(record.trial[name]) for record in found}) > 1]
-    keys = [f"{one.key} ({', '.join(_told(name, one.trial[name]) for name in differing)})" for one in found]
+    names = [field.name for field in fields(Trial)]
+    differing = [name for name in names if len({str(getattr(record.trial, name)) for record in found}) > 1]
+    keys = [
+        f"{one.key} ({', '.join(_told(name, getattr(one.trial, name)) for name in differing)})"
+        for one in found
+    ]
     raise UsageError(
         f"{text} names {len(found)} trials that differ in {', '.join(differing)};"
         f" give one of their keys: {', '.join(keys)}"
@@ -185,9 +189,7 @@ def _told(name: str, value: object) -> str:
 def _score(record: Record, metric: str | None) -> Score:
     name = metric or next(iter(record.scores))
     if name not in record.scores:
-        raise UsageError(
-            f"{record.sampler['label']} has no score {name!r}; it has {', '.join(record.scores)}"
-        )
+        raise UsageError(f"{record.sampler.label} has no score {name!r}; it has {', '.join(record.scores)}")
     return record.scores[name]
 
 
@@ -206,7 +208,7 @@ def _plain_note(scores: Sequence[Score]) -> list[str]:
 
 
 def _row(record: Record, score: Score) -> dict[str, object]:
-    name = f"{record.sampler['label']} S={record.trial['steps']}"
+    name = f"{record.sampler.label} S={record.trial.steps}"
     return {
         "trial": name,
         "key": record.key,

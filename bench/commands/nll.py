@@ -114,7 +114,7 @@ def execute(options: argparse.Namespace) -> int:
         _print(records, store, time.perf_counter() - started)
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
-        print(f"failed: {record.title}, {record.failure['stage']}: {record.message}", file=sys.stderr)
+        print(f"failed: {record.title}, {record.stage}: {record.message}", file=sys.stderr)
     return 1 if failed or registry.failures else 0
 
 
@@ -157,7 +157,7 @@ def _parts(records: Sequence[Record]) -> Table:
     for record in records:
         total, *parts = (record.scores[name] for name in METRICS)
         cells = [f"{score.value:.5g} ± {score.se:.2g}" for score in (*parts, total)]
-        table.add_row(str(record.sampler["label"]), str(record.trial["steps"]), *cells)
+        table.add_row(record.sampler.label, str(record.trial.steps), *cells)
     return table
 
 
@@ -194,5 +194,5 @@ class _Display(Bar):
         if self._quiet or self._live or record.status != "done":
             return
         score = record.scores[METRICS[0]]
-        where = f"{record.sampler['label']} S={record.trial['steps']}"
+        where = f"{record.sampler.label} S={record.trial.steps}"
         print(f"{where}: {score.value:.5g} ± {score.se:.2g} bits per dimension", file=sys.stderr, flush=True)

@@ -161,7 +161,7 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
     for damage in unreadable:
         warn(damage)
     wanted = set(models)
-    chosen = [record for record in records if not wanted or record.trial["model"] in wanted]
+    chosen = [record for record in records if not wanted or record.trial.model in wanted]
     if not chosen:
         what = f"no records of {', '.join(sorted(wanted))}" if wanted else "no records"
         raise UsageError(
@@ -172,7 +172,7 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
 
 def refuse_unknown_metric(records: Iterable[Record], metric: str | None) -> None:
     """Raise UnknownNameError where ``--metric`` was given and is no score of any trial."""
-    known = {name for record in records for name in record.trial["metrics"]}
+    known = {name for record in records for name in record.trial.metrics}
     if metric is not None and metric not in known:
         raise UnknownNameError("metric", metric, known)
 

@@ -48,6 +48,6 @@ def draw(
 
     groups = list(groups)
     yield from draw_files(groups, store, out or store.folder / "plots", suffix, theme)
-    for training in trainings(store, (str(group.trial["model"]) for group in groups)):
+    for training in trainings(store, (group.trial.model for group in groups)):
         if training.damage:
             warn(training.damage)

@@ -122,6 +122,6 @@ class Display(Bar):
             if score and record.status == "done"
             else f"{record.status}: {record.message}"
         )
-        seconds = record.cost.get("sampling_seconds", 0.0)
-        where = f"{record.sampler['label']} S={record.trial['steps']}"
+        seconds = record.cost.sampling_seconds if record.cost else 0.0
+        where = f"{record.sampler.label} S={record.trial.steps}"
         print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)

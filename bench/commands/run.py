@@ -197,8 +197,8 @@ def _report(
         for path in paths:
             print(f"  {path}")
     for record in failed:
-        where = f"{record.title} ({record.sampler['plugin']})"
-        print(f"failed: {where}, {record.failure['stage']}: {record.message}", file=sys.stderr)
+        where = f"{record.title} ({record.sampler.plugin})"
+        print(f"failed: {where}, {record.stage}: {record.message}", file=sys.stderr)
     if failed:
         print(
             f"{len(failed)} of {len(records)} trials failed; `python -m bench show` has the tracebacks",

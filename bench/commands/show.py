@@ -36,19 +36,21 @@ def execute(options: argparse.Namespace) -> int:
 def matching(records: list[Record], text: str) -> list[Record]:
     """Return the records that SAMPLER@STEPS, a label or the beginning of a key names.
 
+    What a record calls its row is enough, whether the plugin that made it is there or not.
+
     Raises:
         UsageError: if there is none.
     """
     name, at, steps = text.rpartition("@")
     if not at:
-        found = [
-            record for record in records if record.key.startswith(text) or record.sampler.get("label") == text
-        ]
+        found = [record for record in records if record.key.startswith(text) or record.sampler.label == text]
     else:
-        wanted = get_sampler(name).spec
-        found = [r for r in records if r.trial["sampler"] == wanted and str(r.trial["steps"]) == steps]
+        column = [record for record in records if str(record.trial.steps) == steps]
+        found = [record for record in column if name in (record.trial.sampler, record.sampler.label)]
+        if not found:
+            found = [record for record in column if record.trial.sampler == _spec(name)]
     if not found:
-        known = [f"{record.trial['sampler']}@{record.trial['steps']}" for record in records]
+        known = [f"{record.trial.sampler}@{record.trial.steps}" for record in records]
         raise (
             UnknownNameError("trial", text, known[:40])
             if at
@@ -57,9 +59,17 @@ def matching(records: list[Record], text: str) -> list[Record]:
     return found
 
 
+def _spec(name: str) -> str:
+    """Return a sampler's full text, with the parameters that were left out; the text itself where unknown."""
+    try:
+        return get_sampler(name).spec
+    except UnknownNameError:
+        return name
+
+
 def describe(record: Record, store: Store) -> str:
     """Return a record as lines of text."""
-    lines = [f"{record.title} on {record.trial['model']}: {record.status}"]
+    lines = [f"{record.title} on {record.trial.model}: {record.status}"]
     if record.message:
         lines.append(f"  {record.message}")
     for name, score in record.scores.items():
@@ -67,16 +77,16 @@ def describe(record: Record, store: Store) -> str:
         line += "" if math.isnan(score.influence_se) else f" (± {score.influence_se:.2g} by influence values)"
         line += f", bias-corrected {score.debiased:.6g}"
         lines.append(line + (f"  [{', '.join(score.flags)}]" if score.flags else ""))
-    facts = {**facts_of(record), "command": record.environment.get("command")}
+    facts = {**facts_of(record), "command": record.environment.command}
     facts["record"] = str(store.records / f"{record.name}.json")
     if store.previews(record) is not None:
         facts["pictures"] = str(store.records / f"{record.name}.png")
     if store.film(record) is not None:
         facts["film"] = str(store.records / f"{record.name}.film.png")
     lines += [f"  {name:<16} {value}" for name, value in facts.items() if value]
-    if record.failure.get("traceback"):
+    if record.failure is not None and record.failure.traceback:
         lines += [
-            f"  failed at {record.failure['stage']}:",
-            *record.failure["traceback"].rstrip().splitlines(),
+            f"  failed at {record.failure.stage}:",
+            *record.failure.traceback.rstrip().splitlines(),
         ]
     return "\n".join(lines)

@@ -23,14 +23,14 @@ def execute(options: argparse.Namespace) -> int:
     under_way = {path.parent.name.partition("-")[0] for path in store.blocks.glob("*/*.npz")}
     failed = [record for record in records if record.status == "failed"]
     if options.json:
-        failures = [{"key": r.key, "label": r.sampler["label"], "message": r.message} for r in failed]
+        failures = [{"key": r.key, "label": r.sampler.label, "message": r.message} for r in failed]
         damaged = [str(damage.path) for damage in unreadable]
         print_json({**counts, "under way": len(under_way), "failures": failures, "damaged": damaged})
     else:
         parts = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed")]
         print(f"{options.results}: {', '.join(parts)}, {len(under_way)} under way, {len(unreadable)} damaged")
         for record in failed:
-            stage = record.failure.get("stage", "")
+            stage = record.stage
             print(f"  failed: {record.title}, {stage}: {record.message}")
     for damage in unreadable:
         warn(damage)

@@ -48,18 +48,22 @@ class BoundRequest:
     device: str = "cpu"
 
 
+def named_images(loaded: LoadedModel, request: BoundRequest) -> str | None:
+    """Return the name or path of the image set that is meant; None where the model draws its own."""
+    return request.data or loaded.card.held_out or loaded.card.data
+
+
 def find_images(loaded: LoadedModel, request: BoundRequest) -> tuple[str, Tensor]:
     """Return the image set's name and its first n images, uint8 (n, C, H, W).
 
     Raises:
         UsageError: if there is no such set, it is too small, or its images have another shape.
     """
-    card, wanted = loaded.card, request.n
-    name = request.data or card.held_out or card.data
+    wanted, name = request.n, named_images(loaded, request)
     if name is not None:
         images = load_images(name).images
     elif loaded.floor is not None:
-        name = f"draws from {card.name}"
+        name = f"draws from {loaded.card.name}"
         images = loaded.floor(wanted or DEFAULT_N, request.seed)
     else:
         raise UsageError(

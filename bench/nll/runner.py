@@ -7,7 +7,7 @@ are evaluated together, in blocks of images; the block is what is kept when a ru
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,14 +23,14 @@ from bench.errors import NotApplicable, UsageError
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
 from bench.nll.parts import METRICS, Part, make_part, mean_score, step_table, terms_path
-from bench.nll.request import VARIANCES, BoundRequest, check_request, find_images
+from bench.nll.request import VARIANCES, BoundRequest, check_request, find_images, named_images
 from bench.plugins.loading import own_version
 from bench.plugins.lookup import load_model
 from bench.records.provenance import grid_hash, short_hash
-from bench.records.record import Record, Stale, stale_fields
+from bench.records.record import Record, RowInfo, Stale, stale_fields
 from bench.records.store import Store
 from bench.records.trial import Cost, Failure, Trial
-from bench.sweep.heads import trial_fields
+from bench.sweep.heads import head_of
 from bench.sweep.meter import Meter
 
 NAME = "nll"
@@ -190,30 +190,22 @@ class BoundRunner:
         cost = sum((part.cost for part in parts), Cost())
         reference = self.provenance["images"]
         scores = {m: mean_score(m, v, reference) for m, v in zip(METRICS, values, strict=True)}
-        record = Record(**self._head(cell), status="done", scores=scores, cost=asdict(cost))
+        record = replace(self._head(cell), scores=scores, cost=cost)
         table = step_table(cell.chain, scores, sums, cell.trial.n)
         write_atomically(terms_path(self.store, record), table.to_csv(index=False).encode())
         self.store.write(record)
         return record
 
     def _fail(self, cell: BoundTrial, failure: Failure) -> Record:
-        record = Record.of_failure(self._head(cell), failure)
+        record = self._head(cell).failed(failure)
         self.store.write(record)
         return record
 
-    def _head(self, cell: BoundTrial) -> dict[str, Any]:
-        return {
-            **trial_fields(cell.trial, cell.grid, self.loaded, self._provenance(cell), self.request.device),
-            "sampler": {
-                "name": NAME,
-                "label": cell.label,
-                "parameters": {"variance": cell.chain.variance, "clip": cell.clip},
-                "order": None,
-                "source": SOURCE,
-                "plugin": "sampler-bench",
-                "version": own_version(),
-            },
-        }
+    def _head(self, cell: BoundTrial) -> Record:
+        parameters = {"variance": cell.chain.variance, "clip": cell.clip}
+        row = RowInfo(NAME, cell.label, parameters, None, SOURCE, "sampler-bench", own_version())
+        device = self.request.device
+        return head_of("bound", cell.trial, row, cell.grid, self.loaded, self._provenance(cell), device)
 
     def _trials(self) -> list[BoundTrial]:
         request, model = self.request, self.loaded.model
@@ -245,7 +237,7 @@ class BoundRunner:
             precision=request.precision,
             device=self.device.type,
             metrics=METRICS,
-            reference=f"likelihood of {self.data}",  # no sweep has it: a table holds one or the other
+            reference=named_images(self.loaded, request),
         )
 
     @property

@@ -43,21 +43,21 @@ def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _row(record: Record) -> dict[str, Any]:
     trial, sampler, cost, environment = record.trial, record.sampler, record.cost, record.environment
-    parameters = sampler.get("parameters", {})
+    parameters = sampler.parameters
     row: dict[str, Any] = {
-        "model": trial["model"],
-        "weights": record.model.get("weights"),
-        "sampler": sampler.get("name"),
-        "label": sampler.get("label"),
+        "model": trial.model,
+        "weights": record.model.weights,
+        "sampler": sampler.name,
+        "label": sampler.label,
         "parameters": ",".join(f"{k}={v}" for k, v in parameters.items()),
         "variance": parameters.get("variance"),
         "eta": parameters.get("eta"),
         "clip": parameters.get("clip"),
-        "spacing": trial["spacing"],
-        "steps": trial["steps"],
-        "distinct_levels": record.grid.get("distinct_levels"),
-        "network_calls": cost.get("calls"),
-        **{name: trial[name] for name in ("n", "seed", "batch", "precision", "device")},
+        "spacing": trial.spacing,
+        "steps": trial.steps,
+        "distinct_levels": record.grid.distinct_levels,
+        "network_calls": cost.calls if cost else None,
+        **{name: getattr(trial, name) for name in ("n", "seed", "batch", "precision", "device")},
     }
     for place, (name, score) in enumerate(record.scores.items()):
         if place == 0:
@@ -71,12 +71,14 @@ def _row(record: Record) -> dict[str, Any]:
         row |= {name: score.value, f"{name}_se": score.se, f"{name}_debiased": score.debiased}
         if not math.isnan(score.influence_se):
             row[f"{name}_influence_se"] = score.influence_se
-    sampling = cost.get("sampling_seconds")
-    row |= {name: cost.get(name) for name in ("sampling_seconds", "model_seconds")}
-    row["sampler_seconds"] = sampling - cost["model_seconds"] if sampling is not None else None
-    row["scoring_seconds"] = cost.get("scoring_seconds")
-    row["images_per_second"] = trial["n"] / sampling if sampling else None
-    row["peak_bytes"] = cost.get("peak_bytes")
+    sampling = cost.sampling_seconds if cost else None
+    row |= {name: getattr(cost, name, None) for name in ("sampling_seconds", "model_seconds")}
+    row["sampler_seconds"] = cost.sampling_seconds - cost.model_seconds if cost else None
+    row["scoring_seconds"] = cost.scoring_seconds if cost else None
+    row["images_per_second"] = trial.n / sampling if sampling else None
+    row["peak_bytes"] = cost.peak_bytes if cost else None
     row |= {"status": record.status, "message": record.message, "key": record.key}
-    row |= {name: environment.get(name) for name in ("device_name", "commit", "dirty", "finished", "command")}
-    return row | {f"version_{name}": version for name, version in environment.get("versions", {}).items()}
+    row |= {
+        name: getattr(environment, name) for name in ("device_name", "commit", "dirty", "finished", "command")
+    }
+    return row | {f"version_{name}": version for name, version in environment.versions.items()}

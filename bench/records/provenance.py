@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from bench.diffusion.grid import Grid
+from bench.records.record import Environment
 
 PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
 
@@ -31,18 +32,18 @@ def grid_hash(grid: Grid) -> str:
     return short_hash({"steps": [(step.t, step.alpha_bar, step.alpha_bar_next) for step in grid]})
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Environment:
     """Return what a record says of the machine, the versions and the command."""
     commit, dirty = _commit()
-    return {
-        "versions": {"python": platform.python_version(), **_versions()},
-        "device_name": _device_name(device),
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "dirty": dirty,
-        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return Environment(
+        versions={"python": platform.python_version(), **_versions()},
+        device_name=_device_name(device),
+        threads=torch.get_num_threads(),
+        commit=commit,
+        dirty=dirty,
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 @functools.cache

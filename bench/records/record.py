@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, get_args
 
 from bench.errors import BenchError
-from bench.records.trial import Failure
+from bench.records.trial import Cost, Failure, Trial
 from bench.stats.score import Score
 
 FORMAT = 2
@@ -19,9 +19,111 @@ Records of format 1 hold hashes of whole files of an older version of the projec
 of whether they would still come out the same.
 """
 
-
 FLOOR = "real images"
-"""``sampler`` of a record that scores real images in the place of samples."""
+"""Label of a record that scores real images in the place of samples."""
+
+Kind = Literal["samples", "real", "bound"]
+"""What was measured: samples, real images in their place (a table's floor), or a bound on likelihoods."""
+
+Status = Literal["done", "failed", "skipped"]
+"""``skipped`` where sampler and model do not fit."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of a record's fields that a file may hold more of than this version knows.
+
+    Attributes:
+        unknown: fields of a newer version; they are written back as they were read.
+    """
+
+    unknown: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as what ``json.dumps`` takes; optional ones that are None are left out."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "unknown"}
+        return {name: value for name, value in fields.items() if value is not None} | dict(self.unknown)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote, by this version or another one."""
+        known = {f.name for f in dataclasses.fields(cls)} - {"unknown"}
+        mine = {name: value for name, value in fields.items() if name in known}
+        return cls(**mine, unknown={name: value for name, value in fields.items() if name not in known})
+
+
+@dataclass(frozen=True)
+class RowInfo(Part):
+    """What stands in the row of a record: a sampler, or what is measured in its place.
+
+    Attributes:
+        name: name of the rule; empty where there is no sampler.
+        label: the row's name in tables.
+        parameters: every parameter of the rule with its value.
+        order: declared order of convergence, None where none is.
+        source: paper and equation.
+        plugin: distribution or file that registered the sampler.
+        version: version of the distribution.
+    """
+
+    name: str = ""
+    label: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    order: int | None = None
+    source: str = ""
+    plugin: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInfo(Part):
+    """The model of a record.
+
+    Attributes:
+        weights: hash of the numbers that it predicts with.
+        schedule: name of its noise schedule.
+    """
+
+    weights: str = ""
+    schedule: str = ""
+
+
+@dataclass(frozen=True)
+class GridInfo(Part):
+    """The steps that were taken.
+
+    Attributes:
+        steps: number of steps, None for real images.
+        distinct_levels: number of different noise levels among them.
+        folds: number of disjoint sets of real images that the score is the mean of, None for samples.
+    """
+
+    steps: int | None = None
+    distinct_levels: int | None = None
+    folds: int | None = None
+
+
+@dataclass(frozen=True)
+class Environment(Part):
+    """The machine, the versions and the command that made a record.
+
+    Attributes:
+        versions: of Python and of the packages that numbers depend on, by name.
+        device_name: name of the processor or GPU.
+        threads: threads of torch.
+        commit: of the checkout; empty where it ran from an installed package.
+        dirty: whether the checkout had changes, None where there was none.
+        command: the command line.
+        finished: date and time, ISO 8601 in UTC.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device_name: str = ""
+    threads: int | None = None
+    commit: str = ""
+    dirty: bool | None = None
+    command: str = ""
+    finished: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,89 +131,138 @@ class Record:
     """What is known of one trial.
 
     Attributes:
-        trial: the fields that define it, and its ``key``.
-        status: ``done``, ``failed`` or ``skipped``.
+        kind: what was measured.
+        trial: the fields that define it.
+        status: how it ended.
         message: one sentence for a status that is not ``done``.
-        sampler: rule, parameters, label, order, source, plugin and version; its name is `FLOOR` for real
-            images.
-        model: name and weights hash.
-        grid: steps taken and distinct levels.
-        provenance: what would make the record stale if it changed.
+        sampler: what stands in its row.
+        model: name of the schedule and hash of the weights.
+        grid: the steps taken.
+        provenance: what would make the record stale if it changed, by name.
         scores: by metric, the first is the table's.
-        cost: calls, seconds and memory.
-        environment: versions, device, commit, command, time.
-        failure: stage and traceback where there are any.
+        cost: calls, seconds and memory; None where nothing was drawn.
+        environment: machine, versions, command.
+        failure: stage and traceback, None where there was no failure.
         format: version of the record format that it was written in.
+        key: hash of what defines the trial, 16 hex digits; the trial's own where empty.
+        unknown: fields of a newer version.
     """
 
-    trial: Mapping[str, Any]
-    status: str
+    kind: Kind
+    trial: Trial
+    status: Status
     message: str = ""
-    sampler: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    grid: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    sampler: RowInfo = field(default_factory=RowInfo)
+    model: ModelInfo = field(default_factory=ModelInfo)
+    grid: GridInfo = field(default_factory=GridInfo)
+    provenance: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    failure: Mapping[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
+    environment: Environment = field(default_factory=Environment)
+    failure: Failure | None = None
     format: int = FORMAT
+    key: str = ""
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def key(self) -> str:
-        """Hash of what defines the trial."""
-        return str(self.trial["key"])
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", self.trial.key)
 
     @property
     def name(self) -> str:
         """File name without suffix: readable, and unique by its key."""
-        parts = (self.trial["model"], self.sampler.get("label", ""), f"S{self.trial['steps']}")
-        text = re.sub(r"[^A-Za-z0-9.=]+", "-", "-".join(map(str, parts))).strip("-")
-        return f"{text[-80:]}-{self.key}"
+        text = "-".join([self.trial.model, self.sampler.label, f"S{self.trial.steps}"])
+        slug = re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")
+        return f"{slug[-80:]}-{self.key}"
 
     @property
     def title(self) -> str:
         """Its row and column, for people."""
-        return f"{self.sampler['label']} at S={self.trial['steps']}"
+        return f"{self.sampler.label} at S={self.trial.steps}"
 
-    @classmethod
-    def of_failure(cls, head: Mapping[str, Any], failure: Failure) -> Record:
-        """Return the record of a trial that has no scores; ``head`` holds the fields known before it ran."""
-        return cls(
-            **head,
-            status=failure.status,
-            message=failure.message,
-            failure={"stage": failure.stage, "traceback": failure.traceback},
-        )
+    @property
+    def stage(self) -> str:
+        """What was being done when it failed; empty where it did not."""
+        return self.failure.stage if self.failure is not None else ""
+
+    def failed(self, failure: Failure) -> Record:
+        """Return the record with the reason why it has no scores."""
+        return replace(self, status=failure.status, message=failure.message, failure=failure)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"format": self.format, **fields, "scores": {k: s.to_json() for k, s in self.scores.items()}}
+        return {
+            "format": self.format,
+            "kind": self.kind,
+            "trial": {**self.trial.to_json(), "key": self.key},
+            "status": self.status,
+            "message": self.message,
+            "sampler": self.sampler.to_json(),
+            "model": self.model.to_json(),
+            "grid": self.grid.to_json(),
+            "provenance": dict(self.provenance),
+            "scores": {name: score.to_json() for name, score in self.scores.items()},
+            "cost": dataclasses.asdict(self.cost) if self.cost is not None else {},
+            "environment": self.environment.to_json(),
+            "failure": _failure_fields(self.failure),
+            **self.unknown,
+        }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Record:
-        """Return what `to_json` wrote.
+        """Return what `to_json` wrote, in this format or an earlier one.
 
         Raises:
-            BenchError: if a newer version of the project wrote it.
+            BenchError: if a newer version of the project wrote it in a format that this one cannot read.
+            KeyError, TypeError, ValueError: if it is not a record.
         """
-        known = dict(fields)
-        if known["format"] > FORMAT:
+        if fields["format"] > FORMAT:
             raise BenchError("it was written by a newer sampler-bench; upgrade to read it")
-        known["scores"] = {k: Score.from_json(s) for k, s in known["scores"].items()}
-        return cls(**known)
+        status, message, failure = fields["status"], fields.get("message", ""), fields.get("failure")
+        if status not in get_args(Status):
+            raise ValueError(f"unknown status {status!r}")
+        return cls(
+            kind=fields.get("kind") or _kind_of_format_1(fields),
+            trial=_trial_of(fields),
+            status=status,
+            message=message,
+            sampler=RowInfo.from_json(fields.get("sampler", {})),
+            model=ModelInfo.from_json(fields.get("model", {})),
+            grid=GridInfo.from_json(fields.get("grid", {})),
+            provenance=dict(fields.get("provenance", {})),
+            scores={name: Score.from_json(score) for name, score in fields.get("scores", {}).items()},
+            cost=Cost(**fields["cost"]) if fields.get("cost") else None,
+            environment=Environment.from_json(fields.get("environment", {})),
+            failure=Failure(status, failure["stage"], message, failure["traceback"]) if failure else None,
+            format=fields["format"],
+            key=str(fields["trial"]["key"]),
+            unknown={name: value for name, value in fields.items() if name not in _FIELDS},
+        )
+
+
+_FIELDS = frozenset(f.name for f in dataclasses.fields(Record)) - {"unknown"}
+
+
+def _failure_fields(failure: Failure | None) -> dict[str, str]:
+    return {} if failure is None else {"stage": failure.stage, "traceback": failure.traceback}
+
+
+def _kind_of_format_1(fields: Mapping[str, Any]) -> Kind:
+    """Return what a record of format 1 measured: there only its row's name said so."""
+    name = fields.get("sampler", {}).get("name")
+    return "real" if name == FLOOR else "bound" if name == "nll" else "samples"
+
+
+def _trial_of(fields: Mapping[str, Any]) -> Trial:
+    trial = Trial.from_json(fields["trial"])
+    if fields["format"] == 1 and trial.reference is not None:  # there a bound's images had a prefix
+        data = trial.reference.removeprefix("likelihood of ")
+        return replace(trial, reference=None if data.startswith("draws from ") else data)
+    return trial
 
 
 OLDER = "the version of sampler-bench, whose records of format 1 do not tell which code made them,"
 """What has changed since a record of format 1."""
-
-
-def stale_fields(record: Record, provenance: Mapping[str, Any]) -> list[str]:
-    """Return the names of the provenance fields that differ from what is true now."""
-    if record.format < FORMAT:
-        return [OLDER]
-    return [name for name, value in provenance.items() if record.provenance.get(name) != value]
 
 
 @dataclass(frozen=True)
@@ -125,3 +276,10 @@ class Stale:
 
     record: Record
     fields: Sequence[str]
+
+
+def stale_fields(record: Record, provenance: Mapping[str, Any]) -> list[str]:
+    """Return the names of the provenance fields that differ from what is true now."""
+    if record.format < FORMAT:
+        return [OLDER]
+    return [name for name, value in provenance.items() if record.provenance.get(name) != value]

@@ -138,7 +138,7 @@ class Store:
             values = np.asarray(np.load(self._influence_path(record, metric), allow_pickle=False))
         except UNREADABLE:
             return None
-        return values if values.shape == (record.trial["n"],) else None
+        return values if values.shape == (record.trial.n,) else None
 
     def training_table(self, model: str) -> Path:
         """Return where the table of a model's training is kept."""

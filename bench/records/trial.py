@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,7 +59,13 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return {**{k: v for k, v in self.__dict__.items() if k != "key"}, "metrics": list(self.metrics)}
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "metrics": list(self.metrics)}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Trial:
+        """Return the trial that `to_json` wrote, whatever else stands beside its fields."""
+        known = {f.name: given[f.name] for f in fields(cls) if f.name in given}
+        return cls(**{**known, "metrics": tuple(known["metrics"])})
 
     @property
     def blocks(self) -> list[range]:
@@ -149,7 +156,7 @@ class Failure:
         traceback: the full text.
     """
 
-    status: str
+    status: Literal["failed", "skipped"]
     stage: str
     message: str
     traceback: str = ""

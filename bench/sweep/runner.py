@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -25,13 +25,13 @@ from bench.metrics.metric import Metric
 from bench.plugins.loading import registry
 from bench.plugins.lookup import find_card
 from bench.records.provenance import environment, grid_hash, short_hash
-from bench.records.record import FLOOR, Record, Stale, stale_fields
+from bench.records.record import FLOOR, GridInfo, ModelInfo, Record, RowInfo, Stale, stale_fields
 from bench.records.store import Store
 from bench.records.trial import PREVIEWS, BlockResult, Failure, Task, Trial, WorkerSetup
 from bench.stats.resampling import influence_se, jackknife
 from bench.stats.score import Score
 from bench.sweep.collect import Collected
-from bench.sweep.heads import trial_fields
+from bench.sweep.heads import head_of
 from bench.sweep.references import References, held_out_hashes, with_held_out
 from bench.sweep.request import Plan, Sweep
 from bench.sweep.worker import Worker, draw, worker
@@ -163,12 +163,13 @@ class Runner:
         if not names:
             return None
         record = Record(
-            trial={**trial.to_json(), "key": trial.key},
+            kind="real",
+            trial=trial,
             status="done",
             message=failures[0].message if failures else "",
-            sampler={"name": FLOOR, "label": FLOOR, "parameters": {}},
-            model={"weights": self.loaded.weights_hash},
-            grid={"folds": len(folds)},
+            sampler=RowInfo(label=FLOOR),
+            model=ModelInfo(self.loaded.weights_hash),
+            grid=GridInfo(folds=len(folds)),
             provenance=provenance,
             scores={name: mean_score([scores[name] for scores in folds]) for name in names},
             environment=environment(self.sweep.devices[0]),
@@ -232,9 +233,8 @@ class Runner:
         """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
         assert result is not None  # the trial is whole
         scores, failures = self._scores(result.statistics)
-        head = self._head(trial, plan)
-        record = Record.of_failure(head, failures[0]) if failures else Record(**head, status="done")
-        record = replace(record, scores=scores, cost=asdict(result.cost))
+        record = replace(self._head(trial, plan), scores=scores, cost=result.cost)
+        record = record.failed(failures[0]) if failures else record
         self.store.drop_features(record)
         if self.sweep.keep_features:
             record = self._keep_features(record, result.statistics)
@@ -256,26 +256,25 @@ class Runner:
         return replace(record, scores=scores)
 
     def _fail(self, trial: Trial, plan: Plan, failure: Failure) -> Record:
-        record = Record.of_failure(self._head(trial, plan), failure)
+        record = self._head(trial, plan).failed(failure)
         self.store.drop_features(record)
         self.store.write(record)
         return record
 
-    def _head(self, trial: Trial, plan: Plan) -> dict[str, Any]:
-        sampler, provenance = get_sampler(trial.sampler), plan.provenance[trial.key]
+    def _head(self, trial: Trial, plan: Plan) -> Record:
+        sampler = get_sampler(trial.sampler)
         origin = registry().samplers.origins[sampler.name]
-        return {
-            **trial_fields(trial, plan.grids[trial.key], self.loaded, provenance, self.sweep.devices[0]),
-            "sampler": {
-                "name": sampler.name,
-                "label": sampler.label,
-                "parameters": dict(sampler.parameters),
-                "order": sampler.order,
-                "source": sampler.source,
-                "plugin": origin.plugin,
-                "version": origin.version,
-            },
-        }
+        row = RowInfo(
+            sampler.name,
+            sampler.label,
+            dict(sampler.parameters),
+            sampler.order,
+            sampler.source,
+            origin.plugin,
+            origin.version,
+        )
+        grid, provenance = plan.grids[trial.key], plan.provenance[trial.key]
+        return head_of("samples", trial, row, grid, self.loaded, provenance, self.sweep.devices[0])
 
     def _scores(self, statistics: Mapping[str, GroupedStatistics]) -> tuple[dict[str, Score], list[Failure]]:
         """Return the scores, and why a metric gave none."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -65,17 +66,17 @@ class Session:
     Args:
         out: folder of results.
         small: whether to do everything in a size for a CPU.
-        steps: optimiser steps of the training.
+        training_seconds: time for the training.
         n: samples a trial of the sweep.
         seconds: longest time of one part.
     """
 
-    def __init__(self, out: Path, small: bool, steps: int, n: int, seconds: float) -> None:
-        self.out, self.small, self.steps, self.n, self.seconds = out, small, steps, n, seconds
+    def __init__(self, out: Path, small: bool, training_seconds: float, n: int, seconds: float) -> None:
+        self.out, self.small, self.n, self.seconds = out, small, n, seconds
+        self.training_seconds = training_seconds
+        self.batch, self.steps = (8, 50) if small else (256, 100)
         self.device = torch.device("cpu" if small else "cuda")
-        self.config = (
-            UNetConfig(channels=32, widths=(32, 64), blocks=1, norm_groups=8) if small else UNetConfig()
-        )
+        self.config = UNetConfig(**SMALL) if small else UNetConfig()
         self.batches = (2,) if small else (256, 1024)
 
     def network(self) -> UNet:
@@ -144,8 +145,8 @@ def _calls(session: Session, batch: int) -> dict[str, Any]:
         x = torch.randn(batch, 3, 32, 32, device=session.device).to(memory_format=layout)
         network = session.network().to(memory_format=layout)
         for mode in MODES[:1] if session.small else MODES:
-            compiled = [False] if session.small or not last else [False, True]
-            for compile_ in compiled:
+            compiled = [False, True] if last and mode == "bfloat16" and batch == 256 else [False]
+            for compile_ in compiled:  # which takes a minute: once is enough
                 call = torch.compile(network) if compile_ else network
                 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = mode == "tf32"
                 dtype = getattr(torch, mode.replace("tf32", "float32"))
@@ -227,34 +228,42 @@ def fid(session: Session) -> Mapping[str, Any]:
 
 
 def train(session: Session) -> Mapping[str, Any]:
-    """Train the CIFAR-10 network for the number of steps asked for."""
-    recipe = session.out / "recipe.toml"
+    """Train the CIFAR-10 network for about the seconds asked for: a short run tells the pace."""
+    pace = float(_trained(session, session.out / "pace", 10 if session.small else 150)["images_per_second"])
+    steps = max(session.steps, int(session.training_seconds * pace / session.batch) // 100 * 100)
+    last = _trained(session, session.out / "cifar10-ddpm", steps)
+    return {"steps": steps, "L_simple": last["simple"], "images a second": last["images_per_second"]}
+
+
+def _trained(session: Session, out: Path, steps: int) -> dict[str, str]:
+    """Train into a folder and return the last row of the table."""
     options = {"dropout": 0.1, **(SMALL if session.small else {})}
     listed = ", ".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
+    recipe = session.out / f"{out.name}.toml"
     recipe.write_text(
         TRAINING.format(
             options=f"{{{listed}}}",
-            batch=8 if session.small else 256,
-            steps=session.steps,
-            warmup=session.steps // 20,
-            decay=session.steps // 3,
-            every=max(50, session.steps // 4 // 50 * 50),
+            batch=session.batch,
+            steps=steps,
+            warmup=steps // 20,
+            decay=steps // 3,
+            every=max(50, steps // 4 // 50 * 50),
             compile=str(not session.small).lower(),
         )
     )
-    out = session.out / "training"
     session.command("-m", "bench", "train", str(recipe), "--out", str(out), "--device", session.device.type)
     rows = (out / "metrics.csv").read_text().splitlines()
-    last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
-    return {"steps": session.steps, "L_simple": last["simple"], "images a second": last["images_per_second"]}
+    return dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
 
 
 def sweep(session: Session) -> Mapping[str, Any]:
     """Sweep every sampler over the trained network and write table, plots and report."""
     results = session.out / "results"
-    asked = ["run", "--model", str(session.out / "training/weights.safetensors"), "--samplers", "all"]
+    named = session.out / "cifar10-ddpm" / "cifar10-ddpm.safetensors"  # so that titles tell which model it is
+    shutil.copyfile(named.with_name("weights.safetensors"), named)
+    asked = ["run", "--model", str(named), "--samplers", "all"]
     asked += ["--reference", "cifar10", "--n", str(session.n), "--results", str(results)]
-    asked += ["--metrics", "fd_inception_768,kid_inception_768" if not session.small else "fd_pixels"]
+    asked += ["--metrics", "fd_inception_768" if not session.small else "fd_pixels"]
     asked += ["--steps", "10,20,50,100" if not session.small else "2"]
     asked += ["--device", session.device.type, "--precision", "tf32", "--batch", "500"]
     try:
@@ -278,7 +287,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} [all]")
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), metavar="DIR", help="[results/gpu]")
     parser.add_argument("--small", action="store_true", help="in a size for a CPU")
-    parser.add_argument("--steps", type=int, help="optimiser steps of the training")
+    parser.add_argument("--training-seconds", type=float, help="time for the training [400]")
     parser.add_argument("--n", type=int, help="samples a trial of the sweep")
     parser.add_argument("--seconds", type=float, default=600, help="longest time of a part [600]")
     options = parser.parse_args()
@@ -287,9 +296,12 @@ def main() -> int:
         parser.error(f"unknown part {sorted(unknown)[0]!r}; known: {', '.join(PARTS)}")
     if not options.small and not torch.cuda.is_available():
         parser.error("no CUDA device is there; --small does the same in a size for a CPU")
-    steps = options.steps or (50 if options.small else 8000)
     session = Session(
-        options.out, options.small, steps, options.n or (20 if options.small else 2000), options.seconds
+        options.out,
+        options.small,
+        options.training_seconds or (1 if options.small else 400),
+        options.n or (20 if options.small else 2000),
+        options.seconds,
     )
     session.out.mkdir(parents=True, exist_ok=True)
     failed = False

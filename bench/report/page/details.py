@@ -19,6 +19,9 @@ from bench.records.store import Store
 from bench.report.tables.summary import plus_minus, short
 from bench.stats.score import Score
 
+DRAWING = ("n", "seed", "spacing", "batch", "precision", "device")
+"""Fields of a trial that say how it is drawn."""
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -61,35 +64,35 @@ def safe(key: str) -> str:
 
 def trial_view(store: Store, record: Record) -> dict[str, Any]:
     """Return one trial in plain values."""
-    trial, cost, environment = record.trial, record.cost, record.environment
+    trial, cost = record.trial, record.cost
     score = next(iter(record.scores.values()), None)
-    sampling = cost.get("sampling_seconds")
+    sampling = cost.sampling_seconds if cost else None
     return {
         "key": safe(record.key),
-        "label": str(record.sampler.get("label", "")),
-        "model": str(trial["model"]),
-        "steps": int(trial["steps"]),
+        "label": record.sampler.label,
+        "model": trial.model,
+        "steps": trial.steps,
         "status": record.status,
         "message": record.message,
-        "metric": score.metric if score else str(next(iter(trial["metrics"]), "")),
+        "metric": score.metric if score else next(iter(trial.metrics), ""),
         "score": score.value if score else None,
         "score_text": plus_minus(score) if score else "",
         "numbers": {
             "bias-corrected": _number(score.debiased if score else None),
-            "calls": _number(cost.get("calls")),
-            "ms an image": _number(1000 * sampling / trial["n"] if sampling else None),
-            "images/s": _number(trial["n"] / sampling if sampling else None),
-            "n": {"value": trial["n"], "text": f"{trial['n']:,}"},
+            "calls": _number(cost.calls if cost else None),
+            "ms an image": _number(1000 * sampling / trial.n if sampling else None),
+            "images/s": _number(trial.n / sampling if sampling else None),
+            "n": {"value": trial.n, "text": f"{trial.n:,}"},
         },
-        "n": trial["n"],
-        "spacing": trial["spacing"],
+        "n": trial.n,
+        "spacing": trial.spacing,
         "strip": strip_of(store, record),
         "scores": [_score(name, s) for name, s in record.scores.items()],
         "facts": facts_of(record),
         "again": command_of(record),
-        "command": environment.get("command", ""),
-        "stage": record.failure.get("stage", ""),
-        "traceback": record.failure.get("traceback", ""),
+        "command": record.environment.command,
+        "stage": record.stage,
+        "traceback": record.failure.traceback if record.failure else "",
     }
 
 
@@ -108,44 +111,51 @@ def facts_of(record: Record) -> dict[str, str]:
     """Return what is known of a trial besides its scores, by name, without what is empty."""
     trial, cost, environment = record.trial, record.cost, record.environment
     facts: dict[str, str] = {
-        "sampler": str(record.sampler.get("source", "")),
-        "parameters": _pairs(record.sampler.get("parameters", {})),
-        "trial": _pairs({k: trial[k] for k in ("n", "seed", "spacing", "batch", "precision", "device")}),
-        "grid": _pairs(record.grid),
+        "sampler": record.sampler.source,
+        "parameters": _pairs(record.sampler.parameters),
+        "trial": _pairs(
+            {k: getattr(trial, k) for k in ("n", "seed", "spacing", "batch", "precision", "device")}
+        ),
+        "grid": _pairs(record.grid.to_json()),
     }
     if cost:
-        sampling, model = cost["sampling_seconds"], cost["model_seconds"]
-        facts["network calls"] = f"{cost['calls']:g} an image, counted"
+        sampling, model = cost.sampling_seconds, cost.model_seconds
+        facts["network calls"] = f"{cost.calls:g} an image, counted"
         facts["seconds"] = (
             f"sampling {sampling:.3g} (network {model:.3g}, sampler and noise {sampling - model:.3g}),"
-            f" scoring {cost['scoring_seconds']:.3g}"
+            f" scoring {cost.scoring_seconds:.3g}"
         )
-        facts["peak memory"] = f"{cost['peak_bytes'] / 2**20:,.0f} MiB"
-    dirty = " with local changes" if environment.get("dirty") else ""
-    plugin = f"{record.sampler.get('plugin', '')} {record.sampler.get('version', '')}".strip()
+        facts["peak memory"] = f"{cost.peak_bytes / 2**20:,.0f} MiB"
+    dirty = " with local changes" if environment.dirty else ""
+    plugin = f"{record.sampler.plugin} {record.sampler.version}".strip()
     facts |= {
         "plugin": plugin,
         "provenance": _pairs(record.provenance),
-        "commit": f"{environment['commit']}{dirty}" if environment.get("commit") else "",
-        "versions": _pairs(environment.get("versions", {})),
-        "machine": str(environment.get("device_name", "")),
-        "finished": str(environment.get("finished", "")),
+        "commit": f"{environment.commit}{dirty}" if environment.commit else "",
+        "versions": _pairs(environment.versions),
+        "machine": environment.device_name,
+        "finished": environment.finished,
         "record": f"records/{record.name}.json",
     }
     return {name: value for name, value in facts.items() if value}
 
 
 def command_of(record: Record) -> str:
-    """Return the command that makes this trial alone; empty where no sampler made it."""
+    """Return the command that makes this trial alone; empty for real images, which every sweep measures."""
     trial = record.trial
-    if record.sampler.get("order", "none") == "none":  # real images, a bound: no sampler
+    drawing = [text for name in DRAWING for text in (f"--{name}", getattr(trial, name))]
+    if record.kind == "real":
         return ""
-    options = ["--model", trial["model"], "--samplers", trial["sampler"], "--steps", trial["steps"]]
-    options += ["--n", trial["n"], "--seed", trial["seed"], "--spacing", trial["spacing"]]
-    options += ["--batch", trial["batch"], "--precision", trial["precision"], "--device", trial["device"]]
-    options += ["--metrics", ",".join(trial["metrics"])]
-    options += ["--reference", trial["reference"]] if trial["reference"] else []
-    return shlex.join(["python", "-m", "bench", "run", *map(str, options)])
+    if record.kind == "bound":
+        parameters = record.sampler.parameters
+        options = ["nll", "--model", trial.model, "--variances", parameters["variance"]]
+        options += ["--clip", parameters["clip"], "--steps", trial.steps, *drawing]
+        options += ["--data", trial.reference] if trial.reference else []
+    else:
+        options = ["run", "--model", trial.model, "--samplers", trial.sampler, "--steps", trial.steps]
+        options += [*drawing, "--metrics", ",".join(trial.metrics)]
+        options += ["--reference", trial.reference] if trial.reference else []
+    return shlex.join(["python", "-m", "bench", *map(str, options)])
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
@@ -157,16 +167,15 @@ def environment_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     counted: dict[str, Counter[str]] = {}
     for record in records:
         environment = record.environment
-        dirty = " with local changes" if environment.get("dirty") else ""
+        dirty = " with local changes" if environment.dirty else ""
         facts: dict[str, Any] = {
-            "machine": environment.get("device_name"),
-            "device": record.trial["device"],
-            "threads": environment.get("threads"),
-            "TF32": _on_off(environment.get("tf32")),
-            "commit": f"{environment['commit'][:12]}{dirty}" if environment.get("commit") else None,
-            **environment.get("versions", {}),
-            "model's weights": record.model.get("weights"),
-            "schedule": record.model.get("schedule"),
+            "machine": environment.device_name,
+            "device": record.trial.device,
+            "threads": environment.threads,
+            "commit": f"{environment.commit[:12]}{dirty}" if environment.commit else None,
+            **environment.versions,
+            "model's weights": record.model.weights,
+            "schedule": record.model.schedule,
         }
         for name, value in facts.items():
             if value not in (None, ""):
@@ -179,7 +188,3 @@ def environment_of(records: Sequence[Record]) -> list[dict[str, Any]]:
         }
         for name, values in counted.items()
     ]
-
-
-def _on_off(value: bool | None) -> str | None:
-    return None if value is None else "on" if value else "off"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.drawing.style import PAGE
 from bench.published.presets import PRESETS, find_preset
 from bench.published.values import SOURCES
-from bench.records.record import FLOOR, Record
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.page.details import Strip, environment_of, film_of, safe, strip_of, trial_view
 from bench.report.plots.gallery import draw_all, published_for
@@ -53,7 +53,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         "title": _title(records),
         "subtitle": _subtitle(trials, records),
         "several": {
-            "models": len({record.trial["model"] for record in records}) > 1,
+            "models": len({record.trial.model for record in records}) > 1,
             "metrics": len({trial["metric"] for trial in trials}) > 1,
             "spacings": len({trial["spacing"] for trial in trials}) > 1,
         },
@@ -72,15 +72,15 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
 
 
 def _title(records: Sequence[Record]) -> str:
-    models = list(dict.fromkeys(str(record.trial["model"]) for record in records))
+    models = list(dict.fromkeys(record.trial.model for record in records))
     return ", ".join(Path(model).name if "/" in model else model for model in models)
 
 
 def _subtitle(trials: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> str:
     counts = Counter(trial["status"] for trial in trials)
     done = ", ".join(f"{counts[s]} {s}" for s in ("done", "failed", "skipped") if counts[s])
-    days = sorted(str(record.environment.get("finished", ""))[:10] for record in records)
-    machines = dict.fromkeys(str(record.environment.get("device_name", "")) for record in records)
+    days = sorted(record.environment.finished[:10] for record in records)
+    machines = dict.fromkeys(record.environment.device_name for record in records)
     when = f", finished {days[-1]}" if days[-1] else ""
     where = f", on {listed([name for name in machines if name])}" if any(machines) else ""
     return f"{len(trials)} records: {done}{when}{where}"
@@ -88,9 +88,9 @@ def _subtitle(trials: Sequence[Mapping[str, Any]], records: Sequence[Record]) ->
 
 def _order(record: Record) -> tuple[object, ...]:
     trial = record.trial
-    real = record.sampler.get("name") == FLOOR
+    real = record.kind == "real"
     rest = () if real else row_order(record)
-    return (str(trial["model"]), str(trial["metrics"]), real, int(trial["steps"]), *rest, record.key)
+    return (str(trial.model), str(trial.metrics), real, int(trial.steps), *rest, record.key)
 
 
 def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
     leaders = {one.steps: (one.row, *one.ties) for one in best}
     return {
         "id": f"g{place}",
-        "name": f"{group.trial['model']}: {group.metric}",
+        "name": f"{group.trial.model}: {group.metric}",
         "title": group.title,
         "metric": group.metric,
         "sentences": sentences(group, findings),
@@ -207,7 +207,7 @@ def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
         "rows": rows,
         "columns": list(group.columns),
         "count": count,
-        "seed": group.trial["seed"],
+        "seed": group.trial.seed,
         "side": side,
         "tile": side * math.ceil(TILE / side),
         "large": side * math.ceil(LARGE / side),
@@ -274,9 +274,9 @@ def _citations(
     """Return what to cite: the samplers' sources, and those of published figures that are shown."""
     used: dict[str, list[str]] = {}
     for record in records:
-        if record.sampler.get("source"):
-            labels = used.setdefault(str(record.sampler["source"]), [])
-            label = str(record.sampler["label"])
+        if record.sampler.source:
+            labels = used.setdefault(record.sampler.source, [])
+            label = record.sampler.label
             labels += [label] if label not in labels else []
     shown = {figure.source for group in groups for figure in published_for(group)}
     shown |= {find_preset(name).source for name in presets}

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bench.drawing.style import LIGHT, Theme, looks, plotting
-from bench.report.tables.table import Cell, Group
+from bench.report.tables.table import Cell, Group, cost_of
 
 PARTS = ("network", "sampler and noise", "scoring")
 
@@ -92,10 +92,10 @@ def _left(cell: Cell | None) -> list[float]:
 
 def _microseconds(cell: Cell) -> tuple[float, float, float]:
     """Return the parts of the time of one image and step."""
-    cost, trial = cell.record.cost, cell.record.trial
-    share = 1e6 / (trial["n"] * trial["steps"])
-    network, sampling = cost["model_seconds"] * share, cost["sampling_seconds"] * share
-    return network, max(0.0, sampling - network), cost["scoring_seconds"] * share
+    cost, trial = cost_of(cell), cell.record.trial
+    share = 1e6 / (trial.n * trial.steps)
+    network, sampling = cost.model_seconds * share, cost.sampling_seconds * share
+    return network, max(0.0, sampling - network), cost.scoring_seconds * share
 
 
 def _panels(rows: list[str], columns: list[int]) -> tuple[Figure, list[Axes]]:

@@ -44,7 +44,7 @@ def published_for(group: Group) -> tuple[Published, ...]:
     """Return the published figures of a table's own model and score: those of its presets."""
     found: list[Published] = []
     for preset in PRESETS.values():
-        if (preset.model, preset.metrics[0]) == (group.trial["model"], group.metric):
+        if (preset.model, preset.metrics[0]) == (group.trial.model, group.metric):
             found += preset.figures()
     return tuple(found)
 
@@ -133,7 +133,7 @@ def draw_files(
             picture = sheet(group, store)
             if picture is not None:
                 yield save_picture(picture, folder / f"{group.slug}-{name}.png")
-    for training in trainings(store, (str(group.trial["model"]) for group in groups)):
+    for training in trainings(store, (group.trial.model for group in groups)):
         if not training.damage:
             path = folder / f"{training.slug}{mark}.{suffix}"
             yield save(training.figure(THEMES[theme]), path, THEMES[theme])

@@ -66,4 +66,4 @@ def trainings(store: Store, models: Iterable[str]) -> list[Training]:
 
 def models_of(records: Iterable[Record]) -> set[str]:
     """Return what ``--model`` was given for some records."""
-    return {str(record.trial["model"]) for record in records}
+    return {record.trial.model for record in records}

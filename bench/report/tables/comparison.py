@@ -13,7 +13,7 @@ import pandas as pd
 from bench.diffusion.sampling import get_sampler
 from bench.published.presets import Preset, find_preset, tolerance
 from bench.published.values import SOURCES, Figure
-from bench.records.record import FLOOR, Record
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables.sheets import Sheet
 from bench.stats.score import Score
@@ -183,8 +183,8 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
     """
     by_place: dict[tuple[str, int], list[Record]] = {}
     for known in records:
-        if known.sampler.get("name") != FLOOR:
-            place = str(known.trial["sampler"]), int(known.trial["steps"])
+        if known.kind != "real":
+            place = known.trial.sampler, known.trial.steps
             by_place.setdefault(place, []).append(known)
     published = {(figure.label, figure.steps): figure for figure in preset.figures()}
     cells = []
@@ -206,17 +206,17 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
 def incomparable(preset: Preset, record: Record) -> tuple[str, ...]:
     """Return why a record's score cannot stand beside the published figure; empty where it can."""
     trial, score, reasons = record.trial, _score(preset, record), []
-    metric, steps = preset.metrics[0], int(trial["steps"])
-    if trial["model"] != preset.model:
-        reasons.append(f"other model: {trial['model']}, not {preset.model}")
+    metric, steps = preset.metrics[0], int(trial.steps)
+    if trial.model != preset.model:
+        reasons.append(f"other model: {trial.model}, not {preset.model}")
     if score is not None and score.metric != metric:
         reasons.append(f"other metric: {score.metric}, not {metric}")
-    if trial["n"] != preset.n:
-        reasons.append(f"other n: {trial['n']:,}, not {preset.n:,}")
-    if trial["spacing"] != preset.spacing_of(steps):
-        reasons.append(f"other spacing: {trial['spacing']}, not {preset.spacing_of(steps)}")
-    if trial["precision"] != "float32":
-        reasons.append(f"other precision: {trial['precision']}, not float32")
+    if trial.n != preset.n:
+        reasons.append(f"other n: {trial.n:,}, not {preset.n:,}")
+    if trial.spacing != preset.spacing_of(steps):
+        reasons.append(f"other spacing: {trial.spacing}, not {preset.spacing_of(steps)}")
+    if trial.precision != "float32":
+        reasons.append(f"other precision: {trial.precision}, not float32")
     if score is not None:
         flags = [flag for flag in score.flags if flag in ("other-weights", "incomplete", "rank-deficient")]
         reasons += [f"the score is flagged {flag}" for flag in flags]
@@ -231,7 +231,7 @@ def _score(preset: Preset, record: Record | None) -> Score | None:
     if record is None or not record.scores:
         return None
     name = preset.metrics[0]
-    if name in record.trial["metrics"]:  # no other score stands in for one that failed
+    if name in record.trial.metrics:  # no other score stands in for one that failed
         return record.scores.get(name)
     return next(iter(record.scores.values()))
 
@@ -256,9 +256,9 @@ def _row(cell: Comparison) -> dict[str, object]:
         "verdict": cell.verdict,
         "because": cell.because,
         "published_source": figure.where if figure else None,
-        "model": record.trial["model"] if record else None,
-        "n": record.trial["n"] if record else None,
-        "spacing": record.trial["spacing"] if record else None,
+        "model": record.trial.model if record else None,
+        "n": record.trial.n if record else None,
+        "spacing": record.trial.spacing if record else None,
         "key": record.key if record else None,
     }
 

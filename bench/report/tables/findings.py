@@ -66,11 +66,11 @@ def find_claims(table: Group, claims: Iterable[Claim] = CLAIMS) -> list[Finding]
 def shape_of(table: Group) -> Shape:
     """Return which cells of a table have a score, and the schedule's T."""
     scored = {place: cell.record for place, cell in table.cells.items() if cell.score is not None}
-    names = {str(record.model.get("schedule", "")) for record in scored.values()}
+    names = {record.model.schedule for record in scored.values()}
     lengths = {int(found[1]) for name in names if (found := re.search(r"\bT=(\d+)", name))}
     T = lengths.pop() if len(lengths) == 1 else None
     # A rule may visit fewer levels than it takes steps: then S = T is not the whole schedule.
-    whole = all(r.grid.get("distinct_levels") == T for (_, steps), r in scored.items() if steps == T)
+    whole = all(r.grid.distinct_levels == T for (_, steps), r in scored.items() if steps == T)
     return Shape(frozenset(scored), T if whole else None)
 
 

@@ -78,10 +78,10 @@ def comma_separated(group: Group) -> str:
                 continue
             score, trial = cell.score, cell.record.trial
             numbers = [score.value, score.se, score.debiased] if score else ["", "", ""]
-            tail = [trial["n"], cell.record.status, cell.record.key]
-            writer.writerow([trial["model"], row, column, group.metric, *numbers, *tail])
+            tail = [trial.n, cell.record.status, cell.record.key]
+            writer.writerow([trial.model, row, column, group.metric, *numbers, *tail])
     if group.floor is not None:
-        floor, model = group.floor, next(iter(group.cells.values())).record.trial["model"]
+        floor, model = group.floor, next(iter(group.cells.values())).record.trial.model
         writer.writerow(
             [model, FLOOR, "", group.metric, floor.value, floor.se, floor.debiased, floor.n, "done", ""]
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from bench.records.record import FLOOR, Record
+from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import SAME, Measure
 from bench.stats.comparison import replicates
@@ -27,14 +27,14 @@ def replicate_sheet(records: Iterable[Record], metric: str | None = None) -> She
         metric: name of the score; each record's first where None.
     """
     found: dict[tuple[object, ...], dict[int, tuple[Record, str]]] = {}
-    for record in sorted(records, key=lambda record: (int(record.trial["batch"]), record.key)):
+    for record in sorted(records, key=lambda record: (record.trial.batch, record.key)):
         name = metric or next(iter(record.scores), "")
-        if name not in record.scores or record.sampler.get("name") == FLOOR:
+        if name not in record.scores or record.kind == "real":
             continue
-        common = tuple(record.trial[field] for field in SAME if field != "seed")
+        common = tuple(getattr(record.trial, field) for field in SAME if field != "seed")
         measure = Measure.of(record, record.scores[name])
-        key = (*common, measure, record.trial["sampler"], record.trial["steps"], name)
-        found.setdefault(key, {}).setdefault(int(record.trial["seed"]), (record, name))
+        key = (*common, measure, record.trial.sampler, record.trial.steps, name)
+        found.setdefault(key, {}).setdefault(record.trial.seed, (record, name))
     rows = [_row(list(seeds.values())) for seeds in found.values() if len(seeds) > 1]
     rows.sort(key=lambda row: (str(row[0]), str(row[1]), int(str(row[2]))))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -48,5 +48,5 @@ def _row(members: list[tuple[Record, str]]) -> list[object]:
     record, metric = members[0]
     over = replicates([member.scores[metric].value for member, _ in members])
     trial = record.trial
-    named = [trial["model"], record.sampler["label"], trial["steps"], metric, trial["n"]]
+    named = [trial.model, record.sampler.label, trial.steps, metric, trial.n]
     return [*named, over.n, over.mean, over.sd, over.se, over.min_of_n]

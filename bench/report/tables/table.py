@@ -9,8 +9,9 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records.provenance import short_hash
-from bench.records.record import FLOOR, Record
+from bench.records.record import Record
 from bench.records.store import file_slug
+from bench.records.trial import Cost, Trial
 from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
 from bench.stats.score import Score
 
@@ -40,7 +41,7 @@ class Measure:
     @classmethod
     def of(cls, record: Record, score: Score) -> Measure:
         """Return that of a record's score."""
-        return cls(str(record.model.get("weights", "")), score.space, score.reference, score.quantisation)
+        return cls(record.model.weights, score.space, score.reference, score.quantisation)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Group:
     floor_record: Record | None
 
     @property
-    def trial(self) -> Mapping[str, Any]:
+    def trial(self) -> Trial:
         """What the table's trials have in common: the fields of `SAME` from the first of them."""
         return self.cells[min(self.cells, key=lambda place: place[1])].record.trial
 
@@ -128,7 +129,7 @@ def group_records(records: Iterable[Record], metric: str | None = None) -> list[
         records: in any order.
         metric: name of the score to show, of the records that have it; each record's first where None.
     """
-    shown = [(metric or next(iter(record.trial["metrics"]), ""), record) for record in records]
+    shown = [(metric or next(iter(record.trial.metrics), ""), record) for record in records]
     known = {
         _sources(record, name): Measure.of(record, record.scores[name])
         for name, record in shown
@@ -138,11 +139,11 @@ def group_records(records: Iterable[Record], metric: str | None = None) -> list[
     found: dict[tuple[object, ...], list[Record]] = {}
     measures: dict[tuple[object, ...], Measure] = {}
     for name, record in shown:
-        if record.sampler.get("name") == FLOOR:
+        if record.kind == "real":
             floors.append(record)
-        elif name in record.trial["metrics"] or not name:
+        elif name in record.trial.metrics or not name:
             measure = _measure(record, name, known)
-            key = (*(record.trial[field] for field in SAME), name, *asdict(measure).values())
+            key = (*(getattr(record.trial, field) for field in SAME), name, *asdict(measure).values())
             found.setdefault(key, []).append(record)
             measures[key] = measure
     _join_whole_grids(found)
@@ -169,7 +170,7 @@ def _measure(record: Record, metric: str, known: Mapping[tuple[object, ...], Mea
     sources = _sources(record, metric)
     _, space, reference, images = sources
     measure = known.get(sources, Measure("", str(space or ""), str(reference or images or ""), ""))
-    return replace(measure, weights=str(record.model.get("weights", "")))
+    return replace(measure, weights=record.model.weights)
 
 
 def _told_apart(groups: list[Group]) -> list[Group]:
@@ -177,8 +178,8 @@ def _told_apart(groups: list[Group]) -> list[Group]:
     made = []
     for group in groups:
         alike = [other.trial for other in groups if other.slug == group.slug]
-        differing = [name for name in SAME if len({trial[name] for trial in alike}) > 1]
-        marks = [_mark(name, group.trial[name]) for name in differing]
+        differing = [name for name in SAME if len({getattr(trial, name) for trial in alike}) > 1]
+        marks = [_mark(name, getattr(group.trial, name)) for name in differing]
         made.append(replace(group, slug=file_slug("-".join([group.slug, *filter(None, marks)]))))
     return [_marked_by_content(group, made) for group in made]
 
@@ -187,7 +188,7 @@ def _marked_by_content(group: Group, groups: Sequence[Group]) -> Group:
     """Add what a table was measured with to a title and, as a hash, to a slug that others have too."""
     slug, own = group.slug, _contents(group)
     if sum(other.slug == slug for other in groups) > 1:
-        slug = f"{slug}-{short_hash({**{name: group.trial[name] for name in SAME}, **own})[:8]}"
+        slug = f"{slug}-{short_hash({**{name: getattr(group.trial, name) for name in SAME}, **own})[:8]}"
     alike = [_contents(other) for other in groups if other.title == group.title]
     facts = [
         f"{name} {value}" for name, value in own.items() if value and len({one[name] for one in alike}) > 1
@@ -201,7 +202,7 @@ def _contents(group: Group) -> dict[str, str]:
     return {
         "weights": measure.weights,
         "feature space": measure.space,
-        "reference file": str(group.trial["reference"] or ""),
+        "reference file": str(group.trial.reference or ""),
         "reference hash": measure.reference,
         "quantisation": measure.quantisation,
     }
@@ -219,8 +220,8 @@ def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
     for key in [key for key in found if key[at] == "all"]:
         others = [k for k in found if k != key and k[:at] + k[at + 1 :] == key[:at] + key[at + 1 :]]
         for other in others:
-            there = {(r.sampler["label"], r.trial["steps"]) for r in found[other]}
-            found[other] += [r for r in found[key] if (r.sampler["label"], r.trial["steps"]) not in there]
+            there = {(r.sampler.label, r.trial.steps) for r in found[other]}
+            found[other] += [r for r in found[key] if (r.sampler.label, r.trial.steps) not in there]
         if others:
             del found[key]
 
@@ -230,34 +231,35 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
 
     def same(floor: Record) -> bool:
         shared = ("model", "seed", "reference")
-        if any(floor.trial[name] != members[0].trial[name] for name in shared) or metric not in floor.scores:
+        apart = any(getattr(floor.trial, name) != getattr(members[0].trial, name) for name in shared)
+        if apart or metric not in floor.scores:
             return False
         found = Measure.of(floor, floor.scores[metric])
         return replace(found, weights=measure.weights) == measure  # no network drew real images
 
-    fitting = [floor for floor in floors if same(floor) and floor.trial["n"] <= members[0].trial["n"]]
-    return max(fitting, key=lambda floor: int(floor.trial["n"]), default=None)
+    fitting = [floor for floor in floors if same(floor) and floor.trial.n <= members[0].trial.n]
+    return max(fitting, key=lambda floor: floor.trial.n, default=None)
 
 
 def _group(members: list[Record], floors: list[Record], name: str, measure: Measure) -> Group:
-    labels = {str(r.sampler["label"]): r for r in members}
+    labels = {r.sampler.label: r for r in members}
     rows = sorted(labels, key=lambda label: row_order(labels[label]))
-    columns = sorted({int(r.trial["steps"]) for r in members})
+    columns = sorted({r.trial.steps for r in members})
     last_wins = sorted(members, key=lambda r: r.status == "done")
-    cells = {(str(r.sampler["label"]), int(r.trial["steps"])): Cell(r, r.scores.get(name)) for r in last_wins}
+    cells = {(r.sampler.label, r.trial.steps): Cell(r, r.scores.get(name)) for r in last_wins}
     trial = members[0].trial
-    spacings = list(dict.fromkeys(str(r.trial["spacing"]) for r in members))
+    spacings = list(dict.fromkeys(r.trial.spacing for r in members))
     facts = [
-        f"n={trial['n']:,}",
+        f"n={trial.n:,}",
         f"spacing {' and '.join(spacings)}",
-        f"seed {trial['seed']}",
-        trial["precision"],
+        f"seed {trial.seed}",
+        trial.precision,
     ]
-    facts += [trial["device"], *([Path(trial["reference"]).name] if trial["reference"] else [])]
-    title = f"{trial['model']}: {name}, {', '.join(facts)}"
-    slug = file_slug(f"{trial['model']}-{name}")
-    if trial["spacing"] != "uniform":
-        slug += f"-{trial['spacing']}"
+    facts += [trial.device, *([Path(trial.reference).name] if trial.reference else [])]
+    title = f"{trial.model}: {name}, {', '.join(facts)}"
+    slug = file_slug(f"{trial.model}-{name}")
+    if trial.spacing != "uniform":
+        slug += f"-{trial.spacing}"
     floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
     return Group(title, slug, name, measure, rows, columns, cells, score, floor)
@@ -265,7 +267,7 @@ def _group(members: list[Record], floors: list[Record], name: str, measure: Meas
 
 def row_order(record: Record) -> tuple[object, ...]:
     """Return what rows are sorted by: DDIM by eta first, then DDPM, then the rest by name."""
-    name, parameters = record.sampler["name"], record.sampler["parameters"]
+    name, parameters = record.sampler.name, record.sampler.parameters
     place = RULES.index(name) if name in RULES else len(RULES)
     variances = ("fixedsmall", "fixedlarge", "learned")
     variance = parameters.get("variance")
@@ -275,18 +277,23 @@ def row_order(record: Record) -> tuple[object, ...]:
         name,
         eta if isinstance(eta, int | float) else 0.0,
         variances.index(variance) if variance in variances else 0,
-        str(record.sampler["label"]),
+        record.sampler.label,
     )
+
+
+def cost_of(cell: Cell) -> Cost:
+    """Return what drawing a cell's samples took; nothing where none were drawn."""
+    return cell.record.cost or Cost()
 
 
 def milliseconds(cell: Cell) -> float:
     """Return the sampling time of one image."""
-    return 1000 * float(cell.record.cost["sampling_seconds"]) / float(cell.record.trial["n"])
+    return 1000 * cost_of(cell).sampling_seconds / cell.record.trial.n
 
 
 def calls(cell: Cell) -> float:
     """Return the network calls of one image."""
-    return float(cell.record.cost["calls"])
+    return cost_of(cell).calls
 
 
 def higher_is_better(group: Group) -> bool:
