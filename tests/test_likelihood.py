@@ -514,8 +514,8 @@ class Watcher:
     def __init__(self, stop_after=None):
         self.stop_after, self.calls, self.announced, self.reused, self.stale = stop_after, 0, None, None, None
 
-    def planned(self, reused, stale, passes):
-        self.reused, self.stale, self.announced = reused, stale, passes
+    def planned(self, plan, calls):
+        self.reused, self.stale, self.announced = len(plan.reused), plan.stale, calls
 
     def called(self, t):
         self.calls += 1
@@ -542,7 +542,7 @@ def test_records_hold_the_parts_and_their_errors(tmp_path):
     runner = BoundRunner(REQUEST, Store(tmp_path))
     x0 = runner.images.double() / 127.5 - 1
     frame = load_results(tmp_path).set_index("key")
-    for record, cell in zip(records, runner.trials, strict=True):
+    for record, cell in zip(records, runner.cells, strict=True):
         terms = variational_bounds(
             model.model, x0, [cell.chain], bound_noise(0, range(30), model.model.shape)
         )[0]

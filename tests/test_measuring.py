@@ -22,7 +22,8 @@ from bench.stats.score import Score
 from bench.sweep.preflight import memory
 from bench.sweep.references import References
 from bench.sweep.request import Sweep
-from bench.sweep.runner import Runner, mean_score
+from bench.sweep.runner import Runner
+from bench.sweep.scoring import mean_of_scores
 
 SHAPE = (1, 3, 3)
 CPU = torch.device("cpu")
@@ -152,7 +153,7 @@ def test_a_score_without_a_reference_needs_none():
     space = get_space("pixels", loaded.model.shape)
     without = InceptionScore(space="pixels")
     found = References(_nowhere(loaded), [without], {"pixels": space}, CPU)
-    assert found["inception_score"].n == 0
+    assert found.of("inception_score").n == 0
     with pytest.raises(UsageError, match="does not say what its samples should resemble"):
         References(_nowhere(loaded), [without, KernelMetric("kid_pixels", "pixels")], {"pixels": space}, CPU)
 
@@ -258,9 +259,9 @@ def test_the_error_of_a_mean_keeps_what_all_scores_share():
     """Five folds with own error 2 and a shared one of 1.5: sqrt(4 / 5 + 2.25)."""
     own = tuple(np.array([-1.0, 1.0]) * 2)  # two groups: the jackknife error is half their distance
     score = Score("kid", 0.0, 0.0, 2.5, own, 100, "space", "reference")
-    assert mean_score([score] * 5).se == pytest.approx((4 / 5 + 2.25) ** 0.5)
+    assert mean_of_scores([score] * 5).se == pytest.approx((4 / 5 + 2.25) ** 0.5)
     alone = replace(score, se=2.0)
-    assert mean_score([alone] * 5).se == pytest.approx((4 / 5) ** 0.5)
+    assert mean_of_scores([alone] * 5).se == pytest.approx((4 / 5) ** 0.5)
 
 
 def test_kept_features_are_counted_before_a_sweep():

@@ -422,7 +422,9 @@ def test_features_that_were_not_kept_are_drawn_when_they_are_asked_for(tmp_path)
     run(tmp_path, samplers=("ddim",), steps=(5,))
     runner = Runner(sweep(samplers=("ddim",), steps=(5,), keep_features=True), Store(tmp_path))
     plan = runner.plan()
-    assert [record.title for record in plan.featureless] == ["ddim eta=0 at S=5"]
+    assert [(lack.record.title, lack.fields) for lack in plan.incomplete] == [
+        ("ddim eta=0 at S=5", ["features"])
+    ]
     assert len(plan.pending) == 1
     runner.run(plan, Silent())
     _, observer = run(tmp_path, samplers=("ddim",), steps=(5,), keep_features=True)

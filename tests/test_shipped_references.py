@@ -84,9 +84,8 @@ def test_the_reference_images_are_read_once_for_all_metrics():
     spaces = {name: get_space(name, SHAPE) for name in ("pixels", "digits")}
     found = References(counted, metrics, spaces, torch.device("cpu"))
     known = found.hashes
-    assert {name: reference.hash for name, reference in found.items()} == known
-    assert set(found) == {metric.name for metric in metrics}
+    assert {metric.name: found.of(metric.name).hash for metric in metrics} == known
     assert len(drawn) == 1
-    assert found["fd_pixels"] is found["sliced_wasserstein_pixels"]
-    assert found["fd_pixels"].features is not None
-    assert found["fd_digits"].features is None
+    assert found.of("fd_pixels") is found.of("sliced_wasserstein_pixels")
+    assert found.of("fd_pixels").features is not None
+    assert found.of("fd_digits").features is None

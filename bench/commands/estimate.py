@@ -11,13 +11,12 @@ from bench.commands.options import print_json
 from bench.commands.progress import say_plan
 from bench.device.clock import Clock
 from bench.diffusion.calls import count_calls
-from bench.diffusion.sampling import get_sampler
 from bench.errors import NotApplicable
-from bench.sweep.request import Plan
-from bench.sweep.runner import Runner
+from bench.records.ledger import Plan
+from bench.sweep.runner import Runner, SampledCell
 
 
-def dry_run(runner: Runner, plan: Plan, *, as_json: bool) -> int:
+def dry_run(runner: Runner, plan: Plan[SampledCell], *, as_json: bool) -> int:
     """Print what would be computed, with network calls counted and time estimated from measured calls."""
     estimates = _estimates(runner, plan)
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
@@ -42,25 +41,26 @@ class _Estimate:
     skipped: str = ""
 
 
-def _estimates(runner: Runner, plan: Plan) -> list[_Estimate]:
+def _estimates(runner: Runner, plan: Plan[SampledCell]) -> list[_Estimate]:
     seconds = _seconds_a_call(runner, plan)
     found = []
-    for trial in plan.pending:
+    for cell in plan.pending:
+        trial = cell.trial
         name = f"{trial.sampler}@{trial.steps}"
         try:
-            calls = count_calls(runner.loaded.model, get_sampler(trial.sampler), plan.grids[trial.key])
+            calls = count_calls(runner.loaded.model, cell.sampler, cell.walk)
             found.append(_Estimate(name, calls * trial.n, calls * len(trial.blocks) * seconds))
         except NotApplicable as reason:
             found.append(_Estimate(name, skipped=str(reason)))
     return found
 
 
-def _seconds_a_call(runner: Runner, plan: Plan) -> float:
+def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
     """Return the seconds of one network call on one block, the best of three after a warm-up."""
     if not plan.pending:
         return 0.0
     model, device = runner.loaded.model, runner.worker.device
-    x = torch.zeros((plan.pending[0].batch, *model.shape), device=device)
+    x = torch.zeros((plan.pending[0].trial.batch, *model.shape), device=device)
     times = torch.zeros(len(x), dtype=torch.int64, device=device)
     measured = []
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def _seconds_a_call(runner: Runner, plan: Plan) -> float:
     return min(measured[1:])
 
 
-def say_cost(runner: Runner, plan: Plan) -> None:
+def say_cost(runner: Runner, plan: Plan[SampledCell]) -> None:
     """Print what a sweep will take before it begins."""
     estimates = _estimates(runner, plan)
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)

@@ -31,16 +31,16 @@ from bench.commands.options import (
     print_json,
     report_plugin_failures,
     say_skipped,
-    warn,
 )
-from bench.commands.progress import Bar, say_stale
+from bench.commands.progress import Bar, say_plan
 from bench.diffusion.bound import ReverseVariance
 from bench.errors import UnknownNameError, UsageError
 from bench.nll.parts import METRICS, read_terms
 from bench.nll.request import DEFAULT_N, VARIANCES, BoundRequest
-from bench.nll.runner import BoundRunner
+from bench.nll.runner import BoundCell, BoundRunner
 from bench.records.frame import frame, plain_rows
-from bench.records.record import Record, Stale
+from bench.records.ledger import Plan
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables import formats as tables
 from bench.report.tables.artefacts import TABLE_FORMS, write_files
@@ -104,8 +104,6 @@ def execute(options: argparse.Namespace) -> int:
     )
     store, started = Store(options.results), time.perf_counter()
     store.prepare()
-    for damage in store.read()[1]:
-        warn(damage)
     with _Display(quiet=options.json) as display:
         records = BoundRunner(request, store).run(display)
     if options.json:
@@ -174,16 +172,14 @@ class _Display(Bar):
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(TaskProgressColumn(), quiet=quiet)
 
-    def planned(self, reused: int, stale: Sequence[Stale], passes: int) -> None:
+    def planned(self, plan: Plan[BoundCell], calls: int) -> None:
         """Say what was found and set the bar up."""
-        self._bar = self._progress.add_task("evaluating", total=passes or 1)
+        self._bar = self._progress.add_task("evaluating", total=calls or 1)
         if self._quiet:
             return
-        say_stale(stale)
-        if reused:
-            print(f"{reused} trials are there already", file=sys.stderr)
-        if passes:
-            print(f"{passes:,} network calls to make", file=sys.stderr)
+        say_plan(plan)
+        if calls:
+            print(f"{calls:,} network calls to make", file=sys.stderr)
 
     def called(self, t: int) -> None:
         """Move the bar."""

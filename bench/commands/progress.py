@@ -17,20 +17,22 @@ from rich.progress import (
 )
 
 from bench.commands.options import console, warn
+from bench.records.ledger import CellType, Plan
 from bench.records.record import Record, Stale
 from bench.records.trial import Trial
-from bench.sweep.request import Plan
+from bench.sweep.runner import SampledCell
 
 
-def say_plan(plan: Plan) -> None:
+def say_plan(plan: Plan[CellType]) -> None:
     """Say which records are damaged, stale and why, or without features, and how many answer already."""
     for damage in plan.unreadable:
         warn(damage)
     say_stale(plan.stale)
-    for record in plan.featureless:
-        print(f"{record.title}: its features were not kept; it is computed anew", file=sys.stderr)
+    for lacking in plan.incomplete:
+        what = " and ".join(lacking.fields)
+        print(f"{lacking.record.title}: its {what} were not kept; it is computed anew", file=sys.stderr)
     if plan.reused:
-        print(f"{len(plan.reused)} of {len(plan.trials)} trials are there already", file=sys.stderr)
+        print(f"{len(plan.reused)} of {len(plan.entries)} trials are there already", file=sys.stderr)
 
 
 def say_stale(records: Iterable[Stale]) -> None:
@@ -97,12 +99,13 @@ class Display(Bar):
         self._total = 0
         self._work = 0.0
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: Plan[SampledCell]) -> None:
         """Say what was found and set the bar up."""
         if not self._quiet:
             say_plan(plan)
         self._total = len(plan.pending)
-        self._bar = self._progress.add_task("sampling", total=sum(t.steps * t.n for t in plan.pending) or 1)
+        work = sum(cell.trial.steps * cell.trial.n for cell in plan.pending)
+        self._bar = self._progress.add_task("sampling", total=work or 1)
         self._progress.advance(self._bar, self._work)
 
     def advanced(self, trial: Trial, samples: int) -> None:

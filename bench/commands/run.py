@@ -115,7 +115,7 @@ def execute(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     if plan.pending:
         with measuring:
-            runner.measure_references()
+            runner.scoring.references.measure()
     with Display(quiet=options.json) as display:
         records = runner.run(plan, display)
         floor = runner.floor()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ import torch
 
 from bench.diffusion.bound import BoundTerms, Chain
 from bench.errors import BenchError
-from bench.files.atomic import write_atomically
 from bench.metrics.groups import GROUPS
 from bench.records.record import Record
 from bench.records.store import Store
@@ -32,45 +28,31 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is left of one block of one trial.
+class BlockTerms:
+    """What is left of one block of images of one cell.
 
     Attributes:
-        images: prior, sum of the KL terms, and decoder of each image, (3, B).
+        images: prior, sum of the KL terms, and decoder of each image, in bits per dimension, (3, B).
         steps: sum and sum of squares over the images of each step's KL term, (2, S - 1).
-        cost: of this block.
+        cost: what the block took.
     """
 
     images: Array
     steps: Array
     cost: Cost
 
-    def write(self, path: Path) -> None:
-        """Keep the part; a kill leaves all of it or nothing."""
-        buffer = io.BytesIO()
-        cost = np.array(json.dumps(asdict(self.cost)))
-        np.savez(buffer, images=self.images, steps=self.steps, cost=cost)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getvalue())
-
-    @classmethod
-    def read(cls, path: Path) -> Part | None:
-        """Return a part that was kept; None where there is none, or a damaged one."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                cost = Cost(**json.loads(str(file["cost"])))
-                return cls(file["images"], file["steps"], cost)
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
-            return None
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all but the cost as arrays for ``numpy.savez``."""
+        return {"images": self.images, "steps": self.steps}
 
 
-def make_part(terms: BoundTerms, unit: Cost, calls: int) -> Part | Failure:
+def make_terms(terms: BoundTerms, unit: Cost, calls: int) -> BlockTerms | Failure:
     """Return what is kept of some terms.
 
     Args:
-        terms: of a block of images.
+        terms: the bound's terms on a block of images.
         unit: what one network call cost.
-        calls: how many the trial needs.
+        calls: number of calls that the cell needs.
     """
     if not bool(torch.isfinite(terms.total).all()):
         error = BenchError(
@@ -80,7 +62,7 @@ def make_part(terms: BoundTerms, unit: Cost, calls: int) -> Part | Failure:
     cost = Cost(calls, unit.sampling_seconds * calls, unit.model_seconds * calls, 0, unit.peak_bytes)
     images = torch.stack([terms.prior, terms.kl.sum(0), terms.decoder])
     steps = torch.stack([terms.kl.sum(1), terms.kl.square().sum(1)])
-    return Part(images.numpy(), steps.numpy(), cost)
+    return BlockTerms(images.numpy(), steps.numpy(), cost)
 
 
 def mean_score(name: str, values: Array, reference: str) -> Score:

@@ -10,6 +10,7 @@ from bench.data.sets import load_images
 from bench.diffusion.bound import BoundClip, ReverseVariance
 from bench.errors import UsageError
 from bench.plugins.cards import LoadedModel
+from bench.records.ledger import check_numbers
 
 VARIANCES: tuple[ReverseVariance, ...] = ("fixedsmall", "fixedlarge", "learned")
 
@@ -53,8 +54,8 @@ def named_images(loaded: LoadedModel, request: BoundRequest) -> str | None:
     return request.data or loaded.card.held_out or loaded.card.data
 
 
-def find_images(loaded: LoadedModel, request: BoundRequest) -> tuple[str, Tensor]:
-    """Return the image set's name and its first n images, uint8 (n, C, H, W).
+def find_images(loaded: LoadedModel, request: BoundRequest) -> Tensor:
+    """Return the first n images of the set that is meant, uint8 (n, C, H, W).
 
     Raises:
         UsageError: if there is no such set, it is too small, or its images have another shape.
@@ -79,18 +80,9 @@ def find_images(loaded: LoadedModel, request: BoundRequest) -> tuple[str, Tensor
         raise UsageError(f"{name} has {len(images):,} images; give --n of at most that")
     if len(images) < 2:
         raise UsageError(f"{name} has a single image; a standard error needs at least 2")
-    return name, images[: wanted or DEFAULT_N]
+    return images[: wanted or DEFAULT_N]
 
 
 def check_request(request: BoundRequest) -> None:
     """Raise UsageError if a number is out of its range."""
-    if request.n is not None and request.n < 2:
-        raise UsageError(f"--n must be at least 2 images, got {request.n}")
-    if request.batch is not None and request.batch < 1:
-        raise UsageError(f"--batch must be at least 1, got {request.batch}")
-    if request.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {request.seed}")
-    if request.steps and min(request.steps) < 1:
-        raise UsageError(
-            f"every number of steps must be at least 1, got {', '.join(map(str, request.steps))}"
-        )
+    check_numbers(n=request.n, batch=request.batch, seed=request.seed, steps=request.steps, what="images")

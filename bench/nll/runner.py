@@ -1,6 +1,6 @@
-"""Bounds as records: what is to be evaluated, what is there already, and the passes over the images between.
+"""Bounds as records: the cells that are asked for, and the passes over the images that evaluate them.
 
-A trial is one variance on one number of steps. The trials of a command share their network calls, so they
+A cell is one variance on one number of steps. The cells of a command share their network calls, so they
 are evaluated together, in blocks of images; the block is what is kept when a run is stopped.
 """
 
@@ -8,64 +8,65 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from bench.data.images import from_uint8
 from bench.data.sets import content_hash
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS
 from bench.diffusion.bound import BoundClip, Chain, ReverseVariance, bound_noise, variational_bounds
 from bench.diffusion.grid import Grid, make_grid
-from bench.errors import NotApplicable, UsageError
+from bench.errors import NotApplicable
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
-from bench.nll.parts import METRICS, Part, make_part, mean_score, step_table, terms_path
+from bench.nll.parts import METRICS, BlockTerms, make_terms, mean_score, step_table, terms_path
 from bench.nll.request import VARIANCES, BoundRequest, check_request, find_images, named_images
 from bench.plugins.loading import own_version
 from bench.plugins.lookup import load_model
-from bench.records.provenance import grid_hash, short_hash
-from bench.records.record import Record, RowInfo, Stale, stale_fields
+from bench.records import ledger
+from bench.records.blocks import read_blocks, write_block
+from bench.records.ledger import Cell, Plan, block_folder
+from bench.records.provenance import grid_hash
+from bench.records.record import GridInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import Cost, Failure, Trial
-from bench.sweep.heads import head_of
 from bench.sweep.meter import Meter
 
 NAME = "nll"
-"""``sampler`` of these records: none, but the place in the table that a sampler has."""
-
+"""What stands in the place of a sampler's name in these records."""
 
 SOURCE = "Ho et al. 2020, arXiv:2006.11239, eqs. 5 and 13; Nichol & Dhariwal 2021, arXiv:2102.09672, eqs. 4-7"
 
 
 @dataclass(frozen=True)
-class BoundTrial:
-    """One cell: a trial with its reverse process."""
+class BoundCell(Cell):
+    """A cell of a table of bounds.
 
-    trial: Trial
-    grid: Grid
+    Attributes:
+        chain: the reverse process that is bounded.
+    """
+
     chain: Chain
-    clip: BoundClip
 
-    @property
-    def label(self) -> str:
-        """Name of its row."""
-        return f"{NAME} {self.chain.variance}" + ("" if self.clip == "x0" else f" clip={self.clip}")
+
+Terms = dict[str, dict[int, BlockTerms]]
+"""What is kept of every block, by the cell's key and the block's first image."""
 
 
 class BoundObserver(Protocol):
     """Told what happens, to show it."""
 
-    def planned(self, reused: int, stale: Sequence[Stale], passes: int) -> None:
-        """So many records are there, these are out of date, and so many network calls are to be made."""
+    def planned(self, plan: Plan[BoundCell], calls: int) -> None:
+        """The plan is made, and so many network calls are to be made."""
 
     def called(self, t: int) -> None:
         """The network has answered at time step t."""
 
     def ended(self, record: Record) -> None:
-        """A trial has its record."""
+        """A cell has its record."""
 
 
 class BoundRunner:
@@ -85,74 +86,61 @@ class BoundRunner:
         self.request, self.store = request, store
         self.device = torch.device(request.device)
         self.loaded = load_model(request.model, self.device)
-        self.data, self.images = find_images(self.loaded, request)
+        self.images = find_images(self.loaded, request)
         self.provenance = {
             "weights": self.loaded.weights_hash,
             "code of the model": code_hash(self.loaded.model),
-            "code of the bound": code_hash(variational_bounds, bound_noise, Meter, make_part, Chain),
+            "code of the bound": code_hash(variational_bounds, bound_noise, Meter, make_terms, Chain),
             "images": content_hash(self.images)[:16],
         }
-        self.trials = self._trials()
+        self.cells = self._cells()
+        self.blocks = self.cells[0].trial.blocks
+
+    def plan(self) -> Plan[BoundCell]:
+        """Return what is to be evaluated."""
+        return ledger.plan(self.store, self.cells)
 
     def run(self, observer: BoundObserver) -> list[Record]:
-        """Evaluate what is not there yet and return the record of every trial, by steps and variance.
+        """Evaluate what is not there yet and return the record of every cell, by steps and variance.
 
         Raises:
             BenchError: if results cannot be written.
         """
         self.store.prepare()
-        known = {record.key: record for record in self.store.read()[0]}
-        made: dict[str, Record] = {}
-        pending, stale = [], []
-        for cell in self.trials:
-            record = known.get(cell.trial.key)
-            if record is not None and record.status != "failed":
-                changed = stale_fields(record, self._provenance(cell))
-                if not changed:
-                    made[record.key] = record
-                    continue
-                stale.append(Stale(record, changed))
-            pending.append(cell)
-        able = [cell for cell in pending if self._fits(cell)]
-        parts = {cell.trial.key: self._kept(cell) for cell in able}
-        passes = [self._missing(able, parts, block) for block in self._blocks]
-        observer.planned(len(made), stale, sum(len(_levels(cells)) for cells in passes))
-        for cell in pending:
-            if not self._fits(cell):
-                reason = NotApplicable("the model predicts no variance")
-                made[cell.trial.key] = self._fail(cell, Failure.of(reason, "setup"))
-        for record in self._evaluate(able, parts, observer):
-            made[record.key] = record
+        plan = self.plan()
+        able = [cell for cell in plan.pending if self._fits(cell)]
+        kept: Terms = {cell.key: self._kept(cell) for cell in able}
+        calls = sum(len(_levels(self._missing(able, kept, block))) for block in self.blocks)
+        observer.planned(plan, calls)
+        unable = Failure.of(NotApplicable("the model predicts no variance"), "setup")
+        made = [self._fail(cell, unable) for cell in plan.pending if not self._fits(cell)]
+        for record in self._evaluate(able, kept, observer):
+            made.append(record)
             observer.ended(record)
-        return [made[cell.trial.key] for cell in self.trials]
+        return plan.answers(made)
 
-    def _provenance(self, cell: BoundTrial) -> dict[str, Any]:
-        return {**self.provenance, "time steps": grid_hash(cell.grid)}
-
-    def _fits(self, cell: BoundTrial) -> bool:
+    def _fits(self, cell: BoundCell) -> bool:
         return cell.chain.variance != "learned" or self.loaded.model.variance != "fixed"
 
-    def _evaluate(
-        self, pending: list[BoundTrial], parts: dict[str, dict[int, Part]], observer: BoundObserver
-    ) -> Iterator[Record]:
+    def _evaluate(self, pending: list[BoundCell], kept: Terms, observer: BoundObserver) -> Iterator[Record]:
         failed: set[str] = set()
-        for block in self._blocks:
-            cells = self._missing([c for c in pending if c.trial.key not in failed], parts, block)
-            for cell, part in self._pass(cells, block, observer):
-                if isinstance(part, Failure):
-                    failed.add(cell.trial.key)
-                    yield self._fail(cell, part)
+        for block in self.blocks:
+            cells = self._missing([cell for cell in pending if cell.key not in failed], kept, block)
+            for cell, terms in self._pass(cells, block, observer):
+                if isinstance(terms, Failure):
+                    failed.add(cell.key)
+                    yield self._fail(cell, terms)
                 else:
-                    part.write(self._block_path(cell, block))
-                    parts[cell.trial.key][block.start] = part
+                    write_block(block_folder(self.store, cell), block, terms.to_arrays(), terms.cost)
+                    kept[cell.key][block.start] = terms
         for cell in pending:
-            if cell.trial.key not in failed:
-                yield self._finish(cell, [parts[cell.trial.key][block.start] for block in self._blocks])
+            if cell.key not in failed:
+                yield self._finish(cell, [kept[cell.key][block.start] for block in self.blocks])
 
     def _pass(
-        self, cells: list[BoundTrial], block: range, observer: BoundObserver
-    ) -> list[tuple[BoundTrial, Part | Failure]]:
-        """Evaluate some trials on one block of images; a model that raises costs them all."""
+        self, cells: list[BoundCell], block: range, observer: BoundObserver
+    ) -> list[tuple[BoundCell, BlockTerms | Failure]]:
+        """Evaluate some cells on one block of images; a model that raises costs them all."""
         if not cells:
             return []
         stage, request, device = "setup", self.request, self.device
@@ -164,7 +152,7 @@ class BoundRunner:
 
         try:
             with torch.inference_mode():
-                x0 = self.images[block.start : block.stop].to(device).double() / 127.5 - 1
+                x0 = from_uint8(self.images[block.start : block.stop].to(device), torch.float64)
                 noise = bound_noise(request.seed, block, self.loaded.model.shape, device)
                 model = Meter(self.loaded.model, Clock(device), PRECISIONS[request.precision])
                 reset_peak_memory(device)
@@ -175,54 +163,59 @@ class BoundRunner:
         except Exception as error:
             failure = Failure.of(error, stage)
             return [(cell, failure) for cell in cells]
-        # Network calls are shared: a trial's cost is that of its own calls, as if it were alone.
+        # Network calls are shared: a cell's cost is that of its own calls, as if it were alone.
         a_call = 1 / model.calls
         unit = Cost(0, whole.seconds * a_call, model.clock.seconds * a_call, 0, peak_memory(device))
         return [
-            (c, make_part(terms, unit, len(c.chain.steps))) for c, terms in zip(cells, bounds, strict=True)
+            (cell, make_terms(terms, unit, len(cell.chain.steps)))
+            for cell, terms in zip(cells, bounds, strict=True)
         ]
 
-    def _finish(self, cell: BoundTrial, parts: list[Part]) -> Record:
-        """Write the record of a whole trial, and the terms of its steps beside it."""
-        images = np.concatenate([part.images for part in parts], axis=1)
+    def _finish(self, cell: BoundCell, blocks: list[BlockTerms]) -> Record:
+        """Write the record of a whole cell, and the terms of its steps beside it."""
+        images = np.concatenate([block.images for block in blocks], axis=1)
         values = [images.sum(0), *images]
-        sums = np.sum([part.steps for part in parts], axis=0)
-        cost = sum((part.cost for part in parts), Cost())
+        sums = np.sum([block.steps for block in blocks], axis=0)
+        cost = sum((block.cost for block in blocks), Cost())
         reference = self.provenance["images"]
         scores = {m: mean_score(m, v, reference) for m, v in zip(METRICS, values, strict=True)}
-        record = replace(self._head(cell), scores=scores, cost=cost)
+        record = replace(cell.record(), scores=scores, cost=cost)
         table = step_table(cell.chain, scores, sums, cell.trial.n)
         write_atomically(terms_path(self.store, record), table.to_csv(index=False).encode())
         self.store.write(record)
         return record
 
-    def _fail(self, cell: BoundTrial, failure: Failure) -> Record:
-        record = self._head(cell).failed(failure)
+    def _fail(self, cell: BoundCell, failure: Failure) -> Record:
+        record = cell.record(failure)
         self.store.write(record)
         return record
 
-    def _head(self, cell: BoundTrial) -> Record:
-        parameters = {"variance": cell.chain.variance, "clip": cell.clip}
-        row = RowInfo(NAME, cell.label, parameters, None, SOURCE, "sampler-bench", own_version())
-        device = self.request.device
-        return head_of("bound", cell.trial, row, cell.grid, self.loaded, self._provenance(cell), device)
-
-    def _trials(self) -> list[BoundTrial]:
+    def _cells(self) -> list[BoundCell]:
         request, model = self.request, self.loaded.model
         steps = request.steps or (model.schedule.T,)
         possible = VARIANCES if model.variance != "fixed" else VARIANCES[:2]
-        cells = []
-        for count in steps:
-            try:
-                grid = make_grid(model.schedule, count, request.spacing)
-            except UsageError:
-                raise
-            except ValueError as error:
-                raise UsageError(str(error)) from None
-            for variance in request.variances or possible:
-                chain = Chain.of(grid, variance)
-                cells.append(BoundTrial(self._trial(variance, count), grid, chain, request.clip))
-        return cells
+        walks = [make_grid(model.schedule, count, request.spacing) for count in steps]
+        return [self._cell(walk, variance) for walk in walks for variance in request.variances or possible]
+
+    def _cell(self, walk: Grid, variance: ReverseVariance) -> BoundCell:
+        clip: BoundClip = self.request.clip
+        return BoundCell(
+            kind="bound",
+            trial=self._trial(variance, walk.requested),
+            row=RowInfo(
+                name=NAME,
+                label=f"{NAME} {variance}" + ("" if clip == "x0" else f" clip={clip}"),
+                parameters={"variance": variance, "clip": clip},
+                source=SOURCE,
+                plugin="sampler-bench",
+                version=own_version(),
+            ),
+            model=ModelInfo(self.loaded.weights_hash, self.loaded.model.schedule.name),
+            grid=GridInfo(len(walk), walk.distinct_levels),
+            provenance={**self.provenance, "time steps": grid_hash(walk)},
+            device=self.request.device,
+            chain=Chain.of(walk, variance),
+        )
 
     def _trial(self, variance: ReverseVariance, steps: int) -> Trial:
         request, n = self.request, len(self.images)
@@ -240,23 +233,16 @@ class BoundRunner:
             reference=named_images(self.loaded, request),
         )
 
-    @property
-    def _blocks(self) -> list[range]:
-        return self.trials[0].trial.blocks
+    def _missing(self, cells: list[BoundCell], kept: Terms, block: range) -> list[BoundCell]:
+        return [cell for cell in cells if block.start not in kept[cell.key]]
 
-    def _missing(
-        self, cells: list[BoundTrial], parts: dict[str, dict[int, Part]], block: range
-    ) -> list[BoundTrial]:
-        return [cell for cell in cells if block.start not in parts[cell.trial.key]]
-
-    def _block_path(self, cell: BoundTrial, block: range) -> Path:
-        folder = self.store.blocks / f"{cell.trial.key}-{short_hash(self._provenance(cell))}"
-        return folder / f"{block.start:08d}-{block.stop:08d}.npz"
-
-    def _kept(self, cell: BoundTrial) -> dict[int, Part]:
-        found = {block.start: Part.read(self._block_path(cell, block)) for block in self._blocks}
-        return {start: part for start, part in found.items() if part is not None}
+    def _kept(self, cell: BoundCell) -> dict[int, BlockTerms]:
+        found = {}
+        for block, arrays, cost in read_blocks(block_folder(self.store, cell)):
+            if block in self.blocks and arrays.keys() == {"images", "steps"}:
+                found[block.start] = BlockTerms(**arrays, cost=cost)
+        return found
 
 
-def _levels(cells: Sequence[BoundTrial]) -> set[int]:
+def _levels(cells: Sequence[BoundCell]) -> set[int]:
     return {step.t for cell in cells for step in cell.chain.steps}

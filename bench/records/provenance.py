@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from bench.diffusion.grid import Grid
+from bench.files.source import ROOT
 from bench.records.record import Environment
 
 PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
@@ -77,11 +78,10 @@ def _processor() -> str:
 @functools.cache
 def _commit() -> tuple[str, bool | None]:
     """Return (commit, whether the checkout this runs from has changes); none elsewhere."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return "", None
     try:
-        return _git(root, "rev-parse", "HEAD"), has_changes(root)
+        return _git(ROOT, "rev-parse", "HEAD"), has_changes(ROOT)
     except (OSError, subprocess.CalledProcessError):
         return "", None
 

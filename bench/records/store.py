@@ -1,21 +1,16 @@
 """Records: one JSON file a trial, and the data frame they make.
 
 A record is written to a temporary file and renamed, so that a kill leaves either the old one or the new one.
-Blocks of trials under way are kept beside the records until their trial is whole.
+Blocks of trials under way are kept beside the records until their trial is whole; see `bench.records.blocks`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import tempfile
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,11 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.files.atomic import write_atomically, writing
-from bench.metrics.groups import GroupedStatistics
+from bench.files.atomic import uninterrupted, write_atomically, writing
 from bench.metrics.reference import UNREADABLE
+from bench.records.blocks import drop_blocks
 from bench.records.record import Record
-from bench.records.trial import BlockResult, Cost, Trial
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ class Store:
         text = json.dumps(record.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
         if record.status == "done":
-            self.drop_blocks(record.key)
+            drop_blocks(self.blocks, record.key)
         return path
 
     def previews(self, record: Record) -> Tensor | None:
@@ -151,48 +145,6 @@ class Store:
         write_atomically(path, table.read_bytes())
         return path
 
-    def write_block(self, trial: Trial, state: str, result: BlockResult) -> None:
-        """Keep a block; ``state`` is a hash of the provenance it was drawn under."""
-        arrays: dict[str, Any] = {"previews": result.previews.numpy(), "film": result.film.numpy()}
-        arrays["cost"] = np.array(json.dumps(asdict(result.cost)))
-        for space, statistics in result.statistics.items():
-            arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
-        path = self._block_path(trial.key, state, result.block)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), writing(path) as file:
-            np.savez(file, **arrays)
-
-    def read_blocks(self, trial: Trial, state: str) -> list[BlockResult]:
-        """Return the blocks that were kept, in order and without overlap; a damaged file is no block."""
-        found: list[BlockResult] = []
-        paths = (self.blocks / f"{trial.key}-{state}").glob("*-*.npz")
-        # The longest of those that begin alike first: it holds what the others hold.
-        for start, minus_stop, path in sorted((*_span(path), path) for path in paths):
-            if found and start < found[-1].block.stop:
-                continue
-            result = _read_block(path, range(start, -minus_stop))
-            if result is not None:
-                found.append(result)
-        return found
-
-    def compact_blocks(self, trial: Trial, state: str, prefix: BlockResult) -> None:
-        """Keep one file in the place of all blocks that ``prefix`` is made of."""
-        self.write_block(trial, state, prefix)
-        for path in (self.blocks / f"{trial.key}-{state}").glob("*-*.npz"):
-            start, minus_stop = _span(path)
-            if (start, -minus_stop) != (
-                prefix.block.start,
-                prefix.block.stop,
-            ) and -minus_stop <= prefix.block.stop:
-                path.unlink()
-
-    def drop_blocks(self, key: str) -> None:
-        """Forget the blocks of a trial."""
-        for folder in self.blocks.glob(f"{key}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        if self.blocks.is_dir() and not any(self.blocks.iterdir()):
-            self.blocks.rmdir()
-
     def drop_features(self, record: Record) -> None:
         """Forget the features and influence values of a trial that is drawn again."""
         for path in self.features.glob(f"*-{record.key}-*.npy"):
@@ -206,12 +158,9 @@ class Store:
 
     def _write_array(self, path: Path, array: NDArray[Any]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _uninterrupted(), writing(path) as file:
+        with uninterrupted(), writing(path) as file:
             np.save(file, array)
         return path
-
-    def _block_path(self, key: str, state: str, block: range) -> Path:
-        return self.blocks / f"{key}-{state}" / f"{block.start:08d}-{block.stop:08d}.npz"
 
 
 def file_slug(text: str) -> str:
@@ -235,41 +184,3 @@ def read_strip(path: Path) -> Tensor:
     strip = strip[..., None] if strip.ndim == 2 else strip
     height, width, channels = strip.shape
     return strip.reshape(height, width // height, height, channels).permute(1, 3, 0, 2)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until a file is whole: numpy's archive complains aloud when it is cut off."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    came: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came and callable(before):
-        before(*came[0])
-
-
-def _span(path: Path) -> tuple[int, int]:
-    """Return (start, -stop) of a block file's name."""
-    start, _, stop = path.stem.partition("-")
-    return int(start), -int(stop)
-
-
-def _read_block(path: Path, block: range) -> BlockResult | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        cost = Cost(**json.loads(str(arrays.pop("cost"))))
-        previews, film = (torch.from_numpy(arrays.pop(name)) for name in ("previews", "film"))
-        by_space: dict[str, dict[str, Any]] = {}
-        for name, array in arrays.items():
-            space, _, part = name.rpartition("/")
-            by_space.setdefault(space, {})[part] = array
-        statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
-    except (*UNREADABLE, TypeError):
-        return None
-    return BlockResult(block, statistics, cost, previews, film)

@@ -127,6 +127,28 @@ class BlockResult:
     previews: Tensor
     film: Tensor
 
+    def to_arrays(self) -> dict[str, Any]:
+        """Return all but the cost as arrays for ``numpy.savez``."""
+        arrays = {"previews": self.previews.numpy(), "film": self.film.numpy()}
+        for space, statistics in self.statistics.items():
+            arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, block: range, arrays: Mapping[str, Any], cost: Cost) -> BlockResult:
+        """Return what `to_arrays` wrote.
+
+        Raises:
+            KeyError, ValueError: if the arrays do not fit together.
+        """
+        by_space: dict[str, dict[str, Any]] = {}
+        for name, array in arrays.items():
+            space, _, part = name.rpartition("/")
+            by_space.setdefault(space, {})[part] = array
+        images = {name: torch.from_numpy(array) for name, array in by_space.pop("").items()}
+        statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
+        return cls(block, statistics, cost, images["previews"], images["film"])
+
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.
 

@@ -65,8 +65,8 @@ class Collected:
         here = [r.block for r in self._waiting.values()]
         return [b for b in self.trial.blocks if b.start >= self.reached and b not in here]
 
-    def compacted(self) -> BlockResult:
-        """Return the prefix, to be kept in the place of its blocks."""
+    def compact(self) -> BlockResult:
+        """Return the prefix, to be kept in the place of its blocks, and count to the next time anew."""
         assert self.prefix is not None  # blocks were added
         self._since_compaction = 0
         return self.prefix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -58,12 +58,12 @@ def held_out_hashes(metrics: Iterable[Metric]) -> dict[str, str]:
     return {metric.name: metric.held_out.hash for metric in told if metric.held_out is not None}
 
 
-class References(Mapping[str, Reference]):
+class References:
     """The reference of every metric of a sweep, by the metric's name.
 
     Imported, the model's own law, or measured: then images are read, or drawn, once, go through the feature
-    networks once, and the metrics of a space share its reference. Nothing is measured before the first is
-    asked for; the hashes are known before.
+    networks once, and the metrics of a space share its reference. Nothing is measured before `measure`, or
+    before the first is asked for; the hashes are known before.
 
     Args:
         loaded: the model; its reference is an image set, or an .npz with mu and sigma.
@@ -118,12 +118,15 @@ class References(Mapping[str, Reference]):
     def _images(self) -> Tensor:
         return _source(self._loaded).images()
 
-    def __getitem__(self, name: str) -> Reference:
-        if self._unmeasured:
-            self._measure()
-        return self._found[self._space_of[name]]
+    def of(self, metric: str) -> Reference:
+        """Return the reference of a metric, measured now if `measure` was not called."""
+        self.measure()
+        return self._found[self._space_of[metric]]
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """Measure the references that are neither at hand nor cached; a second call does nothing."""
+        if not self._unmeasured:
+            return
         wanted = [(self._spaces[space], needs) for space, needs in self._unmeasured.items()]
         made = measure_references(
             self._images,
@@ -135,12 +138,6 @@ class References(Mapping[str, Reference]):
         self._found |= dict(zip(self._unmeasured, made, strict=True))
         self._unmeasured = {}
         del self._images
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._space_of)
-
-    def __len__(self) -> int:
-        return len(self._space_of)
 
 
 def by_space(metrics: Iterable[Metric]) -> dict[str, list[Metric]]:

@@ -1,0 +1,73 @@
+"""Blocks of cells under way: one .npz a block, kept until its cell is whole: a kill loses one at most."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.files.atomic import uninterrupted, writing
+from bench.metrics.reference import UNREADABLE
+from bench.records.trial import Cost
+
+Arrays = Mapping[str, Any]
+
+
+def write_block(folder: Path, block: range, arrays: Arrays, cost: Cost) -> None:
+    """Keep what is left of a block; a kill leaves all of it or nothing.
+
+    Args:
+        folder: of the cell's blocks.
+        block: indices of its images.
+        arrays: by name; ``cost`` is taken.
+        cost: what the block took.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with uninterrupted(), writing(_path(folder, block)) as file:
+        np.savez(file, **{**arrays, "cost": np.array(json.dumps(asdict(cost)))})
+
+
+def read_blocks(folder: Path) -> Iterator[tuple[range, dict[str, Any], Cost]]:
+    """Yield the blocks that were kept, in order and without overlap; a damaged file is no block."""
+    reached = 0
+    # The longest of those that begin alike first: it holds what the others hold.
+    for block in sorted(_kept(folder), key=lambda block: (block.start, -block.stop)):
+        if block.start < reached:
+            continue
+        try:
+            with np.load(_path(folder, block), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            cost = Cost(**json.loads(str(arrays.pop("cost"))))
+        except (*UNREADABLE, TypeError):
+            continue
+        reached = block.stop
+        yield block, arrays, cost
+
+
+def merge_blocks(folder: Path, whole: range, arrays: Arrays, cost: Cost) -> None:
+    """Keep one file in the place of all the blocks that lie within ``whole``."""
+    write_block(folder, whole, arrays, cost)
+    for block in _kept(folder):
+        if block != whole and block.stop <= whole.stop:
+            _path(folder, block).unlink()
+
+
+def drop_blocks(blocks: Path, key: str) -> None:
+    """Forget every block of the cell with a key, in the folder of all cells' blocks."""
+    for folder in blocks.glob(f"{key}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    if blocks.is_dir() and not any(blocks.iterdir()):
+        blocks.rmdir()
+
+
+def _path(folder: Path, block: range) -> Path:
+    return folder / f"{block.start:08d}-{block.stop:08d}.npz"
+
+
+def _kept(folder: Path) -> list[range]:
+    return [range(*map(int, path.stem.split("-"))) for path in folder.glob("*-*.npz")]

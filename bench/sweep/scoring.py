@@ -1,0 +1,108 @@
+"""From the statistics of a cell's samples to its scores: the metrics of a sweep with their references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.files.source import code_hash
+from bench.metrics.groups import GroupedStatistics
+from bench.metrics.influence import influence_of
+from bench.metrics.measuring import Progress
+from bench.metrics.metric import Metric
+from bench.plugins.loading import registry
+from bench.records.trial import Failure
+from bench.stats.resampling import jackknife
+from bench.stats.score import Score
+from bench.sweep.references import References, held_out_hashes, with_held_out
+from bench.sweep.worker import Worker
+
+Statistics = Mapping[str, GroupedStatistics]
+"""Sums by jackknife group, by feature space."""
+
+
+class Scoring:
+    """The metrics of a sweep, each with the reference that it scores against.
+
+    Args:
+        names: of the metrics.
+        worker: holds the model and the feature spaces.
+        progress: called with the number of reference images measured and of all, where any are.
+
+    Attributes:
+        metrics: in the order of the names.
+
+    Raises:
+        UsageError: if nobody said what samples should resemble, or it does not fit a metric.
+    """
+
+    def __init__(self, names: Sequence[str], worker: Worker, progress: Progress | None = None) -> None:
+        loaded, device, self.spaces = worker.loaded, worker.device, worker.spaces
+        chosen = map(registry().metrics.get, names)
+        self.metrics: list[Metric] = [with_held_out(loaded, m, self.spaces[m.space], device) for m in chosen]
+        self.references = References(loaded, self.metrics, self.spaces, device, progress)
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """What would make a score stale if it changed, by name."""
+        metrics, spaces = self.metrics, self.spaces
+        return {
+            **{f"reference of {name}": hash_ for name, hash_ in self.references.hashes.items()},
+            **{f"held-out images of {name}": hash_ for name, hash_ in held_out_hashes(metrics).items()},
+            **{f"code of metric {m.name}": code_hash(type(m), GroupedStatistics) for m in metrics},
+            **{f"feature space of {m.name}": spaces[m.space].fingerprint for m in metrics},
+            **{f"code of the feature space of {m.name}": code_hash(spaces[m.space]) for m in metrics},
+        }
+
+    def scores(self, statistics: Statistics) -> tuple[dict[str, Score], list[Failure]]:
+        """Return the scores, and why a metric gave none: one that fails costs no other its score."""
+        scores, failures = dict[str, Score](), list[Failure]()
+        for metric in self.metrics:
+            if metric.space not in statistics:
+                continue
+            try:
+                scores[metric.name] = metric.score(statistics[metric.space], self.references.of(metric.name))
+            except Exception as error:
+                failures.append(Failure.of(error, f"metric {metric.name}"))
+        return scores, failures
+
+    def influences(
+        self, statistics: Statistics, scored: Collection[str]
+    ) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield the influence values (n,) of the samples on every score that has them, by metric.
+
+        Args:
+            statistics: of the samples.
+            scored: names of the metrics that gave a score.
+        """
+        for metric in self.metrics:
+            if metric.name not in scored:
+                continue
+            values = influence_of(metric, statistics[metric.space], self.references.of(metric.name))
+            if values is not None:
+                yield metric.name, values
+
+
+def mean_of_scores(scores: Sequence[Score]) -> Score:
+    """Return the mean of scores of independent samples of one size, with its standard error.
+
+    What a score's error holds beyond its own jackknife is the reference's, which all of them share: it does
+    not shrink with their number.
+    """
+    k = len(scores)
+    own = [jackknife(score.value, score.leave_one_out).se for score in scores]
+    own = [score.se if math.isnan(se) else min(se, score.se) for score, se in zip(scores, own, strict=True)]
+    shared = sum(score.se**2 - se**2 for score, se in zip(scores, own, strict=True)) / k
+    return replace(
+        scores[0],
+        value=sum(score.value for score in scores) / k,
+        debiased=sum(score.debiased for score in scores) / k,
+        se=math.sqrt(sum(se**2 for se in own) / k**2 + shared),
+        leave_one_out=(),
+        flags=tuple(dict.fromkeys(flag for score in scores for flag in score.flags)),
+    )
