@@ -3,7 +3,13 @@ from .data.sets import load_images
 from .diffusion.grid import Grid, Step, make_grid
 from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
 from .diffusion.noise import TrajectoryNoise, normal_noise
-from .diffusion.posterior import learned_variance, posterior_constants, posterior_mean, predict_x0
+from .diffusion.posterior import (
+    diffuse,
+    learned_variance,
+    posterior_constants,
+    posterior_mean,
+    predict_x0,
+)
 from .diffusion.sampling import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
 from .diffusion.schedule import NoiseSchedule
 from .errors import BenchError, NotApplicable, UnknownNameError, UsageError
@@ -39,6 +45,7 @@ __all__ = [
     "UsageError",
     "Variance",
     "compare",
+    "diffuse",
     "download",
     "frechet_distance",
     "from_uint8",

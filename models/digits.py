@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from bench import ModelCard, NoiseSchedule, Prediction, Variance, from_uint8, hookimpl
 from models.errors import CheckpointError
+from models.layers import sinusoidal_embedding
 
 WEIGHTS_FILE, TRAINING_FILE = "digits.safetensors", "digits-training.csv"
 WEIGHTS_BYTES = 4651720
@@ -120,10 +121,8 @@ class DigitsNetwork(nn.Module):
         abar = self.alpha_bar[t].unsqueeze(1)
         spectrum = self.spectrum.double()
         sd = (abar * spectrum + 1 - abar).sqrt()
-        half = self._embedding // 2
-        frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / (half - 1)))
-        angles = t.float().unsqueeze(1) * frequencies
-        gains, biases = self.modulate(self.embed(torch.cat([angles.sin(), angles.cos()], 1))).chunk(2, 1)
+        embedded = self.embed(sinusoidal_embedding(t, self._embedding))
+        gains, biases = self.modulate(embedded).chunk(2, 1)
         return Conditioning(
             (abar.sqrt() * self.mean.double()).float(),
             (1 / sd).float(),

@@ -18,7 +18,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench import ModelCard, NoiseSchedule, Prediction, Variance, hookimpl, load_images, normal_noise
+from bench import (
+    ModelCard,
+    NoiseSchedule,
+    Prediction,
+    Variance,
+    from_uint8,
+    hookimpl,
+    load_images,
+    normal_noise,
+)
 
 LAW_SEED = 2**63
 """Added to the seed of draws from the law, so that they never repeat a trajectory's noise."""
@@ -159,7 +168,7 @@ class ExactMixture:
 
 def kernel_density(images: Tensor, bandwidth: float, schedule: NoiseSchedule | None = None) -> ExactMixture:
     """Return the kernel-density model of uint8 images (K, C, H, W), bandwidth in units of [-1, 1]."""
-    return ExactMixture(images.float() / 127.5 - 1, bandwidth, schedule=schedule)
+    return ExactMixture(from_uint8(images), bandwidth, schedule=schedule)
 
 
 def _gaussian() -> ExactGaussian:

@@ -8,7 +8,18 @@ from typing import Annotated
 
 from torch import Tensor
 
-from bench import AtLeast, Clip, EpsilonModel, Grid, Noise, Sampler, hookimpl, predict_x0, sampler
+from bench import (
+    AtLeast,
+    Clip,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    hookimpl,
+    posterior_constants,
+    predict_x0,
+    sampler,
+)
 
 
 @sampler(
@@ -42,11 +53,10 @@ def ddim(
         x after every step; the last is x_0.
     """
     for step in grid:
-        abar, abar_next = step.alpha_bar, step.alpha_bar_next
+        abar_next = step.alpha_bar_next
         eps = model(x, step.times(x)).eps
-        x0, eps = predict_x0(x, eps, abar, clip)
-        beta_tilde = (1 - abar_next) / (1 - abar) * (1 - abar / abar_next)
-        variance = min(eta**2 * beta_tilde, 1 - abar_next)
+        x0, eps = predict_x0(x, eps, step.alpha_bar, clip)
+        variance = min(eta**2 * posterior_constants(step).variance, 1 - abar_next)
         x = sqrt(abar_next) * x0 + sqrt(1 - abar_next - variance) * eps
         if variance > 0:
             x = x + sqrt(variance) * noise(step.index)

@@ -69,14 +69,15 @@ def ddpm(
         eps, raw_variance = model(x, step.times(x))
         x0, _ = predict_x0(x, eps, step.alpha_bar, clip)
         mean = posterior_mean(x, x0, step)
-        beta, beta_tilde, _ = posterior_constants(step)
-        if step.last or beta == 0:
+        posterior = posterior_constants(step)
+        if step.last or posterior.beta == 0:
             x = mean
         elif variance == "learned":
             assert raw_variance is not None  # the model said it predicts one
             x = mean + learned_variance(raw_variance, model.variance, step).sqrt() * noise(step.index)
         else:
-            x = mean + sqrt(beta if variance == "fixedlarge" else beta_tilde) * noise(step.index)
+            fixed = posterior.beta if variance == "fixedlarge" else posterior.variance
+            x = mean + sqrt(fixed) * noise(step.index)
         yield x
 
 

@@ -10,7 +10,7 @@ from bench.diffusion.sampling import get_sampler
 from bench.records.record import FLOOR, Environment, GridInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import Cost, Failure, Trial
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
@@ -43,7 +43,9 @@ def record(
     named = RowInfo(label=FLOOR)
     if chosen:
         parameters = dict(chosen.parameters)
-        named = RowInfo(chosen.name, chosen.label, parameters, 1, chosen.source, "sampler-bench", "0.1.0")
+        named = RowInfo(
+            chosen.name, chosen.label, parameters, chosen.place, 1, chosen.source, "sampler-bench", "0.1.0"
+        )
     done = status == "done"
     return Record(
         kind="samples" if chosen else "real",
@@ -67,7 +69,7 @@ def record(
 
 def table(records):
     """The one table that the records make."""
-    (made,) = group_records(records)
+    (made,) = tables_of(records)
     return made
 
 

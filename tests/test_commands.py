@@ -14,7 +14,7 @@ from bench import load_images, load_results
 from bench.commands.main import main
 from bench.metrics.weights import FILES, WeightFile
 from bench.records.store import Store
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 from bench.stats.comparison import compare
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
@@ -51,7 +51,7 @@ def test_a_column_names_its_best_and_its_ties(capsys):
 
 
 def test_the_table_marks_the_same_ties():
-    (group,) = group_records(Store(REFERENCE / "exact-digits").read()[0])
+    (group,) = tables_of(Store(REFERENCE / "exact-digits").read()[0])
     assert group.leaders(10) == ("ddim eta=0", ("ddim eta=0.2",))
 
 

@@ -100,7 +100,9 @@ def test_a_number_out_of_range_is_named(changed, says):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tests run on an installed package")
 def test_a_record_made_in_a_checkout_names_its_commit():
-    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
     found = environment("cpu")
     assert found.commit == head.stdout.strip()
     assert found.dirty in (True, False)

@@ -23,7 +23,7 @@ from bench.nll.request import BoundRequest
 from bench.nll.runner import BoundRunner
 from bench.plugins.lookup import load_model
 from bench.records.store import Store
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 from bench.training.losses import DiffusionLoss
 from models.exact import ExactGaussian
 
@@ -618,7 +618,7 @@ def test_sweep_and_bound_stand_in_tables_of_their_own(tmp_path, capsys):
     assert main(["run", "--samplers", "ddim", *common]) == 0
     assert main(["nll", *common]) == 0
     capsys.readouterr()
-    groups = group_records(Store(tmp_path).read()[0])
+    groups = tables_of(Store(tmp_path).read()[0])
     assert sorted((group.metric, tuple(group.rows)) for group in groups) == [
         ("fd_pixels", ("ddim eta=0",)),
         (METRICS[0], ("nll fixedsmall", "nll fixedlarge", "nll learned")),

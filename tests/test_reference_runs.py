@@ -12,8 +12,9 @@ import pytest
 
 from bench.records.record import FLOOR
 from bench.records.store import Store
-from bench.report.tables.formats import FORMATS
-from bench.report.tables.table import group_records
+from bench.report.tables.scores import score_sheet
+from bench.report.tables.sheets import FORMATS
+from bench.report.tables.table import tables_of
 from bench.stats.comparison import compare
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
@@ -53,10 +54,10 @@ def test_the_runs_are_whole(name):
 
 @pytest.mark.parametrize("name", ["digits", "exact-digits", "cifar10-small"])
 def test_the_committed_tables_are_made_of_the_records(name):
-    (group,) = group_records(records(name))
+    (group,) = tables_of(records(name))
     for form, suffix in (("text", "txt"), ("markdown", "md"), ("csv", "csv")):
         committed = REFERENCE / name / "tables" / f"{group.slug}.{suffix}"
-        assert FORMATS[form](group) == committed.read_text(encoding="utf-8")
+        assert FORMATS[form](score_sheet(group)) == committed.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_the_cifar10_run_is_whole():
     for record in records("cifar10-small"):
         assert (record.status, record.trial.n) == ("done", 500)
         assert record.environment.commit
-    (group,) = group_records(records("cifar10-small"))
+    (group,) = tables_of(records("cifar10-small"))
     assert group.title.endswith("cifar10-train-first-5000.npz")
 
 

@@ -18,7 +18,7 @@ from bench.records.merging import merge
 from bench.records.store import Store
 from bench.report.plots.gallery import draw_files
 from bench.report.tables.artefacts import write_tables
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 from bench.report.verify import picture_difference, verify
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
@@ -35,7 +35,7 @@ def whole(tmp_path_factory):
     made = results(tmp_path_factory.mktemp("whole") / "inner")
     records = made.read()[0]
     write_tables(made.folder, records, ["ddim-table1-cifar10"])
-    list(draw_files(group_records(records), made, made.folder / "plots"))
+    list(draw_files(tables_of(records), made, made.folder / "plots"))
     return made
 
 

@@ -8,11 +8,12 @@ from report_kit import record, table
 from bench.records.record import FLOOR
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.score import pareto_front
-from bench.report.tables import formats as tables
+from bench.report.tables import sheets
 from bench.report.tables.artefacts import table_files
 from bench.report.tables.findings import find_claims
+from bench.report.tables.scores import score_sheet
 from bench.report.tables.summary import sentences
-from bench.report.tables.table import direction, group_records
+from bench.report.tables.table import direction, tables_of
 
 ETA0, ETA1 = "ddim:eta=0", "ddim:eta=1"
 
@@ -34,7 +35,7 @@ def measured(text, sampler=ETA0, value=1.0, **fields):
 )
 def test_scores_that_were_measured_otherwise_stand_in_another_table(field, fact):
     first, second = (record(ETA0, 10, 1.0, **{field: "one"}), record(ETA1, 10, 2.0, **{field: "other"}))
-    tables = group_records([first, second])
+    tables = tables_of([first, second])
     assert [(made.rows, made.leaders(10)) for made in tables] == [
         (["ddim eta=0"], ("ddim eta=0", ())),
         (["ddim eta=1"], ("ddim eta=1", ())),
@@ -43,7 +44,7 @@ def test_scores_that_were_measured_otherwise_stand_in_another_table(field, fact)
     assert len({made.slug for made in tables}) == 2
     assert all(made.slug.startswith("ema_cifar10-fid-quadratic-") for made in tables)
     assert len(table_files([first, second])) == 2 * len(table_files([first]))
-    assert [made.slug for made in group_records([second, first])] == [made.slug for made in tables]
+    assert [made.slug for made in tables_of([second, first])] == [made.slug for made in tables]
 
 
 def test_one_measure_needs_no_mark():
@@ -54,7 +55,7 @@ def test_one_measure_needs_no_mark():
 
 def test_files_of_one_name_make_two_tables_that_can_be_told_apart():
     paths = ("here/images.npz", "there/images.npz")
-    tables = group_records([record(ETA0, 10, drawn={"reference": path}) for path in paths])
+    tables = tables_of([record(ETA0, 10, drawn={"reference": path}) for path in paths])
     assert [made.title.rpartition(", ")[2] for made in tables] == [f"reference file {path}" for path in paths]
     assert len({made.slug for made in tables}) == 2
 
@@ -63,7 +64,7 @@ def test_a_failure_stands_where_its_score_would_have_stood():
     before, now = measured("before"), measured("now")
     failed = measured("now", ETA1, status="failed", message="it broke")
     skipped = measured("before", ETA1, status="skipped", message="no variance")
-    tables = {made.measure.reference: made for made in group_records([failed, before, skipped, now])}
+    tables = {made.measure.reference: made for made in tables_of([failed, before, skipped, now])}
     assert set(tables) == {"before", "now"}
     assert {name: made.cells["ddim eta=1", 10].record for name, made in tables.items()} == {
         "before": skipped,
@@ -74,7 +75,7 @@ def test_a_failure_stands_where_its_score_would_have_stood():
 def test_failures_of_which_nothing_was_scored_have_their_own_table():
     before = measured("before")
     failed = [measured("now", spec, status="failed", message="it broke") for spec in (ETA0, ETA1)]
-    old, new = group_records([before, *failed])
+    old, new = tables_of([before, *failed])
     assert (old.rows, new.rows) == (["ddim eta=0"], ["ddim eta=0", "ddim eta=1"])
     assert new.title.endswith("reference hash now")
     assert new.leaders(10) == (None, ())
@@ -89,7 +90,7 @@ def test_a_failure_with_all_the_time_steps_joins_the_rest():
 
 def test_real_images_stand_where_they_were_measured_alike():
     floors = [measured(text, FLOOR, value) for text, value in (("before", 0.3), ("now", 0.4))]
-    tables = group_records([measured("before"), measured("now", weights="others"), *floors])
+    tables = tables_of([measured("before"), measured("now", weights="others"), *floors])
     assert {made.measure.reference: made.floor.value for made in tables} == {"before": 0.3, "now": 0.4}
     assert table([measured("now"), floors[0]]).floor is None
 
@@ -117,24 +118,25 @@ def test_the_best_of_all_is_not_chosen_by_a_worthless_correction():
 
 def test_a_table_says_what_its_scores_are_flagged_with():
     flagged = record("ddim:eta=0", 10, flags=("rank-deficient", "of-a-plugin"))
-    (group,) = group_records([flagged, record("ddim:eta=1", 10, flags=("rank-deficient",))])
+    (group,) = tables_of([flagged, record("ddim:eta=1", 10, flags=("rank-deficient",))])
     notes = [
         "rank-deficient, 2 of 2 cells: too few samples for the dimension: bias is not corrected, plain values"
         " are compared",
         "of-a-plugin, 1 of 2 cells",
     ]
-    assert tables.plain(group).splitlines()[-2:] == notes
-    assert tables.markdown(group).splitlines()[-3::2] == notes
-    assert tables.latex(group).splitlines()[-2:] == [f"% {note}" for note in notes]
-    (group,) = group_records([record("ddim:eta=0", 10)])
-    assert tables.plain(group).splitlines()[-1] == tables.NOTE
+    assert " ".join(sheets.plain(score_sheet(group)).splitlines()).endswith(" ".join(notes))
+    assert sheets.markdown(score_sheet(group)).splitlines()[-3::2] == notes
+    assert sheets.latex(score_sheet(group)).splitlines()[-2:] == [f"% {note}" for note in notes]
+    (group,) = tables_of([record("ddim:eta=0", 10)])
+    legend = "± one standard error; * best of its column, ~ cannot be told from it (paired, 95%)"
+    assert sheets.plain(score_sheet(group)).splitlines()[-1] == legend
 
 
 def test_a_score_with_a_right_value_is_drawn_and_told_by_its_distance_from_it():
     """Noise (0.1) is not the best of a score for which 0.5 is right."""
     values = {(ETA0, 10): 0.1, (ETA0, 20): 0.45, (ETA1, 10): 0.7, (ETA1, 20): 0.8}
     records = [record(*place, value, metric="copying_pixels", target=0.5) for place, value in values.items()]
-    (group,) = group_records(records)
+    (group,) = tables_of(records)
     assert direction(group) == "0.5 is right"
     assert "The best copying_pixels is 0.450" in sentences(group, find_claims(group))[0]
     points = [(1.0, 0.1), (1.0, 0.7), (2.0, 0.45), (3.0, 0.3)]

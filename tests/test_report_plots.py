@@ -15,7 +15,7 @@ from bench.report.plots import score as plots
 from bench.report.plots.gallery import PLOTS, draw_all, draw_files, published_for
 from bench.report.plots.heatmap import _ink
 from bench.report.plots.limit import distance_to_limit, distances
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 
 # Machado, Oliveira & Fernandes 2009, at full severity, on linear RGB.
 BLINDNESS = {
@@ -72,7 +72,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def group(store):
-    (made,) = group_records(store.read()[0])
+    (made,) = tables_of(store.read()[0])
     return made
 
 

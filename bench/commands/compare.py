@@ -28,7 +28,7 @@ from bench.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
-from bench.report.tables.table import Group, group_records
+from bench.report.tables.table import Table, tables_of
 from bench.stats.comparison import Comparison, compare, estimate, holm
 from bench.stats.resampling import influence_se
 from bench.stats.score import Score
@@ -121,17 +121,17 @@ def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[
     """
     found: list[Compared] = []
     refused: list[UsageError] = []
-    for group in group_records(records, metric):
-        cells = [group.cells[row, steps] for row in group.rows if (row, steps) in group.cells]
+    for table in tables_of(records, metric):
+        cells = [table.cells[row, steps] for row in table.rows if (row, steps) in table.cells]
         scored = [(cell.record, cell.score) for cell in cells if cell.score is not None]
         if not scored:
             continue
         try:
-            found.append(_column(group, scored))
+            found.append(_column(table, scored))
         except UsageError as error:
             refused.append(error)
-            rows = [{**_row(record, score), "table": group.title} for record, score in scored]
-            found.append(Compared(rows, [f"not compared: {error}"], group.title))
+            rows = [{**_row(record, score), "table": table.title} for record, score in scored]
+            found.append(Compared(rows, [f"not compared: {error}"], table.title))
     if not found:
         there = any(record.trial.steps == steps for record in records)
         lacking = f"the score {metric!r}" if metric else "a score"
@@ -143,7 +143,7 @@ def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[
     return found
 
 
-def _column(group: Group, scored: Sequence[tuple[Record, Score]]) -> Compared:
+def _column(table: Table, scored: Sequence[tuple[Record, Score]]) -> Compared:
     """Return the trials of a table's column, best first, each compared with the best."""
     sign = -1 if scored[0][1].higher_is_better else 1
     (best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[1]))
@@ -153,8 +153,8 @@ def _column(group: Group, scored: Sequence[tuple[Record, Score]]) -> Compared:
     for (record, score), one, p in zip(others, compared, adjusted, strict=True):
         verdict = "worse" if p < 0.05 else "tie"
         rows.append({**_row(record, score), **_differing(one), "p": p, "verdict": verdict, "paired": True})
-    rows = [{**row, "table": group.title} for row in rows]
-    return Compared(rows, _plain_note([score for _, score in scored]) if others else [], group.title)
+    rows = [{**row, "table": table.title} for row in rows]
+    return Compared(rows, _plain_note([score for _, score in scored]) if others else [], table.title)
 
 
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:

@@ -14,8 +14,9 @@ from bench.commands.options import add_records, read_records, refuse_unknown_met
 from bench.errors import UsageError
 from bench.files.atomic import write_atomically
 from bench.records.frame import frame
-from bench.report.tables import formats as tables
-from bench.report.tables.table import group_records
+from bench.report.tables import sheets
+from bench.report.tables.scores import score_sheet
+from bench.report.tables.table import tables_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,9 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
     if form == "latex":
-        content = "\n".join(tables.latex(group) for group in group_records(records, options.metric)).encode()
+        content = "\n".join(
+            sheets.latex(score_sheet(table)) for table in tables_of(records, options.metric)
+        ).encode()
     else:
         content = FORMATS[form](frame(records))
     if options.out is None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.progress import TaskProgressColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from bench.commands.options import (
     add_drawing,
@@ -42,9 +42,9 @@ from bench.records.frame import frame, plain_rows
 from bench.records.ledger import Plan
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.report.tables import formats as tables
-from bench.report.tables.artefacts import TABLE_FORMS, write_files
-from bench.report.tables.table import group_records
+from bench.report.tables.artefacts import score_files, write_files
+from bench.report.tables.scores import show
+from bench.report.tables.table import tables_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,13 +132,12 @@ def _variances(text: str | None) -> tuple[ReverseVariance, ...]:
 def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
     """Print the table and the parts of each bound, and write the tables of the folder's bounds."""
     terminal, paths = console(), []
-    for group in group_records(records):
-        tables.show(group, terminal)
-    for group in group_records(store.read()[0]):
-        if group.metric != METRICS[0]:
+    for table in tables_of(records):
+        show(table, terminal)
+    for table in tables_of(store.read()[0]):
+        if table.metric != METRICS[0]:
             continue
-        files = {f"{group.slug}.{suffix}": form(group) for suffix, form in TABLE_FORMS.items()}
-        paths += write_files(store.folder, files)
+        paths += write_files(store.folder, score_files(table))
     done = [record for record in records if record.status == "done"]
     if done:
         terminal.print(_parts(done))
@@ -148,15 +147,15 @@ def _print(records: Sequence[Record], store: Store, seconds: float) -> None:
         print(f"  {path}")
 
 
-def _parts(records: Sequence[Record]) -> Table:
-    table = Table(title="bits per dimension, ± one standard error over images", title_justify="left")
+def _parts(records: Sequence[Record]) -> RichTable:
+    shown = RichTable(title="bits per dimension, ± one standard error over images", title_justify="left")
     for name in ("variance", "S", "prior", "KL terms", "decoder", "sum"):
-        table.add_column(name, justify="left" if name == "variance" else "right")
+        shown.add_column(name, justify="left" if name == "variance" else "right")
     for record in records:
         total, *parts = (record.scores[name] for name in METRICS)
         cells = [f"{score.value:.5g} ± {score.se:.2g}" for score in (*parts, total)]
-        table.add_row(record.sampler.label, str(record.trial.steps), *cells)
-    return table
+        shown.add_row(record.sampler.label, str(record.trial.steps), *cells)
+    return shown
 
 
 def _row(record: Record, store: Store) -> dict[str, Any]:

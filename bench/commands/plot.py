@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.commands.options import add_records, read_records, refuse_unknown_metric, warn
 from bench.records.store import Store
-from bench.report.tables.table import Group, group_records
+from bench.report.tables.table import Table, tables_of
 
 FORMATS = ("png", "svg", "pdf")
 THEMES = ("light", "dark")
@@ -27,14 +27,14 @@ def execute(options: argparse.Namespace) -> int:
     """Draw everything and print the paths."""
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
-    groups = group_records(records, options.metric)
-    for path in draw(groups, Store(options.results), options.out, options.format, options.theme):
+    tables = tables_of(records, options.metric)
+    for path in draw(tables, Store(options.results), options.out, options.format, options.theme):
         print(path)
     return 0 if whole else 1
 
 
 def draw(
-    groups: Iterable[Group],
+    tables: Iterable[Table],
     store: Store,
     out: Path | None = None,
     suffix: str = "png",
@@ -46,8 +46,8 @@ def draw(
     )
     from bench.report.plots.training import trainings
 
-    groups = list(groups)
-    yield from draw_files(groups, store, out or store.folder / "plots", suffix, theme)
-    for training in trainings(store, (group.trial.model for group in groups)):
+    tables = list(tables)
+    yield from draw_files(tables, store, out or store.folder / "plots", suffix, theme)
+    for training in trainings(store, (table.trial.model for table in tables)):
         if training.damage:
             warn(training.damage)

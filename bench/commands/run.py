@@ -37,10 +37,10 @@ from bench.published.presets import PRESETS, Preset, find_preset
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.report.tables import formats as tables
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, write_tables
-from bench.report.tables.table import group_records
+from bench.report.tables.scores import show
+from bench.report.tables.table import tables_of
 from bench.sweep.preflight import lacks
 from bench.sweep.request import Sweep
 from bench.sweep.runner import Runner
@@ -181,15 +181,15 @@ def _report(
 ) -> int:
     """Print the table, write and draw everything, name the failures, and return the exit status."""
     failed = [record for record in records if record.status == "failed"]
-    groups = group_records(records)
+    tables = tables_of(records)
     if as_json:
         print_json(plain_rows(frame(records)))
     everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
     paths = write_tables(store.folder, everything, [preset.name] if preset else [])
-    paths += draw(group_records(everything), store)
+    paths += draw(tables_of(everything), store)
     if not as_json:
-        for group in groups:
-            tables.show(group, console())
+        for table in tables:
+            show(table, console())
         for sheet in beside(preset.name, records) if preset else []:
             print(f"\n{sheets.plain(sheet)}", end="")
         say_skipped(records)

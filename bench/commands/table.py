@@ -15,16 +15,16 @@ from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, claim_sheets
-from bench.report.tables.formats import FORMATS
 from bench.report.tables.replicates import replicate_sheet
-from bench.report.tables.table import group_records
+from bench.report.tables.scores import score_sheet
+from bench.report.tables.table import tables_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="[text]")
+    parser.add_argument("--format", choices=sheets.FORMATS, default="text", help="[text]")
     parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
     parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
     parser.add_argument(
@@ -40,15 +40,11 @@ def execute(options: argparse.Namespace) -> int:
     chosen = _sheets(options, records)
     if chosen and options.json:
         print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])
-    elif chosen:
-        print("\n".join(sheets.FORMATS[options.format](sheet) for sheet in chosen), end="")
     elif options.json:
         print_json(plain_rows(frame(records)))
     else:
-        print(
-            "\n".join(FORMATS[options.format](group) for group in group_records(records, options.metric)),
-            end="",
-        )
+        shown = chosen or map(score_sheet, tables_of(records, options.metric))
+        print("\n".join(map(sheets.FORMATS[options.format], shown)), end="")
     return 0 if whole else 1
 
 

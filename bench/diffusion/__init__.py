@@ -2,8 +2,9 @@
 
 from bench.diffusion.grid import Grid, Step, make_grid
 from bench.diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
-from bench.diffusion.noise import normal_noise
+from bench.diffusion.noise import TrajectoryNoise, normal_noise
 from bench.diffusion.posterior import (
+    diffuse,
     learned_log_variance,
     learned_variance,
     posterior_constants,
@@ -23,7 +24,9 @@ __all__ = [
     "Prediction",
     "Sampler",
     "Step",
+    "TrajectoryNoise",
     "Variance",
+    "diffuse",
     "get_sampler",
     "learned_log_variance",
     "learned_variance",

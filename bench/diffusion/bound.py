@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 from typing import Literal, NamedTuple
 
 import torch
@@ -29,7 +29,14 @@ from torch import Tensor
 from bench.diffusion.grid import Grid, Step
 from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance
 from bench.diffusion.noise import normal_noise
-from bench.diffusion.posterior import learned_log_variance, posterior_constants, posterior_mean, predict_x0
+from bench.diffusion.posterior import (
+    Posterior,
+    diffuse,
+    learned_log_variance,
+    posterior_constants,
+    posterior_mean,
+    predict_x0,
+)
 from bench.diffusion.terms import discretised_gaussian_nll, gaussian_kl, prior_term
 from bench.errors import NotApplicable
 
@@ -73,8 +80,8 @@ class Chain:
         full schedule's second step whatever the sub-sequence.
         """
         if len(self.steps) == 1:
-            return posterior_constants(self.steps[0])[0]
-        return posterior_constants(self.steps[-2])[1]
+            return posterior_constants(self.steps[0]).beta
+        return posterior_constants(self.steps[-2]).variance
 
 
 class BoundTerms(NamedTuple):
@@ -143,7 +150,7 @@ def variational_bounds(
     rows: list[list[Tensor]] = [[prior_term(x0, chain.steps[0].alpha_bar)] for chain in chains]
     for t in sorted(visits, reverse=True):
         at, z = visits[t][0][1], noise(t)
-        x = (sqrt(at.alpha_bar) * x0 + sqrt(1 - at.alpha_bar) * z).to(z.dtype)
+        x = diffuse(x0, z, at.alpha_bar).to(z.dtype)
         seen = _Seen.of(model, x0, x, at, clip)
         for place, step in visits[t]:
             rows[place].append(_term(chains[place], step, seen))
@@ -193,7 +200,7 @@ class _Seen(NamedTuple):
 
 def _term(chain: Chain, step: Step, seen: _Seen) -> Tensor:
     """Return the term of one step in bits per dimension, (B,)."""
-    beta, beta_tilde, weight = posterior_constants(step)
+    posterior = posterior_constants(step)
     log_variance: Tensor | float
     if chain.variance == "learned":
         assert seen.raw is not None  # the model said it predicts one
@@ -201,15 +208,20 @@ def _term(chain: Chain, step: Step, seen: _Seen) -> Tensor:
     elif step.last:
         log_variance = log(chain.first_variance)
     else:
-        log_variance = log(beta if chain.variance == "fixedlarge" else beta_tilde)
+        log_variance = log(posterior.beta if chain.variance == "fixedlarge" else posterior.variance)
     if step.last:
         mean = posterior_mean(seen.x, seen.predicted, step)
         nats = discretised_gaussian_nll(seen.x0, mean, log_variance)
     elif chain.variance == "learned":
-        nats = gaussian_kl(beta_tilde, seen.square, log_variance, weight)
+        nats = _kl(posterior, seen.square, log_variance)
     else:  # linear in the square: its mean is enough
-        return gaussian_kl(beta_tilde, seen.mean_square, log_variance, weight) / log(2)
+        return _kl(posterior, seen.mean_square, log_variance) / log(2)
     return nats.flatten(1).mean(1) / log(2)
+
+
+def _kl(posterior: Posterior, square: Tensor, log_variance: Tensor | float) -> Tensor:
+    """Return the divergence in nats where the means differ by the weight of x_0 times x_0 - x_0^."""
+    return gaussian_kl(log(posterior.variance), posterior.x0_weight**2 * square, log_variance)
 
 
 def _terms(rows: list[Tensor]) -> BoundTerms:

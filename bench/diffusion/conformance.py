@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.interfaces import Prediction, Variance
-from bench.diffusion.noise import normal_noise
+from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler, sample, trajectory
 from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import BenchError, NotApplicable
@@ -141,11 +141,11 @@ def _fine_schedule() -> NoiseSchedule:
 
 
 def _start(rows: int = 4) -> Tensor:
-    return normal_noise(0, range(rows), 0, _SHAPE)
+    return TrajectoryNoise(0, range(rows), _SHAPE).initial()
 
 
 def _noise(rows: int = 4) -> Callable[[int], Tensor]:
-    return lambda index: normal_noise(0, range(rows), index + 1, _SHAPE)
+    return TrajectoryNoise(0, range(rows), _SHAPE)
 
 
 def _yields(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:

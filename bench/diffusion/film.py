@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from bench.data.images import to_uint8
+from bench.diffusion.posterior import diffuse
 from bench.diffusion.schedule import NoiseSchedule
 
 FRAMES = 11
@@ -41,7 +40,7 @@ class Film:
 
 
 def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tensor:
-    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, from x_0 to x_T at equal parts of T.
+    """Return x_t, from x_0 to x_T at equal parts of T; see `diffuse`.
 
     Args:
         image: x_0 in [-1, 1], (C, H, W).
@@ -54,5 +53,5 @@ def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tenso
     Source: Ho et al. 2020, arXiv:2006.11239, eq. 4.
     """
     abar = [1.0, *schedule.alphas_cumprod.tolist()]
-    frames = [math.sqrt(abar[t]) * image + math.sqrt(1 - abar[t]) * noise for t in frame_steps(len(abar) - 1)]
+    frames = [diffuse(image, noise, abar[t]) for t in frame_steps(len(abar) - 1)]
     return to_uint8(torch.stack(frames))

@@ -1,8 +1,9 @@
-"""What every sampler starts from: the predicted x_0, the posterior q(x_s | x_t, x_0), a learned variance."""
+"""What every sampler starts from: q(x_t | x_0), the predicted x_0, q(x_s | x_t, x_0), a learned variance."""
 
 from __future__ import annotations
 
 from math import log, sqrt
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +11,22 @@ from bench.diffusion.grid import Step
 from bench.diffusion.interfaces import Clip, Variance
 
 _LEAST_VARIANCE = 1e-12  # its root is an 8,000th of the distance of two 8-bit levels: as good as none
+
+
+def diffuse(x0: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
+    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, a draw from q(x_t | x_0).
+
+    Args:
+        x0: images in [-1, 1], shape (B, C, H, W) or (C, H, W).
+        noise: standard normal, shaped like x0.
+        alpha_bar: abar_t, one for all or one for each image, (B,); roots are taken in float64.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, eq. 4.
+    """
+    if not isinstance(alpha_bar, Tensor):
+        return sqrt(alpha_bar) * x0 + sqrt(1 - alpha_bar) * noise
+    abar = alpha_bar.double().view(-1, *(1,) * (x0.ndim - 1))
+    return abar.sqrt().to(x0.dtype) * x0 + (1 - abar).sqrt().to(x0.dtype) * noise
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha_bar: float, clip: Clip = "none") -> tuple[Tensor, Tensor]:
@@ -52,8 +69,22 @@ def posterior_mean(x: Tensor, x0: Tensor, step: Step) -> Tensor:
     return x0_weight * x0 + x_weight * x
 
 
-def posterior_constants(step: Step) -> tuple[float, float, float]:
-    """Return beta', the posterior variance beta~ and the weight of x_0 in the posterior mean:
+class Posterior(NamedTuple):
+    """The constants of q(x_s | x_t, x_0), a Gaussian.
+
+    Attributes:
+        beta: beta', the variance of q(x_t | x_s): DDPM's fixedlarge.
+        variance: beta~, its own variance: DDPM's fixedsmall.
+        x0_weight: the weight of x_0 in its mean.
+    """
+
+    beta: float
+    variance: float
+    x0_weight: float
+
+
+def posterior_constants(step: Step) -> Posterior:
+    """Return the constants of the posterior of a step:
 
         beta' = 1 - abar_t / abar_s
         beta~ = beta' (1 - abar_s) / (1 - abar_t)
@@ -63,7 +94,7 @@ def posterior_constants(step: Step) -> tuple[float, float, float]:
     """
     beta = 1 - step.alpha_bar / step.alpha_bar_next
     share = beta / (1 - step.alpha_bar)
-    return beta, share * (1 - step.alpha_bar_next), share * sqrt(step.alpha_bar_next)
+    return Posterior(beta, share * (1 - step.alpha_bar_next), share * sqrt(step.alpha_bar_next))
 
 
 def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
@@ -81,8 +112,8 @@ def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
     Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15; Bao et al. 2022, arXiv:2201.06503, eq. 8.
     """
     if kind == "x0":
-        _, beta_tilde, x0_weight = posterior_constants(step)
-        return beta_tilde + x0_weight**2 * raw
+        posterior = posterior_constants(step)
+        return posterior.variance + posterior.x0_weight**2 * raw
     return learned_log_variance(raw, kind, step).exp()
 
 
@@ -95,6 +126,6 @@ def learned_log_variance(raw: Tensor, kind: Variance, step: Step, first: float =
         return learned_variance(raw, kind, step).clamp(min=_LEAST_VARIANCE).log()
     if kind == "learned":
         return raw
-    beta, beta_tilde, _ = posterior_constants(step)
-    high, low = log(beta), log(first if step.last else beta_tilde)
+    posterior = posterior_constants(step)
+    high, low = log(posterior.beta), log(first if step.last else posterior.variance)
     return (high + low) / 2 + (high - low) / 2 * raw

@@ -77,6 +77,12 @@ class Sampler:
         ]
         return " ".join([self.name, *shown])
 
+    @property
+    def place(self) -> tuple[float, ...]:
+        """What sorts the choices of parameters of one rule: a number itself, the index of a named choice."""
+        kinds = typing.get_type_hints(self.function, include_extras=True)
+        return tuple(_place(value, kinds.get(key)) for key, value in self.parameters.items())
+
     def with_(self, alias: str | None = None, **parameters: object) -> Sampler:
         """Return the same rule with other parameters, and optionally a name for that choice.
 
@@ -252,6 +258,12 @@ def _convert(value: object, kind: Any) -> Parameter:
             raise ValueError
         return number
     return text
+
+
+def _place(value: Parameter, kind: Any) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    return float(typing.get_args(kind).index(value)) if typing.get_origin(kind) is Literal else 0.0
 
 
 def _kind_name(kind: Any) -> str:

@@ -25,28 +25,38 @@ def prior_term(x0: Tensor, alpha_bar: float) -> Tensor:
     return 0.5 * (alpha_bar * mean_square - alpha_bar - log1p(-alpha_bar)) / log(2)
 
 
-def gaussian_kl(posterior: float, square: Tensor, log_variance: Tensor | float, weight: float) -> Tensor:
-    """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) in nats, shaped like ``square`` and ``log_variance``.
+def gaussian_kl(log_posterior: Tensor | float, distance: Tensor, log_variance: Tensor | float) -> Tensor:
+    """Return KL(q || p) of two Gaussians q = N(m, b) and p = N(m^, v) in nats, shaped like ``distance``:
+
+        1/2 (log v - log b - 1 + b / v + (m - m^)^2 / v)
 
     Args:
-        posterior: beta~, the variance of q.
-        square: (x_0 - x_0^)^2.
-        log_variance: log sigma^2 of p.
-        weight: w, that of x_0 in both means.
+        log_posterior: log b; for q(x_s | x_t, x_0), log beta~.
+        distance: (m - m^)^2, the square of the distance of the means.
+        log_variance: log v.
 
-    Source: Nichol & Dhariwal 2021, eq. 6 with Ho et al. 2020, eq. 7.
+    Source: Nichol & Dhariwal 2021, eq. 6.
     """
-    log_variance = torch.as_tensor(log_variance, dtype=square.dtype, device=square.device)
-    spread = (posterior + weight**2 * square) * (-log_variance).exp()
-    return 0.5 * (log_variance - log(posterior) - 1 + spread)
+    dtype, device = distance.dtype, distance.device
+    log_variance = torch.as_tensor(log_variance, dtype=dtype, device=device)
+    narrower = torch.as_tensor(log_posterior, dtype=dtype, device=device) - log_variance
+    return 0.5 * (-narrower - 1 + narrower.exp() + distance * (-log_variance).exp())
 
 
-def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | float) -> Tensor:
+def discretised_gaussian_nll(
+    x0: Tensor, mean: Tensor, log_variance: Tensor | float, least: float = 0.0
+) -> Tensor:
     """Return -log of the mass that N(mean, variance) gives to the bin of x_0, in nats, shaped like x0.
 
     Each of the 256 levels has a bin of width 2/255 around it; the bins of -1 and 1 are open outwards.
     Published code approximates the normal distribution function by tanh and lets no mass fall below 1e-12,
     which caps a dimension at 39.9 bits; here both are exact, so that the bound is one.
+
+    Args:
+        x0: images in [-1, 1], on the 256 levels, (B, C, H, W).
+        mean: of the Gaussian, shaped like x0.
+        log_variance: its logarithm, shaped like x0 or one number.
+        least: a mass below it counts as it, and gives no gradient; training wants that, a bound does not.
 
     Source: Ho et al. 2020, eq. 13.
     """
@@ -59,4 +69,4 @@ def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | fl
     above, below = torch.where(upper, -below, above), torch.where(upper, -above, below)
     log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
     nll: Tensor = -(log_above + torch.log1p(-(log_below - log_above).exp()))
-    return nll
+    return nll if least == 0 else nll.clamp(max=-log(least))

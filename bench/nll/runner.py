@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -206,6 +206,7 @@ class BoundRunner:
                 name=NAME,
                 label=f"{NAME} {variance}" + ("" if clip == "x0" else f" clip={clip}"),
                 parameters={"variance": variance, "clip": clip},
+                place=(VARIANCES.index(variance), get_args(BoundClip).index(clip)),
                 source=SOURCE,
                 plugin="sampler-bench",
                 version=own_version(),

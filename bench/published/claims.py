@@ -7,17 +7,18 @@ links, each "this cell scores better than that one"; `bench.report.tables.findin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Place = tuple[str, int]
-"""Row and number of steps of a cell."""
+"""Row and number of steps of a cell; a row is written as `get_sampler` reads it."""
 
 
-ETAS = ("ddim eta=0", "ddim eta=0.2", "ddim eta=0.5", "ddim eta=1")
+ETAS = ("ddim:eta=0", "ddim:eta=0.2", "ddim:eta=0.5", "ddim:eta=1")
+SMALL, SIGMA_HAT, LEARNED = (f"ddpm:variance={name}" for name in ("fixedsmall", "fixedlarge", "learned"))
 
-
-SIGMA_HAT = "ddpm fixedlarge"
+ROWS = (*ETAS, SMALL, SIGMA_HAT, LEARNED)
+"""Every row that a claim speaks of."""
 
 
 DDIM = "Song, Meng & Ermon 2021, arXiv:2010.02502"
@@ -34,8 +35,10 @@ class Link:
     worse: Place
     factor: float = 1.0
 
-    def __str__(self) -> str:
+    def told(self, labels: Mapping[str, str]) -> str:
+        """Return the ordering in words, each row under its label where it has one."""
         (row, steps), (other, others) = self.better, self.worse
+        row, other = labels.get(row, row), labels.get(other, other)
         if steps == others and self.factor == 1:
             return f"{row} better than {other} at S={steps}"
         times = f"{self.factor:g} x " if self.factor != 1 else ""
@@ -193,7 +196,7 @@ CLAIMS: tuple[Claim, ...] = (
         "learned-best-few",
         "a learned variance beats both fixed ones at S ≤ 100",
         f"{IDDPM}, section 4 and figure 8",
-        _first("ddpm learned", ("ddpm fixedsmall", SIGMA_HAT), 100),
+        _first(LEARNED, (SMALL, SIGMA_HAT), 100),
         "ddpm learned, fixedsmall and fixedlarge with S up to 100",
     ),
 )

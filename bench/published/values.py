@@ -129,6 +129,18 @@ class Figure:
         return " ".join(parts)
 
     @property
+    def parameters(self) -> dict[str, object]:
+        """What the source says of the rule's parameters, under our names; the others it does not name."""
+        variance = VARIANCES.get(self.variance, self.variance)
+        named = {"eta": self.eta, "variance": variance or None}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def is_of(self, sampler: str, parameters: Mapping[str, object]) -> bool:
+        """Return whether the number is of a rule with some parameters."""
+        told = self.parameters.items()
+        return self.sampler == sampler and all(parameters.get(name) == value for name, value in told)
+
+    @property
     def where(self) -> str:
         """Source and table in a few words."""
         return f"{self.source}, table {self.table}" if self.table else self.source

@@ -16,7 +16,8 @@ from bench.records.store import Store
 def load_results(folder: str | Path = "results") -> pd.DataFrame:
     """Return a data frame with one row a trial.
 
-    Columns: ``model, weights, sampler, label, parameters, variance, eta, clip, spacing, steps,
+    Columns: ``model, weights, kind, sampler, label, parameters``, then one for every parameter of the
+    samplers that are there, under its own name (``eta, clip, variance``), then ``spacing, steps,
     distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
     score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
     scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
@@ -32,7 +33,10 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return the data frame of some records; see `load_results`."""
-    return pd.DataFrame([_row(record) for record in records])
+    records = list(records)
+    named = dict.fromkeys(name for record in records for name in record.sampler.parameters)
+    parameters = [name for name in named if name not in _HEAD]  # a parameter hides no column
+    return pd.DataFrame([_row(record, parameters) for record in records])
 
 
 def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -41,18 +45,19 @@ def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in found]
 
 
-def _row(record: Record) -> dict[str, Any]:
+_HEAD = frozenset({"model", "weights", "kind", "sampler", "label", "parameters"})
+
+
+def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
     trial, sampler, cost, environment = record.trial, record.sampler, record.cost, record.environment
-    parameters = sampler.parameters
     row: dict[str, Any] = {
         "model": trial.model,
         "weights": record.model.weights,
-        "sampler": sampler.name,
+        "kind": record.kind,
+        "sampler": sampler.name or sampler.label,
         "label": sampler.label,
-        "parameters": ",".join(f"{k}={v}" for k, v in parameters.items()),
-        "variance": parameters.get("variance"),
-        "eta": parameters.get("eta"),
-        "clip": parameters.get("clip"),
+        "parameters": ",".join(f"{k}={v}" for k, v in sampler.parameters.items()),
+        **{name: sampler.parameters.get(name) for name in parameters},
         "spacing": trial.spacing,
         "steps": trial.steps,
         "distinct_levels": record.grid.distinct_levels,

@@ -60,6 +60,7 @@ class RowInfo(Part):
         name: name of the rule; empty where there is no sampler.
         label: the row's name in tables.
         parameters: every parameter of the rule with its value.
+        place: of each parameter among its values: the number itself, or the index of the choice.
         order: declared order of convergence, None where none is.
         source: paper and equation.
         plugin: distribution or file that registered the sampler.
@@ -69,10 +70,14 @@ class RowInfo(Part):
     name: str = ""
     label: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    place: Sequence[float] = ()
     order: int | None = None
     source: str = ""
     plugin: str = ""
     version: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", tuple(self.place))  # JSON has lists only
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bench.report.page.html import report
 from bench.report.plots.gallery import draw_files
 from bench.report.plots.training import models_of, trainings
 from bench.report.tables.artefacts import BESIDE, table_files
-from bench.report.tables.table import group_records
+from bench.report.tables.table import tables_of
 
 BLOCK = 8
 """Side in pixels of the squares whose means are compared: smaller than a marker, larger than a hair."""
@@ -108,7 +108,7 @@ def verify(folder: Path) -> Checked:
         drawn = {}
         for suffix, dark in sorted(kinds):
             theme = "dark" if dark else "light"
-            for path in draw_files(group_records(records), store, Path(scratch), suffix, theme):
+            for path in draw_files(tables_of(records), store, Path(scratch), suffix, theme):
                 drawn[folder / "plots" / path.name] = path
         for path, made in drawn.items():
             findings += _compare_picture(path, made)

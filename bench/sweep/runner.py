@@ -284,6 +284,7 @@ def _row_of(sampler: Sampler) -> RowInfo:
         name=sampler.name,
         label=sampler.label,
         parameters=dict(sampler.parameters),
+        place=sampler.place,
         order=sampler.order,
         source=sampler.source,
         plugin=origin.plugin,

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bench.diffusion.posterior import diffuse, predict_x0
 from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.terms import discretised_gaussian_nll, gaussian_kl
 from bench.errors import UsageError
 from bench.training.config import Objective, TrainedVariance
 
-_BIN = 1 / 255  # half the distance of two of the 256 levels in [-1, 1]
 _LEAST = 1e-12  # of a bin's probability: its logarithm stays finite and keeps a gradient elsewhere
 
 
@@ -67,16 +68,16 @@ class DiffusionLoss:
             posterior[0] = posterior[1]  # beta~_0 = 0 has no logarithm
         else:
             posterior[0] = betas[0]
-        self._sqrt_abar = abar.sqrt().to(device)
-        self._sqrt_rest = (1 - abar).sqrt().to(device)
+        self._abar = abar.to(device)
+        self._first = float(abar[0])
         self._betas = betas.to(device)
         self._low = posterior.log().to(device)
         self._high = betas.log().to(device)
         self._mean_scale = (betas**2 / ((1 - betas) * (1 - abar))).to(device)
 
     def diffuse(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, shaped like x0 (B, C, H, W)."""
-        return _at(self._sqrt_abar, t, x0) * x0 + _at(self._sqrt_rest, t, x0) * noise
+        """Return x_t, shaped like x0 (B, C, H, W), for time steps t, int64 (B,); see `bench.diffuse`."""
+        return diffuse(x0, noise, self._abar[t])
 
     def __call__(self, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Losses:
         """Return the losses of each image.
@@ -121,10 +122,8 @@ class DiffusionLoss:
     def _bound(
         self, eps: Tensor, log_variance: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
-        low = _at(self._low, t, x0)
         distance = _at(self._mean_scale, t, x0) * (eps - noise).square()
-        kl = 0.5 * (log_variance - low - 1 + (low - log_variance).exp() + distance * (-log_variance).exp())
-        nats = kl.flatten(1).mean(1)
+        nats = gaussian_kl(_at(self._low, t, x0), distance, log_variance).flatten(1).mean(1)
         first = (t == 0).nonzero().squeeze(1)
         if len(first):
             nats = nats.index_put(
@@ -133,17 +132,10 @@ class DiffusionLoss:
         return nats * (self.T / math.log(2))
 
     def _decoder(self, eps: Tensor, log_variance: Tensor, x0: Tensor, x_t: Tensor) -> Tensor:
-        """Return -log p(x_0 | x_1) in nats per dimension: a Gaussian over bins, the outer ones open."""
-        beta = self._betas[0]
-        mean = (x_t - (beta / self._sqrt_rest[0]).float() * eps) / (1 - beta).sqrt().float()
-        centred, scale = (x0 - mean).double(), (-0.5 * log_variance).exp().double()
-        above, below = _normal_cdf((centred + _BIN) * scale), _normal_cdf((centred - _BIN) * scale)
-        mass = torch.where(x0 < -0.999, above, torch.where(x0 > 0.999, 1 - below, above - below))
-        return -mass.clamp(min=_LEAST).log().flatten(1).mean(1).float()
-
-
-def _normal_cdf(z: Tensor) -> Tensor:
-    return 0.5 * torch.erfc(z * -math.sqrt(0.5))
+        """Return -log p(x_0 | x_1) in nats per dimension; the mean is x_0 as the network predicts it."""
+        mean, _ = predict_x0(x_t, eps, self._first)
+        nll = discretised_gaussian_nll(x0.double(), mean.double(), log_variance.double(), _LEAST)
+        return nll.flatten(1).mean(1).float()
 
 
 def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:

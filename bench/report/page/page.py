@@ -21,10 +21,10 @@ from bench.report.plots.svg import inline_svg
 from bench.report.plots.training import TITLE, models_of, trainings
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
-from bench.report.tables.formats import flag_notes
+from bench.report.tables.scores import flag_notes
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.summary import best_by_steps, listed, plus_minus, sentences, short
-from bench.report.tables.table import Cell, Group, group_records, row_order
+from bench.report.tables.table import Cell, Table, row_order, tables_of
 
 TILE, LARGE = 48, 84
 """Least sides in pixels of a picture in a strip and of one in the matrix."""
@@ -46,8 +46,8 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         records: what it is about.
         presets: published tables to be set beside ours even where no cell can be compared.
     """
-    groups = group_records(records)
-    shown = [_group(store, group, place) for place, group in enumerate(groups)]
+    tables = tables_of(records)
+    shown = [_section(store, table, place) for place, table in enumerate(tables)]
     trials = [trial_view(store, record) for record in sorted(records, key=_order)]
     return {
         "title": _title(records),
@@ -66,7 +66,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         "published": _published(records, presets),
         "failures": [trial for trial in trials if trial["status"] != "done"],
         "environment": environment_of(records),
-        "citations": _citations(records, groups, presets),
+        "citations": _citations(records, tables, presets),
         "presets": list(presets),
     }
 
@@ -93,17 +93,17 @@ def _order(record: Record) -> tuple[object, ...]:
     return (str(trial.model), str(trial.metrics), real, int(trial.steps), *rest, record.key)
 
 
-def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
-    findings = find_claims(group)
+def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
+    findings = find_claims(table)
     tested = [finding for finding in findings if finding.verdict != "not tested"]
-    best = best_by_steps(group)
+    best = best_by_steps(table)
     leaders = {one.steps: (one.row, *one.ties) for one in best}
     return {
         "id": f"g{place}",
-        "name": f"{group.trial.model}: {group.metric}",
-        "title": group.title,
-        "metric": group.metric,
-        "sentences": sentences(group, findings),
+        "name": f"{table.trial.model}: {table.metric}",
+        "title": table.title,
+        "metric": table.metric,
+        "sentences": sentences(table, findings),
         "best": [
             {
                 "steps": one.steps,
@@ -115,27 +115,27 @@ def _group(store: Store, group: Group, place: int) -> dict[str, Any]:
             for one in best
         ],
         "rows": [
-            {"label": row, "cells": [_cell(group, row, s, leaders.get(s, ())) for s in group.columns]}
-            for row in group.rows
+            {"label": row, "cells": [_cell(table, row, s, leaders.get(s, ())) for s in table.columns]}
+            for row in table.rows
         ],
-        "columns": list(group.columns),
-        "flags": flag_notes(group),
+        "columns": list(table.columns),
+        "flags": flag_notes(table),
         "floor": None
-        if group.floor is None
-        else {"score": plus_minus(group.floor), "n": group.floor.n, "key": _floor_key(group)},
-        "plots": list(_plots(store, group, place)),
-        "matrix": _matrix(store, group),
-        "films": _films(store, group),
-        "claims": _sheet(claims_sheet(group, findings)) if tested else None,
+        if table.floor is None
+        else {"score": plus_minus(table.floor), "n": table.floor.n, "key": _floor_key(table)},
+        "plots": list(_plots(store, table, place)),
+        "matrix": _matrix(store, table),
+        "films": _films(store, table),
+        "claims": _sheet(claims_sheet(table, findings)) if tested else None,
     }
 
 
-def _floor_key(group: Group) -> str:
-    return safe(group.floor_record.key) if group.floor_record else ""
+def _floor_key(table: Table) -> str:
+    return safe(table.floor_record.key) if table.floor_record else ""
 
 
-def _cell(group: Group, row: str, steps: int, leaders: Sequence[str]) -> dict[str, Any] | None:
-    cell = group.cells.get((row, steps))
+def _cell(table: Table, row: str, steps: int, leaders: Sequence[str]) -> dict[str, Any] | None:
+    cell = table.cells.get((row, steps))
     if cell is None:
         return None
     text = plus_minus(cell.score) if cell.score else cell.record.status
@@ -143,17 +143,17 @@ def _cell(group: Group, row: str, steps: int, leaders: Sequence[str]) -> dict[st
     return {"key": safe(cell.record.key), "text": text, "mark": mark, "status": cell.record.status}
 
 
-def _plots(store: Store, group: Group, place: int) -> Iterable[dict[str, Any]]:
-    for plot, figure in draw_all(group, store, PAGE):
-        told = _points(group) if plot.name in POINTS else {}
+def _plots(store: Store, table: Table, place: int) -> Iterable[dict[str, Any]]:
+    for plot, figure in draw_all(table, store, PAGE):
+        told = _points(table) if plot.name in POINTS else {}
         for axes in figure.axes if plot.name in TITLED else ():  # the caption says it
             axes.set_title("", loc="left")
         figure.suptitle("")
         if plot.name in (*POINTS, "limit"):
             figure.set_size_inches(6.4, 4.0)
         elif plot.name == "heat":
-            figure.set_size_inches(6.6, 0.9 + 0.45 * len(group.rows))
-        title = f"{plot.title}: {group.title}"
+            figure.set_size_inches(6.6, 0.9 + 0.45 * len(table.rows))
+        title = f"{plot.title}: {table.title}"
         svg = inline_svg(figure, f"g{place}-{plot.name}", title, told)
         yield {
             "name": plot.name,
@@ -174,10 +174,10 @@ def _trainings(store: Store, records: Sequence[Record]) -> Iterable[dict[str, An
         yield shown
 
 
-def _points(group: Group) -> Mapping[str, list[str]]:
+def _points(table: Table) -> Mapping[str, list[str]]:
     return {
-        f"row-{place}": [f"{row}, S={steps}: {_told(cell)}" for steps, cell in group.series(row)]
-        for place, row in enumerate(group.rows)
+        f"row-{place}": [f"{row}, S={steps}: {_told(cell)}" for steps, cell in table.series(row)]
+        for place, row in enumerate(table.rows)
     }
 
 
@@ -185,13 +185,13 @@ def _told(cell: Cell) -> str:
     return plus_minus(cell.score) if cell.score else ""
 
 
-def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
+def _matrix(store: Store, table: Table) -> dict[str, Any] | None:
     """Return the strips of a table by sampler and S: the same initial noise at the same index."""
     rows, side, count = [], 0, 0
-    for row in group.rows:
+    for row in table.rows:
         cells: list[dict[str, Any] | None] = []
-        for steps in group.columns:
-            cell = group.cells.get((row, steps))
+        for steps in table.columns:
+            cell = table.cells.get((row, steps))
             strip = strip_of(store, cell.record) if cell else None
             if cell is None or strip is None:
                 cells.append(None)
@@ -202,12 +202,12 @@ def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
             rows.append({"label": row, "cells": cells})
     if not count:
         return None
-    real = strip_of(store, group.floor_record) if group.floor_record else None
+    real = strip_of(store, table.floor_record) if table.floor_record else None
     return {
         "rows": rows,
-        "columns": list(group.columns),
+        "columns": list(table.columns),
         "count": count,
-        "seed": group.trial.seed,
+        "seed": table.trial.seed,
         "side": side,
         "tile": side * math.ceil(TILE / side),
         "large": side * math.ceil(LARGE / side),
@@ -215,13 +215,13 @@ def _matrix(store: Store, group: Group) -> dict[str, Any] | None:
     }
 
 
-def _films(store: Store, group: Group) -> dict[str, Any] | None:
+def _films(store: Store, table: Table) -> dict[str, Any] | None:
     """Return the films of a table by S, and that of an image on its way to noise."""
     by_steps, side = [], 0
-    for steps in group.columns:
+    for steps in table.columns:
         rows = []
-        for row in group.rows:
-            film = _film(store, group.cells.get((row, steps)))
+        for row in table.rows:
+            film = _film(store, table.cells.get((row, steps)))
             if film is not None:
                 rows.append({"label": row, "film": film})
                 side = film.side
@@ -229,7 +229,7 @@ def _films(store: Store, group: Group) -> dict[str, Any] | None:
             by_steps.append({"steps": steps, "rows": rows})
     if not by_steps:
         return None
-    forward = film_of(store, group.floor_record) if group.floor_record else None
+    forward = film_of(store, table.floor_record) if table.floor_record else None
     return {"by_steps": by_steps, "forward": forward, "tile": side * math.ceil(TILE / side)}
 
 
@@ -237,10 +237,10 @@ def _film(store: Store, cell: Cell | None) -> Strip | None:
     return film_of(store, cell.record) if cell is not None else None
 
 
-def _filmed(groups: Iterable[Mapping[str, Any]]) -> list[Strip]:
+def _filmed(tables: Iterable[Mapping[str, Any]]) -> list[Strip]:
     """Return every film that some tables show, once."""
     films: dict[str, Strip] = {}
-    for shown in (group["films"] for group in groups if group["films"]):
+    for shown in (table["films"] for table in tables if table["films"]):
         strips = [row["film"] for part in shown["by_steps"] for row in part["rows"]]
         films |= {strip.name: strip for strip in (shown["forward"], *strips) if strip is not None}
     return list(films.values())
@@ -269,7 +269,7 @@ def _published(records: Sequence[Record], presets: Iterable[str]) -> list[dict[s
 
 
 def _citations(
-    records: Sequence[Record], groups: Sequence[Group], presets: Iterable[str]
+    records: Sequence[Record], tables: Sequence[Table], presets: Iterable[str]
 ) -> list[dict[str, str]]:
     """Return what to cite: the samplers' sources, and those of published figures that are shown."""
     used: dict[str, list[str]] = {}
@@ -278,7 +278,7 @@ def _citations(
             labels = used.setdefault(record.sampler.source, [])
             label = record.sampler.label
             labels += [label] if label not in labels else []
-    shown = {figure.source for group in groups for figure in published_for(group)}
+    shown = {figure.source for table in tables for figure in published_for(table)}
     shown |= {find_preset(name).source for name in presets}
     for source in sorted(shown):
         used.setdefault(str(SOURCES[source]), []).append("published figures")

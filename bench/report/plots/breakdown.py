@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bench.drawing.style import LIGHT, Theme, looks, plotting
-from bench.report.tables.table import Cell, Group, cost_of
+from bench.report.tables.table import Cell, Table, cost_of
 
 PARTS = ("network", "sampler and noise", "scoring")
 
@@ -18,13 +18,13 @@ PARTS = ("network", "sampler and noise", "scoring")
 HATCHES = ("", "////", "....")
 
 
-def time_breakdown(group: Group, theme: Theme = LIGHT) -> Figure | None:
+def time_breakdown(table: Table, theme: Theme = LIGHT) -> Figure | None:
     """Return microseconds an image and step, by sampler and S, of network, sampler with noise, and scoring.
 
     None where no trial says what it cost.
     """
-    rows = [row for row in group.rows if group.series(row)]
-    columns = [step for step in group.columns if any((row, step) in group.cells for row in rows)]
+    rows = [row for row in table.rows if table.series(row)]
+    columns = [step for step in table.columns if any((row, step) in table.cells for row in rows)]
     if not rows or not columns:
         return None
     with plotting(theme):
@@ -32,7 +32,7 @@ def time_breakdown(group: Group, theme: Theme = LIGHT) -> Figure | None:
         for axes, step in zip(panels, columns, strict=True):
             axes.grid(visible=False, axis="y")
             for place, row in enumerate(rows):
-                cell = group.cells.get((row, step))
+                cell = table.cells.get((row, step))
                 if cell is None or cell.score is None:
                     continue
                 left = 0.0
@@ -45,7 +45,7 @@ def time_breakdown(group: Group, theme: Theme = LIGHT) -> Figure | None:
             axes.set_title(f"S={step}", fontsize=9)
         panels[0].set_yticks(range(len(rows)), rows)
         panels[0].invert_yaxis()
-        _finish(figure, group, "Where the time goes: microseconds an image and step")
+        _finish(figure, table, "Where the time goes: microseconds an image and step")
         known = [
             Patch(facecolor=colour, hatch=hatch, edgecolor=theme.paper, lw=0, label=part)
             for colour, hatch, part in zip(theme.series[:3], HATCHES, PARTS, strict=True)
@@ -54,14 +54,14 @@ def time_breakdown(group: Group, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def jackknife_stability(group: Group, theme: Theme = LIGHT) -> Figure | None:
+def jackknife_stability(table: Table, theme: Theme = LIGHT) -> Figure | None:
     """Return, for every cell, the score without each jackknife group in per cent of the score.
 
     A point far from the others is a part of the samples that the score hangs on. None where no score has
     groups.
     """
-    rows = [row for row in group.rows if any(_left(cell) for _, cell in group.series(row))]
-    columns = [s for s in group.columns if any(_left(group.cells.get((row, s))) for row in rows)]
+    rows = [row for row in table.rows if any(_left(cell) for _, cell in table.series(row))]
+    columns = [s for s in table.columns if any(_left(table.cells.get((row, s))) for row in rows)]
     if not rows or not columns:
         return None
     with plotting(theme):
@@ -70,15 +70,15 @@ def jackknife_stability(group: Group, theme: Theme = LIGHT) -> Figure | None:
             axes.grid(visible=False, axis="y")
             axes.axvline(0, color=theme.muted, lw=0.8, zorder=0)
             for place, (row, (colour, _)) in enumerate(looks(rows, theme).items()):
-                points = _left(group.cells.get((row, step)))
+                points = _left(table.cells.get((row, step)))
                 spread = [0.5 * ((k * 7 % len(points)) / len(points) - 0.5) for k in range(len(points))]
                 axes.scatter(points, [place + y for y in spread], s=9, color=colour, alpha=0.8, lw=0)
             axes.set_title(f"S={step}", fontsize=9)
         panels[0].set_yticks(range(len(rows)), rows)
         panels[0].invert_yaxis()
-        groups = max(len(cell.score.leave_one_out) for cell in group.cells.values() if cell.score is not None)
+        groups = max(len(cell.score.leave_one_out) for cell in table.cells.values() if cell.score is not None)
         title = f"Jackknife stability: change of the score, in %, without each of {groups} groups of samples"
-        _finish(figure, group, title)
+        _finish(figure, table, title)
     return figure
 
 
@@ -107,5 +107,5 @@ def _panels(rows: list[str], columns: list[int]) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[0])
 
 
-def _finish(figure: Figure, group: Group, title: str) -> None:
-    figure.suptitle(f"{title}\n{group.title}", fontsize=10, x=0.01, ha="left")
+def _finish(figure: Figure, table: Table, title: str) -> None:
+    figure.suptitle(f"{title}\n{table.title}", fontsize=10, x=0.01, ha="left")

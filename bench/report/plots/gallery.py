@@ -20,7 +20,7 @@ from bench.report.plots.breakdown import jackknife_stability, time_breakdown
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.limit import distance_to_limit
 from bench.report.plots.training import trainings
-from bench.report.tables.table import Group
+from bench.report.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Plot:
     name: str
     title: str
     caption: str
-    draw: Callable[[Group, Store, Theme], Figure | None]
+    draw: Callable[[Table, Store, Theme], Figure | None]
 
 
-def published_for(group: Group) -> tuple[Published, ...]:
+def published_for(table: Table) -> tuple[Published, ...]:
     """Return the published figures of a table's own model and score: those of its presets."""
     found: list[Published] = []
     for preset in PRESETS.values():
-        if (preset.model, preset.metrics[0]) == (group.trial.model, group.metric):
+        if (preset.model, preset.metrics[0]) == (table.trial.model, table.metric):
             found += preset.figures()
     return tuple(found)
 
@@ -57,25 +57,25 @@ PLOTS: Mapping[str, Plot] = {
             "Score against steps",
             "What more steps bring. Bars are one standard error; the grey line is what as many real images"
             " score; open markers, where there are any, are published values.",
-            lambda group, store, theme: plots.score_against_steps(group, theme, published_for(group)),
+            lambda table, store, theme: plots.score_against_steps(table, theme, published_for(table)),
         ),
         Plot(
             "time",
             "Score against time",
             "What time buys: the dashed line joins the points that no faster one beats.",
-            lambda group, store, theme: plots.score_against_time(group, theme),
+            lambda table, store, theme: plots.score_against_time(table, theme),
         ),
         Plot(
             "calls",
             "Score against network calls",
             "The same by counted network calls, which do not depend on the machine.",
-            lambda group, store, theme: plots.score_against_calls(group, theme),
+            lambda table, store, theme: plots.score_against_calls(table, theme),
         ),
         Plot(
             "heat",
             "Score by sampler and steps",
             "The table as colours.",
-            lambda group, store, theme: heat_map(group, theme),
+            lambda table, store, theme: heat_map(table, theme),
         ),
         Plot(
             "limit",
@@ -89,51 +89,51 @@ PLOTS: Mapping[str, Plot] = {
             "seconds",
             "Where the time goes",
             "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
-            lambda group, store, theme: time_breakdown(group, theme),
+            lambda table, store, theme: time_breakdown(table, theme),
         ),
         Plot(
             "jackknife",
             "Jackknife stability",
             "Change of the score, in %, without each group of samples. A point far from the others is a part"
             " of the samples that the score hangs on. A distance grows a little whichever are left out.",
-            lambda group, store, theme: jackknife_stability(group, theme),
+            lambda table, store, theme: jackknife_stability(table, theme),
         ),
     )
 }
 
 
-def draw_all(group: Group, store: Store, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
+def draw_all(table: Table, store: Store, theme: Theme = LIGHT) -> Iterator[tuple[Plot, Figure]]:
     """Draw every plot that a table has the numbers for."""
-    if any(cell.score is not None for cell in group.cells.values()):
+    if any(cell.score is not None for cell in table.cells.values()):
         for plot in PLOTS.values():
-            figure = plot.draw(group, store, theme)
+            figure = plot.draw(table, store, theme)
             if figure is not None:
                 yield plot, figure
 
 
 def draw_files(
-    groups: Iterable[Group], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
+    tables: Iterable[Table], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
 ) -> Iterator[Path]:
     """Draw some tables' plots and sheets of pictures, and their models' training; yield the paths.
 
     Args:
-        groups: the tables.
+        tables: the tables.
         store: has the pictures and the tables of training; one that is damaged is left out.
         folder: where to.
         suffix: ``png``, ``svg`` or ``pdf``; of the plots; sheets of pictures are PNG always.
         theme: ``light``, or ``dark``, which ends the plots' names.
     """
     mark = "-dark" if theme == "dark" else ""
-    groups = list(groups)
-    for group in groups:
-        for plot, figure in draw_all(group, store, THEMES[theme]):
-            path = folder / f"{group.slug}-{plot.name}{mark}.{suffix}"
+    tables = list(tables)
+    for table in tables:
+        for plot, figure in draw_all(table, store, THEMES[theme]):
+            path = folder / f"{table.slug}-{plot.name}{mark}.{suffix}"
             yield save(figure, path, THEMES[theme])
         for name, sheet in (("pictures", pictures.picture_grid), ("films", pictures.film_strips)):
-            picture = sheet(group, store)
+            picture = sheet(table, store)
             if picture is not None:
-                yield save_picture(picture, folder / f"{group.slug}-{name}.png")
-    for training in trainings(store, (group.trial.model for group in groups)):
+                yield save_picture(picture, folder / f"{table.slug}-{name}.png")
+    for training in trainings(store, (table.trial.model for table in tables)):
         if not training.damage:
             path = folder / f"{training.slug}{mark}.{suffix}"
             yield save(training.figure(THEMES[theme]), path, THEMES[theme])

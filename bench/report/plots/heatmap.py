@@ -10,32 +10,29 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from bench.drawing.style import LIGHT, Theme, plain_numbers, plotting
-from bench.report.tables.table import Group, direction, higher_is_better, target
+from bench.report.tables.table import Table, direction, higher_is_better, target
 
 COLOURS = "cividis"  # Nunez et al. 2018: seen alike with and without colour blindness
 
 
-ROWS = ("ddim", "ddpm")
-
-
-def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
+def heat_map(table: Table, theme: Theme = LIGHT) -> Figure | None:
     """Return scores by eta (or other sampler) and S; None where the table has fewer than 2 by 2 cells."""
-    rows = [row for row in group.rows if group.series(row)]
-    if len(rows) < 2 or len(group.columns) < 2:
+    rows = [row for row in table.rows if table.series(row)]
+    if len(rows) < 2 or len(table.columns) < 2:
         return None
-    values = np.full((len(rows), len(group.columns)), math.nan)
+    values = np.full((len(rows), len(table.columns)), math.nan)
     for i, row in enumerate(rows):
-        for step, cell in group.series(row):
-            values[i, group.columns.index(step)] = cell.score.value if cell.score else math.nan
-    right = target(group)
+        for step, cell in table.series(row):
+            values[i, table.columns.index(step)] = cell.score.value if cell.score else math.nan
+    right = target(table)
     shades = values if right is None else np.abs(values - right)
     positive = bool((shades[np.isfinite(shades)] > 0).all())
     low, high = float(np.nanmin(shades)), float(np.nanmax(shades))
     norm = LogNorm(low, max(high, low * 1.001)) if positive else Normalize(low, max(high, low + 1e-9))
-    scheme = colormaps[COLOURS if higher_is_better(group) else f"{COLOURS}_r"]
+    scheme = colormaps[COLOURS if higher_is_better(table) else f"{COLOURS}_r"]
     with plotting(theme):
         figure = Figure(
-            figsize=(1.6 + 1.15 * len(group.columns) + 1.4, 1.3 + 0.42 * len(rows)), layout="constrained"
+            figsize=(1.6 + 1.15 * len(table.columns) + 1.4, 1.3 + 0.42 * len(rows)), layout="constrained"
         )
         axes = figure.subplots()
         axes.grid(visible=False)
@@ -49,15 +46,15 @@ def heat_map(group: Group, theme: Theme = LIGHT) -> Figure | None:
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
         axes.invert_yaxis()
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-        axes.set_xticks(np.arange(len(group.columns)) + 0.5, [f"S={step}" for step in group.columns])
+        axes.set_xticks(np.arange(len(table.columns)) + 0.5, [f"S={step}" for step in table.columns])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        told = direction(group) if right is None else f"distance from {right:g}"
-        bar = figure.colorbar(mesh, ax=axes, label=f"{group.metric} ({told})")
+        told = direction(table) if right is None else f"distance from {right:g}"
+        bar = figure.colorbar(mesh, ax=axes, label=f"{table.metric} ({told})")
         bar.outline.set_visible(False)
         if positive:
             plain_numbers(bar.ax.yaxis)
-        axes.set_title(f"Score by sampler and steps\n{group.title}", fontsize=10, loc="left")
+        axes.set_title(f"Score by sampler and steps\n{table.title}", fontsize=10, loc="left")
     return figure
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.records.record import FLOOR, Record
 from bench.records.store import Store
-from bench.report.tables.table import Group
+from bench.report.tables.table import Table
 
 TILE = 40
 """Least side of an enlarged image in pixels."""
@@ -35,47 +35,47 @@ class Row:
     images: Tensor
 
 
-def picture_grid(group: Group, store: Store, columns: int = 12) -> Image.Image | None:
+def picture_grid(table: Table, store: Store, columns: int = 12) -> Image.Image | None:
     """Return the first samples of every cell, enlarged; None where no pictures were kept.
 
     Along a column every trial starts from the same noise, so the columns show what a sampler changes.
     """
-    rows = [Row(s, label, images[:columns]) for s, label, images in _kept(group, store.previews)]
+    rows = [Row(s, label, images[:columns]) for s, label, images in _kept(table, store.previews)]
     if not rows:
         return None
-    real = store.previews(group.floor_record) if group.floor_record is not None else None
+    real = store.previews(table.floor_record) if table.floor_record is not None else None
     if real is not None:
         rows.append(Row("data", FLOOR, real[:columns]))
-    return _sheet(rows, f"{_model(group)}: one initial noise a column")
+    return _sheet(rows, f"{_model(table)}: one initial noise a column")
 
 
-def film_strips(group: Group, store: Store) -> Image.Image | None:
+def film_strips(table: Table, store: Store) -> Image.Image | None:
     """Return sample 0 of every cell on its way from noise to image; None where no films were kept.
 
     First an image on its way to noise, x_t at equal parts of T; then, for every sampler and S, x after equal
     parts of the steps. All trials start from one noise, and it is what the image ends in.
     """
-    rows = [Row(*kept) for kept in _kept(group, store.film)]
+    rows = [Row(*kept) for kept in _kept(table, store.film)]
     if not rows:
         return None
-    forward = store.film(group.floor_record) if group.floor_record is not None else None
+    forward = store.film(table.floor_record) if table.floor_record is not None else None
     if forward is not None:
         rows.insert(0, Row("data", "to noise, t = 0 to T", forward))
-    return _sheet(rows, f"{_model(group)}: from noise to image, x after equal parts of the steps")
+    return _sheet(rows, f"{_model(table)}: from noise to image, x after equal parts of the steps")
 
 
-def _kept(group: Group, pictures: Callable[[Record], Tensor | None]) -> Iterator[tuple[str, str, Tensor]]:
+def _kept(table: Table, pictures: Callable[[Record], Tensor | None]) -> Iterator[tuple[str, str, Tensor]]:
     """Yield what is kept of every cell, by S and sampler."""
-    for steps in group.columns:
-        for label in group.rows:
-            cell = group.cells.get((label, steps))
+    for steps in table.columns:
+        for label in table.rows:
+            cell = table.cells.get((label, steps))
             images = pictures(cell.record) if cell is not None else None
             if images is not None:
                 yield f"S={steps}", label, images
 
 
-def _model(group: Group) -> str:
-    return group.title.partition(":")[0]
+def _model(table: Table) -> str:
+    return table.title.partition(":")[0]
 
 
 def _sheet(rows: Sequence[Row], title: str) -> Image.Image:

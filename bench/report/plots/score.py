@@ -11,25 +11,25 @@ from matplotlib.figure import Figure
 from bench.drawing.style import LIGHT, Theme, legend_beside, looks, plain_numbers, plain_ticks, plotting
 from bench.published.values import Figure as Published
 from bench.report.plots.axes import headline, score_axis
-from bench.report.tables.table import Cell, Group, calls, higher_is_better, milliseconds, target
+from bench.report.tables.table import Cell, Table, calls, higher_is_better, milliseconds, target
 
 SIZE = (7.2, 4.4)
 
 
-def score_against_steps(group: Group, theme: Theme = LIGHT, published: Sequence[Published] = ()) -> Figure:
+def score_against_steps(table: Table, theme: Theme = LIGHT, published: Sequence[Published] = ()) -> Figure:
     """Return score against S, both logarithmic, with one standard error and the floor of real images.
 
     Args:
-        group: the table.
+        table: the table.
         theme: colours.
         published: figures of the same model and score, drawn as open markers in their row's colour.
     """
     with plotting(theme):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        known = looks(group.rows, theme)
+        known = looks(table.rows, theme)
         for place, (row, (colour, marker)) in enumerate(known.items()):
-            points = group.series(row)
+            points = table.series(row)
             if not points:
                 continue
             shift = _aside(place, len(known))
@@ -37,41 +37,41 @@ def score_against_steps(group: Group, theme: Theme = LIGHT, published: Sequence[
             steps = [step * shift for step, _ in points]
             drawn = axes.errorbar(steps, values, errors, color=colour, marker=marker, capsize=2, label=row)
             drawn.lines[0].set_gid(f"row-{place}")
-        if _draw_published(axes, known, published):
+        if _draw_published(axes, table, known, published):
             axes.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted, label="published (open)")
-        _floor(axes, group, theme)
-        plain_ticks(axes, group.columns)
-        score_axis(axes, group)
+        _floor(axes, table, theme)
+        plain_ticks(axes, table.columns)
+        score_axis(axes, table)
         axes.set_xlabel("number of steps S")
-        headline(axes, group, "Score against steps")
+        headline(axes, table, "Score against steps")
         legend_beside(axes)
     return figure
 
 
-def score_against_time(group: Group, theme: Theme = LIGHT) -> Figure:
+def score_against_time(table: Table, theme: Theme = LIGHT) -> Figure:
     """Return score against sampling time per image, with the samplers no other beats joined by a line."""
     return _against_cost(
-        group, theme, milliseconds, "Score against time", "sampling time, milliseconds an image"
+        table, theme, milliseconds, "Score against time", "sampling time, milliseconds an image"
     )
 
 
-def score_against_calls(group: Group, theme: Theme = LIGHT) -> Figure:
+def score_against_calls(table: Table, theme: Theme = LIGHT) -> Figure:
     """Return score against counted network calls, with the samplers no other beats joined by a line."""
     return _against_cost(
-        group, theme, calls, "Score against network calls", "network calls an image, counted"
+        table, theme, calls, "Score against network calls", "network calls an image, counted"
     )
 
 
 def _against_cost(
-    group: Group, theme: Theme, cost: Callable[[Cell], float], title: str, label: str
+    table: Table, theme: Theme, cost: Callable[[Cell], float], title: str, label: str
 ) -> Figure:
     with plotting(theme):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         points: list[tuple[float, float]] = []
-        for place, (row, (colour, marker)) in enumerate(looks(group.rows, theme).items()):
-            shift = _aside(place, len(group.rows)) if cost is calls else 1.0
-            cells = [cell for _, cell in group.series(row)]
+        for place, (row, (colour, marker)) in enumerate(looks(table.rows, theme).items()):
+            shift = _aside(place, len(table.rows)) if cost is calls else 1.0
+            cells = [cell for _, cell in table.series(row)]
             if not cells:
                 continue
             costs = [cost(cell) for cell in cells]
@@ -88,17 +88,17 @@ def _against_cost(
                 capsize=2,
             )
             drawn.lines[0].set_gid(f"row-{place}")
-        front = pareto_front(points, higher_is_better=higher_is_better(group), target=target(group))
+        front = pareto_front(points, higher_is_better=higher_is_better(table), target=target(table))
         if front:
             axes.plot(
                 *zip(*front, strict=True), color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front"
             )
-        _floor(axes, group, theme)
+        _floor(axes, table, theme)
         axes.set_xscale("log")
         plain_numbers(axes.xaxis)
-        score_axis(axes, group)
+        score_axis(axes, table)
         axes.set_xlabel(label)
-        headline(axes, group, title)
+        headline(axes, table, title)
         legend_beside(axes)
     return figure
 
@@ -123,14 +123,22 @@ def _aside(place: int, rows: int) -> float:
     return math.exp(0.012 * (place - (rows - 1) / 2))
 
 
-def _draw_published(axes: Axes, known: dict[str, tuple[str, str]], published: Sequence[Published]) -> bool:
-    """Draw the figures whose row is there, and return whether there were any."""
-    there = [figure for figure in published if figure.label in known and figure.steps]
-    for figure in there:
-        colour, marker = known[figure.label]
-        shift = _aside(list(known).index(figure.label), len(known))
+def _draw_published(
+    axes: Axes, table: Table, known: dict[str, tuple[str, str]], published: Sequence[Published]
+) -> bool:
+    """Draw the published values whose row is there, and return whether there were any."""
+    rows = {row: table.row_info(row) for row in known}
+    drawn = False
+    for figure in published:
+        fitting = (row for row, info in rows.items() if figure.is_of(info.name, info.parameters))
+        row = next(fitting, None)
+        if row is None or figure.steps is None:
+            continue
+        drawn = True
+        colour, marker = known[row]
+        shift = _aside(list(known).index(row), len(known))
         axes.plot(
-            [(figure.steps or 0) * shift],
+            [figure.steps * shift],
             [figure.value],
             ls="none",
             marker=marker,
@@ -139,7 +147,7 @@ def _draw_published(axes: Axes, known: dict[str, tuple[str, str]], published: Se
             mec=colour,
             mew=1.1,
         )
-    return bool(there)
+    return drawn
 
 
 def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:
@@ -147,8 +155,8 @@ def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:
     return [score.value for score in scores], [score.se for score in scores]
 
 
-def _floor(axes: Axes, group: Group, theme: Theme) -> None:
-    if group.floor is not None:
-        value, error = group.floor.value, group.floor.se
+def _floor(axes: Axes, table: Table, theme: Theme) -> None:
+    if table.floor is not None:
+        value, error = table.floor.value, table.floor.se
         axes.axhspan(value - error, value + error, color=theme.band, alpha=0.5, lw=0)
         axes.axhline(value, color=theme.muted, lw=1, label="real images")

@@ -8,13 +8,13 @@ from pathlib import Path
 from bench.files.atomic import write_atomically
 from bench.published.presets import find_preset
 from bench.records.record import Record
-from bench.report.tables import formats as tables
 from bench.report.tables import sheets
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
-from bench.report.tables.table import Group, group_records
+from bench.report.tables.scores import score_sheet
+from bench.report.tables.table import Table, tables_of
 
-TABLE_FORMS = {"txt": tables.plain, "md": tables.markdown, "csv": tables.comma_separated}
+TABLE_FORMS = {"txt": sheets.plain, "md": sheets.markdown, "csv": sheets.comma_separated}
 
 
 SHEET_FORMS = {"md": sheets.markdown, "csv": sheets.comma_separated}
@@ -32,13 +32,19 @@ def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mappi
         presets: names of those whose published tables are wanted beside ours.
     """
     files: dict[str, str] = {}
-    for group in group_records(records):
-        files |= {f"{group.slug}.{suffix}": form(group) for suffix, form in TABLE_FORMS.items()}
-        files |= claim_files(group)
+    for table in tables_of(records):
+        files |= score_files(table)
+        files |= claim_files(table)
     for name in presets:
         sheet = compare_published(find_preset(name), records).sheet()
         files |= {f"{BESIDE}{name}.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
     return files
+
+
+def score_files(table: Table) -> Mapping[str, str]:
+    """Return the text of a table of scores by name."""
+    sheet = score_sheet(table)
+    return {f"{table.slug}.{suffix}": form(sheet) for suffix, form in TABLE_FORMS.items()}
 
 
 def beside(preset: str, records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
@@ -49,16 +55,16 @@ def beside(preset: str, records: Sequence[Record], metric: str | None = None) ->
 
 def claim_sheets(records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
     """Return the claims by shape of every table."""
-    return [claims_sheet(table, find_claims(table)) for table in group_records(records, metric)]
+    return [claims_sheet(table, find_claims(table)) for table in tables_of(records, metric)]
 
 
-def claim_files(group: Group) -> Mapping[str, str]:
+def claim_files(table: Table) -> Mapping[str, str]:
     """Return the text of a table's claims by name, none where no claim can be tested on it."""
-    findings = find_claims(group)
+    findings = find_claims(table)
     if all(finding.verdict == "not tested" for finding in findings):
         return {}
-    sheet = claims_sheet(group, findings)
-    return {f"{group.slug}-claims.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+    sheet = claims_sheet(table, findings)
+    return {f"{table.slug}-claims.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
 
 
 def write_tables(folder: Path, records: Sequence[Record], presets: Iterable[str] = ()) -> list[Path]:

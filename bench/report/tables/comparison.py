@@ -186,12 +186,13 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
         if known.kind != "real":
             place = known.trial.sampler, known.trial.steps
             by_place.setdefault(place, []).append(known)
-    published = {(figure.label, figure.steps): figure for figure in preset.figures()}
+    published = preset.figures()
     cells = []
     for spec in preset.samplers:
         sampler = get_sampler(spec)
         for steps in preset.steps:
-            figure = published.get((_published_label(sampler.label), steps))
+            of_steps = (f for f in published if f.steps == steps)
+            figure = next((f for f in of_steps if f.is_of(sampler.name, sampler.parameters)), None)
             candidates = by_place.get((sampler.spec, steps), [])
             # A failure is worth telling only where its score would have counted.
             candidates = [r for r in candidates if r.status == "done" or not incomparable(preset, r)]
@@ -234,11 +235,6 @@ def _score(preset: Preset, record: Record | None) -> Score | None:
     if name in record.trial.metrics:  # no other score stands in for one that failed
         return record.scores.get(name)
     return next(iter(record.scores.values()))
-
-
-def _published_label(label: str) -> str:
-    """Return the row's name without a clip mode, which no source gives a column."""
-    return " ".join(part for part in label.split() if part not in ("x0", "none", "x0-raw-eps"))
 
 
 def _row(cell: Comparison) -> dict[str, object]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
 
+from bench.diffusion.sampling import get_sampler
 from bench.errors import UsageError
-from bench.published.claims import CLAIMS, Claim, Link, Place, Shape
+from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
+from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
-from bench.report.tables.table import Group
+from bench.report.tables.table import Table
 from bench.stats.comparison import Comparison, compare
 from bench.stats.score import Score
 
@@ -34,6 +37,7 @@ class Finding:
             ``fails`` the corrected smallest of the reverse.
         links: with their comparisons, weakest first.
         message: why it was not tested.
+        labels: of the rows, for words.
     """
 
     claim: Claim
@@ -41,6 +45,7 @@ class Finding:
     p: float | None = None
     links: tuple[tuple[Link, Comparison], ...] = ()
     message: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def in_order(self) -> int:
@@ -53,19 +58,29 @@ class Finding:
         if not self.links:
             return self.message
         link, found = self.links[0]
-        return f"{link} by {-found.difference:.3g} ± {found.se:.2g}"
+        return f"{link.told(self.labels)} by {-found.difference:.3g} ± {found.se:.2g}"
 
 
-def find_claims(table: Group, claims: Iterable[Claim] = CLAIMS) -> list[Finding]:
+def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[Finding]:
     """Test claims on a table, each at 5%."""
-    shape = shape_of(table)
-    scores = {place: cell.score for place, cell in table.cells.items() if cell.score is not None}
-    return [judge(claim, shape, scores) for claim in claims]
+    labels = _labels(table)
+    scored = {(row, steps): cell for row, label in labels.items() for steps, cell in table.series(label)}
+    scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
+    shape = _shape({place: cell.record for place, cell in scored.items()})
+    return [replace(judge(claim, shape, scores), labels=labels) for claim in claims]
 
 
-def shape_of(table: Group) -> Shape:
-    """Return which cells of a table have a score, and the schedule's T."""
-    scored = {place: cell.record for place, cell in table.cells.items() if cell.score is not None}
+def _labels(table: Table) -> dict[str, str]:
+    """Return the label of every row of a table, by the row as claims write it, else by its full text."""
+    written: dict[str, str] = {}
+    for row in ROWS:
+        with suppress(UsageError):  # a rule that is not installed has no cells either
+            written[get_sampler(row).spec] = row
+    return {written.get(spec, spec): label for label, spec in table.samplers.items()}
+
+
+def _shape(scored: Mapping[Place, Record]) -> Shape:
+    """Return which cells have a score, and the schedule's T."""
     names = {record.model.schedule for record in scored.values()}
     lengths = {int(found[1]) for name in names if (found := re.search(r"\bT=(\d+)", name))}
     T = lengths.pop() if len(lengths) == 1 else None
@@ -126,7 +141,7 @@ def _p_better(comparison: Comparison) -> float:
 COLUMNS = ("claim", "verdict", "p", "in order", "weakest link", "source")
 
 
-def claims_sheet(table: Group, findings: Sequence[Finding]) -> Sheet:
+def claims_sheet(table: Table, findings: Sequence[Finding]) -> Sheet:
     """Return the claims of one table with their verdicts."""
     rows = [
         [
@@ -147,7 +162,7 @@ def claims_sheet(table: Group, findings: Sequence[Finding]) -> Sheet:
     return Sheet(f"Claims by shape: {table.title}", COLUMNS, rows, _frame(table, findings), note, text)
 
 
-def _frame(table: Group, findings: Sequence[Finding]) -> pd.DataFrame:
+def _frame(table: Table, findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {

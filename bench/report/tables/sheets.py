@@ -6,7 +6,8 @@ import html
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import pandas as pd
 
@@ -21,6 +22,13 @@ _LATEX = {
 }
 
 
+Mark = Literal["best", "tie"]
+"""What a cell of a column of scores is: the best, or one that cannot be told from it."""
+
+BEST = "best of its column"
+TIED = "cannot be told from it (paired, 95%)"
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table to be shown.
@@ -30,8 +38,9 @@ class Sheet:
         columns: their names; those whose name is in ``text`` are flush left.
         rows: the text of every cell.
         frame: one row each, with unrounded numbers, for CSV and further work.
-        note: what a reader must know, below the table.
+        note: what a reader must know, below the table, one paragraph a line.
         text: names of the columns of words.
+        marks: of cells that stand out, by (row, column).
     """
 
     title: str
@@ -40,16 +49,36 @@ class Sheet:
     frame: pd.DataFrame
     note: str = ""
     text: frozenset[str] = frozenset()
+    marks: Mapping[tuple[int, int], Mark] = field(default_factory=dict)
 
     @property
     def flush_left(self) -> list[bool]:
         """Of every column, whether it is of words."""
         return [name in self.text for name in self.columns]
 
+    def paragraphs(self, best: str, tie: str) -> list[str]:
+        """Return the note's paragraphs, the first with what the marks mean, called by these names."""
+        first, *rest = self.note.split("\n")
+        legend = f"{best} {BEST}, {tie} {TIED}" if self.marks else ""
+        return list(filter(None, ["; ".join(filter(None, [first, legend])), *rest]))
+
+    def marked(self, best: str = "%s*", tie: str = "%s~", other: str = "%s") -> list[list[str]]:
+        """Return the rows with a form around every cell: of the best, of its ties, of the others."""
+        forms = {"best": best, "tie": tie}
+        return [
+            [
+                forms.get(self.marks.get((down, across), ""), other if across else "%s") % cell
+                for across, cell in enumerate(row)
+            ]
+            for down, row in enumerate(self.rows)
+        ]
+
 
 def plain(sheet: Sheet) -> str:
     """Return aligned text."""
-    grid = [list(sheet.columns), *map(list, sheet.rows)]
+    other = "%s " if sheet.marks else "%s"  # so that numbers stand below each other
+    grid = [[name if i == 0 else other % name for i, name in enumerate(sheet.columns)]]
+    grid += sheet.marked(other=other)
     widths = [max(len(row[i]) for row in grid) for i in range(len(sheet.columns))]
     lines = [
         "  ".join(
@@ -59,8 +88,9 @@ def plain(sheet: Sheet) -> str:
         for row in grid
     ]
     rule = "-" * max(map(len, lines))
-    note = textwrap.wrap(sheet.note, max(len(rule), 100))
-    return "\n".join([sheet.title, rule, lines[0], rule, *lines[1:], rule, *note]) + "\n"
+    width = max(len(rule), 100)
+    notes = [line for paragraph in sheet.paragraphs("*", "~") for line in textwrap.wrap(paragraph, width)]
+    return "\n".join([sheet.title, rule, lines[0], rule, *lines[1:], rule, *notes]) + "\n"
 
 
 def markdown(sheet: Sheet) -> str:
@@ -70,20 +100,25 @@ def markdown(sheet: Sheet) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     aligned = [":---" if left else "---:" for left in sheet.flush_left]
-    lines = [f"**{sheet.title}**", "", line(sheet.columns), line(aligned), *map(line, sheet.rows)]
-    return "\n".join([*lines, *(["", sheet.note] if sheet.note else [])]) + "\n"
+    lines = [f"**{sheet.title}**", "", line(sheet.columns), line(aligned)]
+    lines += map(line, sheet.marked(best="**%s**"))
+    notes = [line for paragraph in sheet.paragraphs("bold:", "~") for line in ("", paragraph)]
+    return "\n".join([*lines, *notes]) + "\n"
 
 
 def latex(sheet: Sheet) -> str:
     """Return a LaTeX ``tabular`` that needs the package booktabs."""
+    escaped = replace(sheet, rows=[list(map(latex_escaped, row)) for row in sheet.rows])
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex_escaped, cells)) + r" \\"
+        return " & ".join(cells) + r" \\"
 
     form = "".join("l" if left else "r" for left in sheet.flush_left)
-    lines = [f"\\begin{{tabular}}{{{form}}}", r"\toprule", line(sheet.columns), r"\midrule"]
-    lines += [*map(line, sheet.rows), r"\bottomrule", r"\end{tabular}", f"% {sheet.title}"]
-    return "\n".join([*lines, *([f"% {sheet.note}"] if sheet.note else [])]) + "\n"
+    head = line(list(map(latex_escaped, sheet.columns)))
+    lines = [f"\\begin{{tabular}}{{{form}}}", r"\toprule", head, r"\midrule"]
+    lines += map(line, escaped.marked(best=r"\textbf{%s}", tie=r"\underline{%s}"))
+    comments = [f"% {text}" for text in (sheet.title, *sheet.paragraphs("bold:", "underlined:"))]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
 
 
 def comma_separated(sheet: Sheet) -> str:
@@ -92,17 +127,17 @@ def comma_separated(sheet: Sheet) -> str:
 
 
 def html_table(sheet: Sheet) -> str:
-    """Return an HTML ``table`` element."""
+    """Return an HTML ``table`` element, its notes in paragraphs below."""
     head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in sheet.columns)
     lines = [
         f"<table><caption>{html.escape(sheet.title)}</caption>",
         f"<thead><tr>{head}</tr></thead><tbody>",
     ]
-    for first, *rest in sheet.rows:
+    for first, *rest in sheet.marked():
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
         lines.append(f"<tr><th scope=row>{html.escape(first)}</th>{cells}</tr>")
-    lines.append("</tbody></table>")
-    return "\n".join([*lines, *([f"<p>{html.escape(sheet.note)}</p>"] if sheet.note else [])]) + "\n"
+    notes = [f"<p>{html.escape(paragraph)}</p>" for paragraph in sheet.paragraphs("*", "~")]
+    return "\n".join([*lines, "</tbody></table>", *notes]) + "\n"
 
 
 def latex_escaped(text: str) -> str:

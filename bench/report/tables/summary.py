@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.errors import UsageError
 from bench.report.tables.findings import LEVEL, Finding
-from bench.report.tables.table import Cell, Group, higher_is_better, milliseconds, target
+from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, target
 from bench.stats.comparison import compare, estimate
 from bench.stats.score import Score
 
@@ -40,25 +40,25 @@ class Best:
     milliseconds: float
 
 
-def best_by_steps(group: Group) -> list[Best]:
+def best_by_steps(table: Table) -> list[Best]:
     """Return the best sampler at each number of steps, with those that tie with it."""
     found = []
-    for steps in group.columns:
-        cells = {row: cell for row in group.rows if (cell := group.cells.get((row, steps)))}
+    for steps in table.columns:
+        cells = {row: cell for row in table.rows if (cell := table.cells.get((row, steps)))}
         scores = {row: cell.score for row, cell in cells.items() if cell.score is not None}
-        row, ties = group.leaders(steps)
+        row, ties = table.leaders(steps)
         if row is not None:
             found.append(Best(steps, row, scores[row], ties, milliseconds(cells[row])))
     return found
 
 
-def sentences(group: Group, findings: Sequence[Finding]) -> list[str]:
+def sentences(table: Table, findings: Sequence[Finding]) -> list[str]:
     """Return what a table says, a sentence or two each."""
-    cells = [(row, steps, cell) for row in group.rows for steps, cell in group.series(row)]
+    cells = [(row, steps, cell) for row in table.rows for steps, cell in table.series(row)]
     if not cells:
         return ["No trial of this table has a score."]
-    told = [_best_of_all(group, cells), _few_steps(group), _cheapest(group, cells), _more_steps(group)]
-    told += [_claims(findings), _not_done(group)]
+    told = [_best_of_all(table, cells), _few_steps(table), _cheapest(table, cells), _more_steps(table)]
+    told += [_claims(findings), _not_done(table)]
     return [sentence for sentence in told if sentence]
 
 
@@ -77,14 +77,14 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _value(group: Group, cell: Cell) -> float:
+def _value(table: Table, cell: Cell) -> float:
     """Return the score so that less is better."""
     assert cell.score is not None
-    right, value = target(group), cell.score.value
-    return abs(value - right) if right is not None else -value if higher_is_better(group) else value
+    right, value = target(table), cell.score.value
+    return abs(value - right) if right is not None else -value if higher_is_better(table) else value
 
 
-def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
+def _best(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
     """Return the best of all cells, bias-corrected where that is possible, as the columns' best are."""
 
     def rank(item: tuple[str, int, Cell]) -> float:
@@ -95,32 +95,32 @@ def _best(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, in
     return min(cells, key=rank)
 
 
-def _best_of_all(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
-    row, steps, cell = _best(group, cells)
+def _best_of_all(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> str:
+    row, steps, cell = _best(table, cells)
     assert cell.score is not None
-    said = f"The best {group.metric} is {plus_minus(cell.score)}, of {row} at S={steps}."
-    if group.floor is None:
+    said = f"The best {table.metric} is {plus_minus(cell.score)}, of {row} at S={steps}."
+    if table.floor is None:
         return said
-    floor = f"Real images in the place of samples score {plus_minus(group.floor)}"
-    if higher_is_better(group) or target(group) is not None or group.floor.value <= 0:
+    floor = f"Real images in the place of samples score {plus_minus(table.floor)}"
+    if higher_is_better(table) or target(table) is not None or table.floor.value <= 0:
         return f"{said} {floor}."
-    ratio = cell.score.value / group.floor.value
+    ratio = cell.score.value / table.floor.value
     if ratio < 1:
         return f"{said} {floor}: the sampler is at that floor."
     return f"{said} {floor}: the best score is {ratio:.3g} times that."
 
 
-def _few_steps(group: Group) -> str:
+def _few_steps(table: Table) -> str:
     """Return who is best and worst with the fewest steps."""
-    found = best_by_steps(group)
+    found = best_by_steps(table)
     if not found:
         return ""
     first = found[0]
-    there = [(row, group.cells[row, first.steps]) for row in group.rows if (row, first.steps) in group.cells]
+    there = [(row, table.cells[row, first.steps]) for row in table.rows if (row, first.steps) in table.cells]
     scored = [(row, cell) for row, cell in there if cell.score is not None]
     if len(scored) < 2:
         return ""
-    worst, cell = max(scored, key=lambda item: _value(group, item[1]))
+    worst, cell = max(scored, key=lambda item: _value(table, item[1]))
     assert cell.score is not None
     tie = f", not to be told from {listed(first.ties)}" if first.ties else ", and no other ties with it"
     return (
@@ -129,12 +129,12 @@ def _few_steps(group: Group) -> str:
     )
 
 
-def _cheapest(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
+def _cheapest(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> str:
     """Return the fastest cell whose score is near the best."""
-    best = _best(group, cells)
-    limit = _value(group, best[2])
+    best = _best(table, cells)
+    limit = _value(table, best[2])
     limit = limit * NEAR if limit > 0 else limit / NEAR
-    near = [item for item in cells if _value(group, item[2]) <= limit]
+    near = [item for item in cells if _value(table, item[2]) <= limit]
     row, steps, cell = min(near, key=lambda item: milliseconds(item[2]))
     mine, fastest = milliseconds(best[2]), milliseconds(cell)
     if not fastest or mine / fastest < MUCH:
@@ -143,10 +143,10 @@ def _cheapest(group: Group, cells: Sequence[tuple[str, int, Cell]]) -> str:
     return f"Within 10% of the best score the fastest is {row} at S={steps}: {times}."
 
 
-def _more_steps(group: Group) -> str:
+def _more_steps(table: Table) -> str:
     """Return up to which S the first sampler gains from more steps, by paired comparison."""
-    row = group.rows[0]
-    series = group.series(row)
+    row = table.rows[0]
+    series = table.series(row)
     last = None
     for (_, before), (steps, after) in itertools.pairwise(series):
         assert before.score is not None and after.score is not None
@@ -176,8 +176,8 @@ def _claims(findings: Sequence[Finding]) -> str:
     return f"Of {len(tested)} orderings that the papers show and this table can test: {', '.join(counts)}."
 
 
-def _not_done(group: Group) -> str:
-    statuses = [cell.record.status for cell in group.cells.values()]
+def _not_done(table: Table) -> str:
+    statuses = [cell.record.status for cell in table.cells.values()]
     parts = [f"{statuses.count(s)} {s}" for s in ("failed", "skipped") if s in statuses]
     return f"Of {len(statuses)} trials {' and '.join(parts)}." if parts else ""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records.provenance import short_hash
-from bench.records.record import Record
+from bench.records.record import Record, RowInfo
 from bench.records.store import file_slug
 from bench.records.trial import Cost, Trial
 from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
@@ -17,9 +17,6 @@ from bench.stats.score import Score
 
 SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
 """Fields of a trial that are equal all over a table."""
-
-
-RULES = ("ddim", "ddpm")
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Group:
+class Table:
     """Records that can stand in one table.
 
     Attributes:
@@ -66,7 +63,7 @@ class Group:
         slug: the same as part of a file name.
         metric: name of the score.
         measure: what the scores were measured with.
-        rows: labels of the samplers, DDIM by eta first, then DDPM, then the rest by name.
+        samplers: rule and parameters of every row, as `Trial.sampler` has them, by the row's label.
         columns: numbers of steps, ascending.
         cells: by (row, column).
         floor: the score of real images, where it was measured.
@@ -77,11 +74,20 @@ class Group:
     slug: str
     metric: str
     measure: Measure
-    rows: Sequence[str]
+    samplers: Mapping[str, str]
     columns: Sequence[int]
     cells: dict[tuple[str, int], Cell]
     floor: Score | None
     floor_record: Record | None
+
+    @property
+    def rows(self) -> list[str]:
+        """Labels of the samplers, by name and then by parameters."""
+        return list(self.samplers)
+
+    def row_info(self, row: str) -> RowInfo:
+        """Return what stands in a row."""
+        return next(cell.record.sampler for (label, _), cell in self.cells.items() if label == row)
 
     @property
     def trial(self) -> Trial:
@@ -120,7 +126,7 @@ class Group:
         return [(column, cell) for column, cell in cells if cell is not None and cell.score is not None]
 
 
-def group_records(records: Iterable[Record], metric: str | None = None) -> list[Group]:
+def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Table]:
     """Sort records into tables, each with a title and a slug of its own.
 
     A record without a score stands where its provenance says that its score would have stood.
@@ -173,36 +179,36 @@ def _measure(record: Record, metric: str, known: Mapping[tuple[object, ...], Mea
     return replace(measure, weights=record.model.weights)
 
 
-def _told_apart(groups: list[Group]) -> list[Group]:
+def _told_apart(tables: list[Table]) -> list[Table]:
     """Add to the slugs and titles that several tables share what tells these apart."""
     made = []
-    for group in groups:
-        alike = [other.trial for other in groups if other.slug == group.slug]
+    for table in tables:
+        alike = [other.trial for other in tables if other.slug == table.slug]
         differing = [name for name in SAME if len({getattr(trial, name) for trial in alike}) > 1]
-        marks = [_mark(name, getattr(group.trial, name)) for name in differing]
-        made.append(replace(group, slug=file_slug("-".join([group.slug, *filter(None, marks)]))))
-    return [_marked_by_content(group, made) for group in made]
+        marks = [_mark(name, getattr(table.trial, name)) for name in differing]
+        made.append(replace(table, slug=file_slug("-".join([table.slug, *filter(None, marks)]))))
+    return [_marked_by_content(table, made) for table in made]
 
 
-def _marked_by_content(group: Group, groups: Sequence[Group]) -> Group:
+def _marked_by_content(table: Table, tables: Sequence[Table]) -> Table:
     """Add what a table was measured with to a title and, as a hash, to a slug that others have too."""
-    slug, own = group.slug, _contents(group)
-    if sum(other.slug == slug for other in groups) > 1:
-        slug = f"{slug}-{short_hash({**{name: getattr(group.trial, name) for name in SAME}, **own})[:8]}"
-    alike = [_contents(other) for other in groups if other.title == group.title]
+    slug, own = table.slug, _contents(table)
+    if sum(other.slug == slug for other in tables) > 1:
+        slug = f"{slug}-{short_hash({**{name: getattr(table.trial, name) for name in SAME}, **own})[:8]}"
+    alike = [_contents(other) for other in tables if other.title == table.title]
     facts = [
         f"{name} {value}" for name, value in own.items() if value and len({one[name] for one in alike}) > 1
     ]
-    return replace(group, slug=slug, title=", ".join([group.title, *facts]))
+    return replace(table, slug=slug, title=", ".join([table.title, *facts]))
 
 
-def _contents(group: Group) -> dict[str, str]:
+def _contents(table: Table) -> dict[str, str]:
     """Return what a title may lack of what makes a table, by its name in words."""
-    measure = group.measure
+    measure = table.measure
     return {
         "weights": measure.weights,
         "feature space": measure.space,
-        "reference file": str(group.trial.reference or ""),
+        "reference file": str(table.trial.reference or ""),
         "reference hash": measure.reference,
         "quantisation": measure.quantisation,
     }
@@ -220,8 +226,8 @@ def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
     for key in [key for key in found if key[at] == "all"]:
         others = [k for k in found if k != key and k[:at] + k[at + 1 :] == key[:at] + key[at + 1 :]]
         for other in others:
-            there = {(r.sampler.label, r.trial.steps) for r in found[other]}
-            found[other] += [r for r in found[key] if (r.sampler.label, r.trial.steps) not in there]
+            there = {(r.trial.sampler, r.trial.steps) for r in found[other]}
+            found[other] += [r for r in found[key] if (r.trial.sampler, r.trial.steps) not in there]
         if others:
             del found[key]
 
@@ -241,12 +247,12 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
     return max(fitting, key=lambda floor: floor.trial.n, default=None)
 
 
-def _group(members: list[Record], floors: list[Record], name: str, measure: Measure) -> Group:
-    labels = {r.sampler.label: r for r in members}
-    rows = sorted(labels, key=lambda label: row_order(labels[label]))
+def _group(members: list[Record], floors: list[Record], name: str, measure: Measure) -> Table:
+    samplers = _rows_of(members)
+    labels = {spec: label for label, spec in samplers.items()}
     columns = sorted({r.trial.steps for r in members})
     last_wins = sorted(members, key=lambda r: r.status == "done")
-    cells = {(r.sampler.label, r.trial.steps): Cell(r, r.scores.get(name)) for r in last_wins}
+    cells = {(labels[r.trial.sampler], r.trial.steps): Cell(r, r.scores.get(name)) for r in last_wins}
     trial = members[0].trial
     spacings = list(dict.fromkeys(r.trial.spacing for r in members))
     facts = [
@@ -255,30 +261,43 @@ def _group(members: list[Record], floors: list[Record], name: str, measure: Meas
         f"seed {trial.seed}",
         trial.precision,
     ]
-    facts += [trial.device, *([Path(trial.reference).name] if trial.reference else [])]
+    facts += [trial.device, *_images_of(members[0])]
     title = f"{trial.model}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{trial.model}-{name}")
     if trial.spacing != "uniform":
         slug += f"-{trial.spacing}"
     floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
-    return Group(title, slug, name, measure, rows, columns, cells, score, floor)
+    return Table(title, slug, name, measure, samplers, columns, cells, score, floor)
+
+
+def _images_of(record: Record) -> list[str]:
+    """Return the name of the images of a table where it is not the model's own choice of samples."""
+    trial = record.trial
+    if trial.reference:
+        return [Path(trial.reference).name]
+    return [f"draws from {trial.model}"] if record.kind == "bound" else []
+
+
+def _rows_of(members: Iterable[Record]) -> dict[str, str]:
+    """Return rule and parameters of every row by its label, in the table's order.
+
+    A row is a rule with its parameters. Where two bear one label, the later ones are told in full.
+    """
+    firsts: dict[str, Record] = {}
+    for record in members:
+        firsts.setdefault(record.trial.sampler, record)
+    found: dict[str, str] = {}
+    for spec, record in sorted(firsts.items(), key=lambda item: row_order(item[1])):
+        label = record.sampler.label
+        found[label if label not in found else spec] = spec
+    return found
 
 
 def row_order(record: Record) -> tuple[object, ...]:
-    """Return what rows are sorted by: DDIM by eta first, then DDPM, then the rest by name."""
-    name, parameters = record.sampler.name, record.sampler.parameters
-    place = RULES.index(name) if name in RULES else len(RULES)
-    variances = ("fixedsmall", "fixedlarge", "learned")
-    variance = parameters.get("variance")
-    eta = parameters.get("eta")
-    return (
-        place,
-        name,
-        eta if isinstance(eta, int | float) else 0.0,
-        variances.index(variance) if variance in variances else 0,
-        record.sampler.label,
-    )
+    """Return what rows are sorted by: the rule's name, then each parameter by its place among its choices."""
+    row = record.sampler
+    return row.name, tuple(row.place), row.label
 
 
 def cost_of(cell: Cell) -> Cost:
@@ -296,20 +315,20 @@ def calls(cell: Cell) -> float:
     return cost_of(cell).calls
 
 
-def higher_is_better(group: Group) -> bool:
+def higher_is_better(table: Table) -> bool:
     """Return the direction of a table's score."""
-    return any(cell.score is not None and cell.score.higher_is_better for cell in group.cells.values())
+    return any(cell.score is not None and cell.score.higher_is_better for cell in table.cells.values())
 
 
-def target(group: Group) -> float | None:
+def target(table: Table) -> float | None:
     """Return the value that is right for a table's score, None where less or more is better."""
-    targets = [cell.score.target for cell in group.cells.values() if cell.score is not None]
+    targets = [cell.score.target for cell in table.cells.values() if cell.score is not None]
     return targets[0] if targets else None
 
 
-def direction(group: Group) -> str:
+def direction(table: Table) -> str:
     """Return in words what is good: ``lower is better``, ``higher is better``, ``0.5 is right``."""
-    right = target(group)
+    right = target(table)
     if right is not None:
         return f"{right:g} is right"
-    return f"{'higher' if higher_is_better(group) else 'lower'} is better"
+    return f"{'higher' if higher_is_better(table) else 'lower'} is better"

@@ -1,0 +1,132 @@
+"""The table: samplers down, numbers of steps across, each score with its standard error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from bench.records.record import FLOOR
+from bench.report.tables.sheets import BEST, TIED, Mark, Sheet
+from bench.report.tables.table import Cell, Table
+
+FLAGS = {
+    "rank-deficient": "too few samples for the dimension: bias is not corrected, plain values are compared",
+    "few-samples": "few samples for the dimension: bias-corrected values are too low",
+    "singular-reference": "the reference's covariance has no full rank",
+    "imported-reference": "scored against statistics of others, whose weights and resize are not known",
+    "other-weights": "a feature network with weights other than the published ones",
+    "incomplete": "samples are missing",
+    "no-error": "too few samples for a standard error",
+    "fewer-references": "fewer reference images than samples",
+    "copies-training-images": "samples are nearer to training images than real images are",
+}
+"""What the flags of built-in scores mean, in a line below the table."""
+
+ERRORS = "± one standard error"
+
+
+def score_sheet(table: Table) -> Sheet:
+    """Return a table of scores, the best of each column marked, with the flags of its cells below."""
+    digits = _digits(table)
+    marks: dict[tuple[int, int], Mark] = {}
+    for across, column in enumerate(table.columns, start=1):
+        best, ties = table.leaders(column)
+        marks |= {
+            (down, across): "best" if row == best else "tie"
+            for down, row in enumerate(table.rows)
+            if row == best or row in ties
+        }
+    rows = [
+        [row, *(_text(table.cells.get((row, column)), digits) for column in table.columns)]
+        for row in table.rows
+    ]
+    if table.floor is not None:
+        floor = f"{table.floor.value:.{digits}f} ± {table.floor.se:.{digits}f}"
+        rows.append([f"{FLOOR} (n={table.floor.n:,})", *[floor] * len(table.columns)])
+    return Sheet(
+        title=table.title,
+        columns=["sampler", *(f"S={column}" for column in table.columns)],
+        rows=rows,
+        frame=pd.DataFrame(_lines(table)).astype({"steps": "Int64"}),
+        note="\n".join([ERRORS, *flag_notes(table)]),
+        text=frozenset({"sampler"}),
+        marks=marks,
+    )
+
+
+def show(table: Table, console: Console) -> None:
+    """Print the table; on a terminal the best of each column is bold and its ties are green."""
+    sheet, live = score_sheet(table), console.is_terminal
+    forms = {"best": "[bold green]%s[/]", "tie": "[green]%s[/]"} if live else {"best": "%s*", "tie": "%s~"}
+    shown = RichTable()
+    shown.add_column(sheet.columns[0])
+    for name in sheet.columns[1:]:
+        shown.add_column(name if live else f"{name} ", justify="right", no_wrap=True)
+    for down, (first, *rest) in enumerate(sheet.rows):
+        cells = [
+            forms.get(sheet.marks.get((down, across), ""), "%s" if live else "%s ") % escape(cell)
+            for across, cell in enumerate(rest, start=1)
+        ]
+        shown.add_row(escape(first), *cells)
+    legend = f"bold: {BEST}, green: {TIED}" if live else f"* {BEST}, ~ {TIED}"
+    notes = sheet.note.split("\n")
+    console.print(f"[bold]{escape(sheet.title)}[/]", shown, sep="\n")
+    console.print(*map(escape, [f"{notes[0]}; {legend}", *notes[1:]]), sep="\n")
+
+
+def flag_notes(table: Table) -> list[str]:
+    """Return a line for every flag that scores of the table carry: in how many cells, and what it means."""
+    scores = [cell.score for cell in table.cells.values() if cell.score is not None]
+    counts = Counter(flag for score in scores for flag in score.flags)
+    return [
+        f"{flag}, {count} of {len(scores)} cells: {FLAGS[flag]}"
+        if flag in FLAGS
+        else f"{flag}, {count} of {len(scores)} cells"
+        for flag, count in counts.items()
+    ]
+
+
+def _lines(table: Table) -> Iterator[dict[str, object]]:
+    """Yield one line a cell with unrounded numbers, and one of real images."""
+    for row in table.rows:
+        for column in table.columns:
+            cell = table.cells.get((row, column))
+            if cell is not None:
+                yield _line(table, row, column, cell)
+    if table.floor is not None and table.floor_record is not None:
+        yield _line(table, FLOOR, None, Cell(table.floor_record, table.floor))
+
+
+def _line(table: Table, row: str, column: int | None, cell: Cell) -> dict[str, object]:
+    score, record = cell.score, cell.record
+    return {
+        "model": record.trial.model,
+        "sampler": row,
+        "steps": column,
+        "metric": table.metric,
+        "score": score.value if score else None,
+        "score_se": score.se if score else None,
+        "score_debiased": score.debiased if score else None,
+        "n": record.trial.n,
+        "status": record.status,
+        "key": record.key,
+    }
+
+
+def _text(cell: Cell | None, digits: int) -> str:
+    if cell is None:
+        return ""
+    if cell.score is None:
+        return cell.record.status if cell.record.status != "done" else ""
+    return f"{cell.score.value:.{digits}f} ± {cell.score.se:.{digits}f}"
+
+
+def _digits(table: Table) -> int:
+    """Return how many decimals show the smallest standard error with two figures, from 1 to 6."""
+    errors = [c.score.se for c in table.cells.values() if c.score is not None and c.score.se > 0]
+    return next((d for d in range(1, 6) if min(errors, default=1) >= 10 ** (1 - d)), 6)
