@@ -8,7 +8,7 @@ import pytest
 from report_kit import record, score, table
 
 from bench.published.claims import CLAIMS, Claim, Link, Shape
-from bench.published.presets import PRESETS, find_preset
+from bench.published.presets import PRESETS, get_preset
 from bench.records.record import FLOOR
 from bench.report.tables import sheets
 from bench.report.tables.findings import claims_sheet, find_claims, judge
@@ -20,7 +20,7 @@ PAPER = [claim for claim in CLAIMS if "2010.02502" in claim.source]
 
 def published(name, se=0.001):
     """A paper's table as if it were ours, with an error far below its differences."""
-    preset = find_preset(name)
+    preset = get_preset(name)
     specs = {"ddpm fixedlarge": "sigma-hat"}
     return table(
         record(specs.get(f.label, f.label.replace(" ", ":")), f.steps, f.value, se=se, seed=i,

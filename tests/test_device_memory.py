@@ -8,9 +8,9 @@ from torch import nn
 
 from bench import NoiseSchedule, Prediction, get_sampler
 from bench.device.footprint import footprint
-from bench.published.presets import find_preset
+from bench.published.presets import get_preset
 from bench.sweep.device_memory import GIB, LIBRARIES, SLACK, DeviceNeeds, device_needs, lacks_on_devices
-from bench.sweep.preflight import lacks
+from bench.sweep.preflight import missing_requirements
 from bench.sweep.request import Sweep
 from models.unet import UNet, UNetConfig
 
@@ -126,9 +126,9 @@ def test_no_gpu_is_asked_where_there_is_none(monkeypatch):
 
 def test_a_presets_sweep_is_checked_at_the_batch_it_was_asked_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (LIBRARIES + 2**20, GIB))
-    preset = find_preset("ddim-table1-cifar10")
+    preset = get_preset("ddim-table1-cifar10")
     asked = Sweep("exact-mixture", (get_sampler("ddim"),), devices=("cuda:0",), n=50_000, batch=50_000)
-    (sentence,) = lacks(preset, asked)
+    (sentence,) = missing_requirements(preset, asked)
     assert "needed on cuda:0 at --batch 50000" in sentence
     fits = int(sentence.rpartition("--batch ")[2])
-    assert list(lacks(preset, replace(asked, batch=fits))) == []
+    assert list(missing_requirements(preset, replace(asked, batch=fits))) == []

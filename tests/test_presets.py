@@ -16,11 +16,11 @@ from bench.data.sets import load_images, set_hash
 from bench.errors import UsageError
 from bench.metrics.space import fingerprint
 from bench.plugins.lookup import load_model
-from bench.published.presets import PRESETS, find_preset
+from bench.published.presets import PRESETS, get_preset
 from bench.records.store import Store
-from bench.sweep.preflight import GIB, _wrong_images, lacks, memory
+from bench.sweep.preflight import GIB, _wrong_images, memory, missing_requirements
 
-CIFAR = find_preset("ddim-table1-cifar10")
+CIFAR = get_preset("ddim-table1-cifar10")
 LINEAR = NoiseSchedule.linear()
 
 
@@ -28,7 +28,7 @@ def sweep(*arguments):
     parser = argparse.ArgumentParser()
     run.arguments(parser)
     options = parser.parse_args(arguments)
-    return run._sweep(options, find_preset(options.preset) if options.preset else None)
+    return run._sweep(options, get_preset(options.preset) if options.preset else None)
 
 
 def test_the_protocol_of_the_ddim_table():
@@ -58,7 +58,7 @@ def test_celeba_is_uniform_and_improved_ddpm_goes_to_four_thousand():
     assert steps.steps == (25, 50, 100, 200, 400, 1000, 4000)
     cosine = NoiseSchedule.cosine(4000)
     assert sorted(make_grid(cosine, 4000, steps.spacing_of(4000)).timesteps) == list(range(4000))
-    assert [f.value for f in find_preset("iddpm-steps").figures()] == [3.19]
+    assert [f.value for f in get_preset("iddpm-steps").values()] == [3.19]
 
 
 def test_an_option_given_changes_the_preset_and_nothing_else():
@@ -117,7 +117,7 @@ def test_every_lack_is_one_sentence_before_anything_is_computed(nothing, capsys)
 def test_other_images_are_not_the_tables(nothing, shape, sentence):
     np.savez(nothing / "images.npz", images=np.zeros(shape, np.uint8))
     asked = sweep("--preset", "ddim-table1-cifar10", "--reference", str(nothing / "images.npz"))
-    assert any(sentence in lack for lack in lacks(CIFAR, asked))
+    assert any(sentence in lack for lack in missing_requirements(CIFAR, asked))
     own = sweep(
         "--preset",
         "ddim-table1-cifar10",
@@ -126,7 +126,7 @@ def test_other_images_are_not_the_tables(nothing, shape, sentence):
         "--reference",
         str(nothing / "images.npz"),
     )
-    assert not any(sentence in lack for lack in lacks(CIFAR, own))
+    assert not any(sentence in lack for lack in missing_requirements(CIFAR, own))
 
 
 def test_the_known_images_are_those_of_the_published_batches(test_data):
@@ -158,18 +158,18 @@ def test_statistics_are_a_reference_and_must_fit_the_feature_space(tmp_path):
         return sweep("--preset", "ddim-table1-cifar10", *given)
 
     d = math.prod(load_model("exact-gaussian").model.shape)
-    assert list(lacks(CIFAR, asked("whole.npz", np.zeros(d), np.eye(d)))) == []
-    (sentence,) = lacks(CIFAR, asked("seven.npz", np.zeros(7), np.eye(7)))
+    assert list(missing_requirements(CIFAR, asked("whole.npz", np.zeros(d), np.eye(d)))) == []
+    (sentence,) = missing_requirements(CIFAR, asked("seven.npz", np.zeros(7), np.eye(7)))
     assert f"seven.npz has 7 features, pixels has {d}: give statistics of that space" in sentence
-    (sentence,) = lacks(CIFAR, asked("damaged.npz", np.zeros((2, 2)), np.eye(2)))
+    (sentence,) = missing_requirements(CIFAR, asked("damaged.npz", np.zeros((2, 2)), np.eye(2)))
     assert "damaged.npz holds mu (2, 2) and sigma (2, 2), not (d,) and (d, d)" in sentence
 
 
 def test_too_little_memory_is_said_with_what_needs_it(monkeypatch):
     asked = sweep("--preset", "ddim-table1-cifar10", "--model", "exact-mixture")
-    assert list(lacks(CIFAR, asked)) == []
+    assert list(missing_requirements(CIFAR, asked)) == []
     monkeypatch.setattr("bench.sweep.preflight.available_memory", lambda: GIB)
-    (sentence,) = lacks(CIFAR, asked)
+    (sentence,) = missing_requirements(CIFAR, asked)
     assert re.match(
         r"about 2\.0 GiB of memory are needed \(weights 0\.0, .*\), 1\.0 are free; close", sentence
     )

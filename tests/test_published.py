@@ -10,25 +10,27 @@ from report_kit import record, table
 import bench
 from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError
-from bench.published.presets import PRESETS, find_preset, tolerance
-from bench.published.values import FILES, SOURCES, figures, published_frame
+from bench.published.presets import PRESETS, get_preset, tolerance
+from bench.published.values import FILES, SOURCES, published_frame, published_values
 from bench.records.store import Store
 from bench.report.tables import sheets
 from bench.report.tables.comparison import compare_published, published_table
 from bench.stats.comparison import interval
 
-CIFAR = find_preset("ddim-table1-cifar10")
+CIFAR = get_preset("ddim-table1-cifar10")
 
 
 def test_figures_are_those_of_the_papers():
     # Song et al. 2021, table 1, and Ho et al. 2020, table 1, read independently of the files.
-    ddim = {(f.label, f.steps): f.value for f in CIFAR.figures()}
+    ddim = {(f.label, f.steps): f.value for f in CIFAR.values()}
     assert len(ddim) == 25
     assert [ddim["ddim eta=0", s] for s in (10, 20, 50, 100, 1000)] == [13.36, 6.84, 4.67, 4.16, 4.04]
     assert [ddim["ddim eta=1", s] for s in (10, 20, 50, 100, 1000)] == [41.07, 18.36, 8.01, 5.78, 4.73]
     assert ddim["ddpm fixedlarge", 10] == 367.43
     assert {
-        f.value for f in figures(source="arXiv:2006.11239", metric="fid") if f.variance == "fixedlarge"
+        f.value
+        for f in published_values(source="arXiv:2006.11239", metric="fid")
+        if f.variance == "fixedlarge"
     } == {3.17}
 
 
@@ -48,7 +50,7 @@ def test_every_figure_has_a_source_that_is_known():
     assert set(frame.source) == set(SOURCES)
     assert set(frame.metric) == {"fid", "nll_bits_per_dim"}
     with pytest.raises(UnknownNameError, match=r"did you mean arXiv:2010\.02502"):
-        figures(source="arXiv:2010.0250")
+        published_values(source="arXiv:2010.0250")
 
 
 def test_published_figures_are_a_frame_beside_the_results(tmp_path):
@@ -78,8 +80,8 @@ def test_a_choice_that_nothing_fits_is_an_empty_frame_of_the_same_columns():
 
 
 def test_the_tolerance_is_what_an_independent_rerun_reached():
-    paper = {(f.label, f.steps): f.value for f in find_preset("ddim-table1-celeba64").figures()}
-    again = {(f.label, f.steps): f.value for f in figures(source="arXiv:2201.06503", table="9")}
+    paper = {(f.label, f.steps): f.value for f in get_preset("ddim-table1-celeba64").values()}
+    again = {(f.label, f.steps): f.value for f in published_values(source="arXiv:2201.06503", table="9")}
     again |= {("ddim eta=1", s): v for (label, s), v in again.items() if label == "ddpm fixedsmall"}
     pairs = [(paper[place], again[place]) for place in paper if place in again]
     assert len(pairs) == 15
@@ -98,8 +100,8 @@ def test_every_preset_names_what_there_is():
         assert set(preset.metrics) <= set(registry().metrics.entries)
         assert all(preset.spacing_of(s) in registry().spacings.entries for s in preset.steps)
         labels = {get_sampler(spec).label.removesuffix(" x0") for spec in preset.samplers}
-        assert labels >= {figure.label for figure in preset.figures()}
-        assert preset.figures()
+        assert labels >= {value.label for value in preset.values()}
+        assert preset.values()
 
 
 @pytest.mark.parametrize(

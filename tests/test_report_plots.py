@@ -9,7 +9,7 @@ from matplotlib.container import ErrorbarContainer
 from report_kit import record, results, table
 
 from bench.drawing.style import DARK, LIGHT, THEMES
-from bench.published.presets import find_preset
+from bench.published.presets import get_preset
 from bench.records.store import Store
 from bench.report.plots import score as plots
 from bench.report.plots.gallery import PLOTS, draw_all, draw_files, published_for
@@ -92,7 +92,7 @@ def test_score_against_steps_draws_the_scores(group):
 
 
 def test_published_values_are_open_markers_of_their_own_model_and_score_only(group):
-    preset = find_preset("ddim-table1-cifar10")
+    preset = get_preset("ddim-table1-cifar10")
     mine = table([record("ddim:eta=0", s, v) for s, v in ((10, 13.4), (20, 6.9))])
     assert published_for(mine) == preset.figures()
     assert published_for(group) == ()

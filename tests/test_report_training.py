@@ -15,7 +15,7 @@ from bench.drawing.curves import duration, smoothed, training_curves
 from bench.drawing.figures import rendered
 from bench.drawing.style import THEMES
 from bench.errors import BenchError
-from bench.plugins.lookup import find_card
+from bench.plugins.lookup import get_card
 from bench.records.merging import merge
 from bench.records.store import Store
 from bench.records.trainings import COLUMNS, read_metrics
@@ -23,7 +23,7 @@ from bench.report.page.html import report
 from bench.report.plots.training import trainings
 from bench.report.verify import verify
 
-SHIPPED = find_card("digits").training
+SHIPPED = get_card("digits").training
 
 
 @pytest.fixture
@@ -47,16 +47,16 @@ def test_a_run_keeps_the_table_of_the_model_it_is_about(tmp_path):
 
 def test_the_table_beside_a_file_of_weights_is_its_own(tmp_path):
     (tmp_path / "metrics.csv").write_text("")
-    assert find_card(str(tmp_path / "weights.safetensors")).training is None  # there are no weights
+    assert get_card(str(tmp_path / "weights.safetensors")).training is None  # there are no weights
     (tmp_path / "weights.safetensors").write_bytes(b"")
     for spec in ("weights.safetensors", "weights.safetensors:T=4000,schedule=cosine"):
-        assert find_card(str(tmp_path / spec)).training == tmp_path / "metrics.csv"
-    assert find_card("exact-gaussian").training is None
+        assert get_card(str(tmp_path / spec)).training == tmp_path / "metrics.csv"
+    assert get_card("exact-gaussian").training is None
 
 
 def test_a_foreign_table_beside_the_weights_stops_nothing(tmp_path, capsys):
     (tmp_path / "metrics.csv").write_text("epoch,accuracy\n1,0.5\n")
-    card = replace(find_card("digits"), training=tmp_path / "metrics.csv")
+    card = replace(get_card("digits"), training=tmp_path / "metrics.csv")
     _keep_training(card, Store(tmp_path / "results"))
     (sentence,) = capsys.readouterr().err.splitlines()
     assert f"training table {tmp_path / 'metrics.csv'} cannot be used: it has no column 'step'" in sentence

@@ -87,7 +87,7 @@ def test_what_draws_is_all_that_draws_and_nothing_of_the_harness():
 def test_a_network_counts_with_its_layers_and_not_with_its_loaders():
     names = {name for _, name in used_definitions(network())}
     assert names >= {"EpsilonNetwork", "UNet", "ResBlock", "Attention", "sinusoidal_embedding", "group_norm"}
-    assert not names & {"load_checkpoint", "find_card", "download", "DigitsNetwork"}
+    assert not names & {"load_checkpoint", "get_card", "download", "DigitsNetwork"}
 
 
 def test_a_score_counts_with_what_it_is_made_of():

@@ -10,7 +10,7 @@ import pytest
 
 from bench import UsageError
 from bench.commands.main import main
-from bench.training import PRESETS, TrainConfig, get_preset, read_config
+from bench.training import RECIPES, TrainConfig, get_recipe, read_config
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "training.md"
 
@@ -24,13 +24,13 @@ def write(tmp_path, text):
 def test_the_list_names_every_preset_with_its_data_and_length(capsys):
     assert main(["train", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert [line.split()[0] for line in lines] == list(RECIPES)
     assert re.search(r"cifar10-ddpm +cifar10 +800,000 steps of 128 +35\.7 M U-Net", "\n".join(lines))
 
 
 def test_the_recipes_are_the_published_ones():
     # arXiv:2006.11239, appendix B; arXiv:2102.09672, section 3 and appendix A.
-    ddpm, iddpm = get_preset("cifar10-ddpm"), get_preset("cifar10-iddpm")
+    ddpm, iddpm = get_recipe("cifar10-ddpm"), get_recipe("cifar10-iddpm")
     assert (ddpm.objective, ddpm.schedule, ddpm.timesteps) == ("simple", "linear", 1000)
     assert (ddpm.learning_rate, ddpm.warmup, ddpm.batch, ddpm.clip) == (2e-4, 5000, 128, 1.0)
     assert (ddpm.ema, ddpm.network_options["dropout"], ddpm.flip, ddpm.steps) == (0.9999, 0.1, True, 800_000)
@@ -45,7 +45,7 @@ def test_a_file_changes_a_preset(tmp_path):
     path = write(
         tmp_path, 'preset = "cifar10-iddpm"\nsteps = 7\nclip = inf\n[network_options]\ndropout = 0.2\n'
     )
-    config, base = read_config(path), get_preset("cifar10-iddpm")
+    config, base = read_config(path), get_recipe("cifar10-iddpm")
     assert (config.name, config.steps, config.learning_rate) == ("mine", 7, base.learning_rate)
     assert config.network_options == dict(base.network_options) | {"dropout": 0.2}
     assert TrainConfig.from_mapping(base.to_json()) == base
@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, text, message
 
 def test_the_document_shows_configs_and_presets_that_exist():
     text = DOCUMENT.read_text(encoding="utf-8")
-    for name in PRESETS:
+    for name in RECIPES:
         assert f"`{name}`" in text
     for number in ("35,746,307", "52,546,438", "78,700,803"):  # counted in test_training_unet.py
         assert number in text

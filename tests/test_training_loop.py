@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from bench import UsageError
-from bench.training import TrainConfig, TrainingError, get_preset, train
+from bench.training import TrainConfig, TrainingError, get_recipe, train
 from bench.training.checkpoint import read_safetensors
 from bench.training.draws import batch_indices
 from bench.training.ema import MovingAverage
@@ -216,7 +216,7 @@ def test_the_average_is_the_weighted_sum_of_the_weights():
 
 
 def test_schedules_of_the_learning_rate():
-    config = get_preset("digits").but(steps=100, warmup=10, decay="linear", decay_steps=40)
+    config = get_recipe("digits").but(steps=100, warmup=10, decay="linear", decay_steps=40)
     assert config.rate_share_at(0) == pytest.approx(0.1)
     assert config.rate_share_at(9) == config.rate_share_at(60) == 1
     assert config.rate_share_at(80) == pytest.approx(0.5)
@@ -241,7 +241,7 @@ def test_what_does_not_belong_together_is_refused(config, tmp_path):
     with pytest.raises(UsageError, match="must be a multiple"):
         config.but(checkpoint_every=7)
     with pytest.raises(UsageError, match="digits"):
-        get_preset("digit")
+        get_recipe("digit")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(config, tmp_path):

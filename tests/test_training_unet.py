@@ -8,7 +8,7 @@ import torch
 
 from bench import UsageError, get_sampler, make_grid, normal_noise, sample
 from bench.plugins.lookup import load_model
-from bench.training import PRESETS, TrainConfig, get_preset, train
+from bench.training import RECIPES, TrainConfig, get_recipe, train
 from bench.training.checkpoint import read_safetensors, under
 from bench.training.setup import make_network
 from models import load_network
@@ -57,18 +57,18 @@ def test_the_presets_have_the_number_of_parameters_that_is_published(preset, sid
 
 
 def without_memory(preset, side):
-    config, images = get_preset(preset), torch.empty(0, 3, side, side, dtype=torch.uint8)
+    config, images = get_recipe(preset), torch.empty(0, 3, side, side, dtype=torch.uint8)
     schedule = config.make_schedule()
     with torch.device("meta"):
         return make_network(config, images, schedule)
 
 
 def test_every_preset_of_a_u_net_fits_its_images():
-    for name in PRESETS:
+    for name in RECIPES:
         if not name.startswith("digits"):
             side = 64 if "celeba64" in name else 32
             network = without_memory(name, side)
-            channels = 6 if get_preset(name).variance == "learned_range" else 3
+            channels = 6 if get_recipe(name).variance == "learned_range" else 3
             assert network.config.out_channels == channels and network.config.image_size == side
 
 

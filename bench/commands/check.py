@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands.options import add_json, add_plugins, load_plugins, print_json, report_plugin_failures
-from bench.diffusion.conformance import Finding, check_sampler
+from bench.diffusion.conformance import Clause, check_sampler
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.errors import UsageError
 from bench.plugins.loading import registry
@@ -53,7 +53,7 @@ def _samplers(text: str) -> list[Sampler]:
     return new
 
 
-def _lines(label: str, findings: list[Finding]) -> list[str]:
+def _lines(label: str, findings: list[Clause]) -> list[str]:
     lines = [label]
     for finding in findings:
         detail = f": {finding.detail}" if finding.detail else ""

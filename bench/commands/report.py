@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.commands.options import add_records, read_records, warn
 from bench.errors import BenchError
 from bench.files.atomic import write_atomically
-from bench.published.presets import PRESETS, find_preset
+from bench.published.presets import PRESETS, get_preset
 from bench.records.store import Store
 
 
@@ -31,7 +31,7 @@ def execute(options: argparse.Namespace) -> int:
     from bench.report.plots.training import models_of, trainings
 
     for name in options.preset:
-        find_preset(name)
+        get_preset(name)
     records, whole = read_records(options.results, options.model)
     for training in trainings(Store(options.results), models_of(records)):
         if training.damage:

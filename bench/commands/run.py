@@ -33,7 +33,7 @@ from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
-from bench.published.presets import PRESETS, Preset, find_preset
+from bench.published.presets import PRESETS, Preset, get_preset
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.records.store import Store
@@ -41,7 +41,7 @@ from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, write_tables
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
-from bench.sweep.preflight import lacks
+from bench.sweep.preflight import missing_requirements
 from bench.sweep.request import Sweep
 from bench.sweep.runner import Runner
 
@@ -97,7 +97,7 @@ def execute(options: argparse.Namespace) -> int:
     registry = load_plugins(options.plugin)
     if report_plugin_failures(registry.failures) and options.strict:
         return 1
-    preset = find_preset(options.preset) if options.preset else None
+    preset = get_preset(options.preset) if options.preset else None
     sweep = _sweep(options, preset)
     store = Store(options.results)
     if preset is not None and not _ready(preset, sweep):
@@ -155,7 +155,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
 
 def _ready(preset: Preset, sweep: Sweep) -> bool:
     """Say what a preset's sweep lacks, and return whether it lacks nothing."""
-    missing = list(lacks(preset, sweep))
+    missing = list(missing_requirements(preset, sweep))
     for sentence in missing:
         print(f"error: {sentence}", file=sys.stderr)
     return not missing

@@ -16,13 +16,13 @@ from rich.progress import Progress as Bar
 
 from bench.commands.options import console, parse_devices, warn
 from bench.errors import UsageError
-from bench.training import PRESETS, Progress, TrainConfig, TrainResult, read_config, train
+from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
 from bench.training.processes import joined, own_device
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    known = ", ".join(PRESETS)
+    known = ", ".join(RECIPES)
     parser.add_argument("what", nargs="?", metavar="PRESET|CONFIG.toml", help=f"one of {known}, or a file")
     parser.add_argument("--list", action="store_true", help="print the presets, and train nothing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to [results/train/NAME]")
@@ -89,6 +89,6 @@ def _silent(sentence: str) -> None:
 
 
 def _list() -> None:
-    for name, config in PRESETS.items():
+    for name, config in RECIPES.items():
         size = f"{config.steps:,} steps of {config.batch}"
         print(f"{name:16} {config.data:10} {size:24} {config.summary}")

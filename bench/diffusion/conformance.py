@@ -12,7 +12,7 @@ x_0 = s x_T (Song et al. 2021, arXiv:2011.13456, eq. 13, for this law).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,7 @@ _STEPS = (40, 80, 160)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Clause:
     """One clause of the contract.
 
     Attributes:
@@ -61,6 +61,10 @@ class Finding:
     clause: str
     kept: bool | None
     detail: str = ""
+
+
+Answer = tuple[bool | None, str]
+"""Whether a clause is kept, None where it does not apply, and the measurement."""
 
 
 class GaussianOracle:
@@ -81,29 +85,21 @@ class GaussianOracle:
         return Prediction((1 - abar).sqrt() / total * x, posterior)
 
 
-def check_sampler(sampler: Sampler) -> list[Finding]:
+def check_sampler(sampler: Sampler) -> list[Clause]:
     """Return what was found for every clause; a clause that raises is not kept."""
     model = GaussianOracle(NoiseSchedule.linear())
     grid = make_grid(model.schedule, 10)
-    clauses: Sequence[tuple[str, Callable[[], Finding]]] = [
-        ("yields x after every step", lambda: _yields(sampler, model, grid)),
-        ("gives the same for the same noise", lambda: _repeatable(sampler, model, grid)),
-        ("treats each sample alone", lambda: _independent(sampler, model, grid)),
-        ("leaves its input and the global random state alone", lambda: _harmless(sampler, model, grid)),
-        ("adds no noise at the last step", lambda: _last_noise(sampler, model, grid)),
-        ("survives a repeated time step", lambda: _repeated(sampler, model)),
-        ("states a source", lambda: Finding("states a source", bool(sampler.source), sampler.source)),
-        ("has the declared order", lambda: _order(sampler)),
-    ]
-    findings = []
-    for clause, measure in clauses:
+    found = []
+    for text, measure in CLAUSES.items():
+        kept: bool | None
         try:
-            findings.append(measure())
+            kept, detail = measure(sampler, model, grid)
         except NotApplicable as reason:
-            findings.append(Finding(clause, None, str(reason)))
+            kept, detail = None, str(reason)
         except Exception as error:
-            findings.append(Finding(clause, False, f"{type(error).__name__}: {error}"))
-    return findings
+            kept, detail = False, f"{type(error).__name__}: {error}"
+        found.append(Clause(text, kept, detail))
+    return found
 
 
 def output_variance(sampler: Sampler, schedule: NoiseSchedule, grid: Grid, std: float = _STD) -> float:
@@ -148,36 +144,36 @@ def _noise(rows: int = 4) -> Callable[[int], Tensor]:
     return TrajectoryNoise(0, range(rows), _SHAPE)
 
 
-def _yields(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
+def _yields(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     model.calls = 0
     taken = sum(1 for _ in trajectory(model, sampler, grid, _start(), _noise()))
     detail = f"{taken} times in {len(grid)} steps, {model.calls / len(grid):g} network calls a step"
-    return Finding("yields x after every step", taken == len(grid), detail)
+    return taken == len(grid), detail
 
 
-def _repeatable(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
+def _repeatable(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     first, second = (sample(model, sampler, grid, _start(), _noise()) for _ in range(2))
-    return Finding("gives the same for the same noise", torch.equal(first, second))
+    return torch.equal(first, second), ""
 
 
-def _independent(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
+def _independent(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     together = sample(model, sampler, grid, _start(4), _noise(4))[:2]
     apart = sample(model, sampler, grid, _start(2), _noise(2))
     gap = float((together - apart).abs().max())
-    return Finding("treats each sample alone", gap < 1e-5, f"differs by {gap:.1e} in another batch")
+    return gap < 1e-5, f"differs by {gap:.1e} in another batch"
 
 
-def _harmless(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
+def _harmless(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     x, state = _start(), torch.get_rng_state()
     before = x.clone()
     sample(model, sampler, grid, x, _noise())
     unchanged, undrawn = torch.equal(x, before), torch.equal(state, torch.get_rng_state())
     detail = "" if unchanged else "x_T was changed in place; "
     detail += "" if undrawn else "it drew from torch's global generator; use noise(index)"
-    return Finding("leaves its input and the global random state alone", unchanged and undrawn, detail)
+    return unchanged and undrawn, detail
 
 
-def _last_noise(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
+def _last_noise(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     asked: list[int] = []
 
     def noise(index: int) -> Tensor:
@@ -186,24 +182,41 @@ def _last_noise(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Finding:
 
     sample(model, sampler, grid, _start(), noise)
     used = f"noise at {len(set(asked))} of {len(grid)} steps"
-    return Finding("adds no noise at the last step", len(grid) - 1 not in asked, used)
+    return len(grid) - 1 not in asked, used
 
 
-def _repeated(sampler: Sampler, model: GaussianOracle) -> Finding:
+def _repeated(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     grid = make_grid(model.schedule, spacing=[0, 300, 300, 600, 900])
     end = sample(model, sampler, grid, _start(), _noise())
     if not bool(torch.isfinite(end).all()):
         raise BenchError("the result is not finite; quadratic grids repeat time steps")
-    return Finding("survives a repeated time step", True)
+    return True, ""
 
 
-def _order(sampler: Sampler) -> Finding:
+def _order(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     order, errors = measured_order(sampler)
     shown = ", ".join(f"{error:.2e}" for error in errors)
     detail = f"measured {order:.2f}, declared {sampler.order}; error at S={_STEPS}: {shown}"
     if max(errors) < EXACT:
         exact = f"exact on Gaussian data; error at S={_STEPS}: {shown}"
-        return Finding("has the declared order", None, exact)
+        return None, exact
     if sampler.order is None:
-        return Finding("has the declared order", None, detail)
-    return Finding("has the declared order", abs(order - sampler.order) <= ORDER_TOLERANCE, detail)
+        return None, detail
+    return abs(order - sampler.order) <= ORDER_TOLERANCE, detail
+
+
+def _source(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
+    return bool(sampler.source), sampler.source
+
+
+CLAUSES: Mapping[str, Callable[[Sampler, GaussianOracle, Grid], Answer]] = {
+    "yields x after every step": _yields,
+    "gives the same for the same noise": _repeatable,
+    "treats each sample alone": _independent,
+    "leaves its input and the global random state alone": _harmless,
+    "adds no noise at the last step": _last_noise,
+    "survives a repeated time step": _repeated,
+    "states a source": _source,
+    "has the declared order": _order,
+}
+"""The contract of a sampler, each clause with what measures it."""

@@ -31,7 +31,7 @@ from bench.metrics.metric import Metric
 from bench.metrics.space import Shape, fingerprint
 from bench.metrics.weights import INCEPTION
 
-Path = Literal["fast", "stock"]
+Route = Literal["fast", "stock"]
 
 SIDE = 299
 STAGES = (
@@ -90,7 +90,7 @@ class InceptionSpace:
         *,
         weights: os.PathLike[str] | str | None = None,
         accept: str | None = None,
-        path: Path = "fast",
+        path: Route = "fast",
         strict: bool = False,
     ) -> None:
         if layer not in LAYERS:
@@ -151,7 +151,7 @@ class InceptionSpace:
 class Network:
     """The network on one device, shared by its spaces: a batch goes through once for all their layers."""
 
-    def __init__(self, file: _File, path: Path, device: torch.device) -> None:
+    def __init__(self, file: _File, path: Route, device: torch.device) -> None:
         self._file = file
         self.path = path
         self.device = device
@@ -269,7 +269,7 @@ class _File:
 
 
 @functools.lru_cache(maxsize=4)
-def _network(file: _File, path: Path, device: torch.device) -> Network:
+def _network(file: _File, path: Route, device: torch.device) -> Network:
     return Network(file, path, device)
 
 

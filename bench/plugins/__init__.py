@@ -4,7 +4,7 @@ from bench.hooks import hookimpl, hookspec
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard
 from bench.plugins.executor import Executor
 from bench.plugins.loading import PluginFailure, Registry, registry
-from bench.plugins.lookup import find_card, load_model
+from bench.plugins.lookup import get_card, load_model
 
 __all__ = [
     "Executor",
@@ -13,7 +13,7 @@ __all__ = [
     "ModelCard",
     "PluginFailure",
     "Registry",
-    "find_card",
+    "get_card",
     "hookimpl",
     "hookspec",
     "load_model",

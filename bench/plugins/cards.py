@@ -48,7 +48,7 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class Source:
+class ReferenceImages:
     """Images to score against, read or drawn when first needed.
 
     Attributes:
@@ -77,5 +77,5 @@ class LoadedModel:
     card: ModelCard
     model: EpsilonModel
     weights_hash: str
-    reference: Source | None
+    reference: ReferenceImages | None
     floor: Callable[[int, int], Tensor] | None

@@ -15,7 +15,7 @@ from bench.data.sets import is_here, load_images
 from bench.diffusion.interfaces import EpsilonModel
 from bench.errors import BenchError, UsageError
 from bench.files.source import walk
-from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, Source
+from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
 
 LAW_DRAWS = 50_000
@@ -25,7 +25,7 @@ LAW_DRAWS = 50_000
 LAW_SEED, FLOOR_SEED = 1, 2
 
 
-def find_card(spec: str) -> ModelCard:
+def get_card(spec: str) -> ModelCard:
     """Return the card for a registered name, ``file.py:factory`` or a checkpoint (path or ``hub:NAME``).
 
     Raises:
@@ -44,7 +44,7 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
     """Load a model by name and put it on a device.
 
     Args:
-        spec: what ``--model`` takes: see `find_card`.
+        spec: what ``--model`` takes: see `get_card`.
         device: where the network goes.
         reference: image set to score against instead of the card's.
 
@@ -52,7 +52,7 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
         UsageError: if there is no such model, or the file does not define one.
         BenchError: if its weights are missing, damaged or wrong.
     """
-    card = find_card(spec)
+    card = get_card(spec)
     model = card.load()
     for attribute in ("schedule", "shape", "variance"):
         if not hasattr(model, attribute):
@@ -87,14 +87,14 @@ def weights_hash(model: EpsilonModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Source | None:
+def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> ReferenceImages | None:
     if given is None and card.data is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)
-        return Source(
+        return ReferenceImages(
             f"{LAW_DRAWS:,} draws from {card.name}", lambda: to_uint8(law.draw(LAW_DRAWS, LAW_SEED))
         )
     name = given or card.data
-    return None if name is None else Source(name, lambda: load_images(name, strict=True).images)
+    return None if name is None else ReferenceImages(name, lambda: load_images(name, strict=True).images)
 
 
 def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:

@@ -1,5 +1,5 @@
 """Published figures, the tables they come from, and the orderings they show."""
 
-from bench.published.values import Figure, figures, published_frame
+from bench.published.values import PublishedValue, published_frame, published_values
 
-__all__ = ["Figure", "figures", "published_frame"]
+__all__ = ["PublishedValue", "published_frame", "published_values"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bench.data.cifar10 import TRAIN_SET
 from bench.errors import UnknownNameError
-from bench.published.values import Figure, figures
+from bench.published.values import PublishedValue, published_values
 
 RERUN_ABSOLUTE = 0.1
 """Agreement to be expected below an FID of 40."""
@@ -78,9 +78,11 @@ class Preset:
         """Return the rule that chooses S time steps."""
         return self.spacing_at.get(steps, self.spacing)
 
-    def figures(self) -> tuple[Figure, ...]:
-        """Return the published figures of the table."""
-        found = figures(source=self.source, table=self.table, dataset=self.dataset, metric=self.metrics[0])
+    def values(self) -> tuple[PublishedValue, ...]:
+        """Return the published values of the table."""
+        found = published_values(
+            source=self.source, table=self.table, dataset=self.dataset, metric=self.metrics[0]
+        )
         return tuple(f for f in found if self.published_model in (None, f.model))
 
 
@@ -164,7 +166,7 @@ PRESETS: Mapping[str, Preset] = {
 """Every preset by name."""
 
 
-def find_preset(name: str) -> Preset:
+def get_preset(name: str) -> Preset:
     """Return the preset called ``name``.
 
     Raises:

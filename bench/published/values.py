@@ -1,6 +1,6 @@
-"""Published figures as data, one row a figure, each labelled by its source.
+"""Published figures as data, one row a value, each labelled by its source.
 
-A published figure is never a measured one: it stands in a column of its own, with its source beside it.
+A published value is never a measured one: it stands in a column of its own, with its source beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILES = ("fid_published.csv", "nll_published.csv")
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     """Where figures come from.
 
     Attributes:
@@ -37,55 +37,55 @@ class Source:
         return f"{self.authors}, {self.title}, {self.url}"
 
 
-SOURCES: Mapping[str, Source] = {
-    "arXiv:2006.11239": Source(
+SOURCES: Mapping[str, Citation] = {
+    "arXiv:2006.11239": Citation(
         "Ho, Jain & Abbeel 2020",
         "Denoising Diffusion Probabilistic Models",
         "https://arxiv.org/abs/2006.11239",
     ),
-    "arXiv:2010.02502": Source(
+    "arXiv:2010.02502": Citation(
         "Song, Meng & Ermon 2021", "Denoising Diffusion Implicit Models", "https://arxiv.org/abs/2010.02502"
     ),
-    "arXiv:2102.09672": Source(
+    "arXiv:2102.09672": Citation(
         "Nichol & Dhariwal 2021",
         "Improved Denoising Diffusion Probabilistic Models",
         "https://arxiv.org/abs/2102.09672",
     ),
-    "arXiv:2201.06503": Source(
+    "arXiv:2201.06503": Citation(
         "Bao, Li, Zhu & Zhang 2022",
         "Analytic-DPM: an Analytic Estimate of the Optimal Reverse Variance in Diffusion Probabilistic"
         " Models",
         "https://arxiv.org/abs/2201.06503",
     ),
-    "arXiv:2204.13902": Source(
+    "arXiv:2204.13902": Citation(
         "Zhang & Chen 2023",
         "Fast Sampling of Diffusion Models with Exponential Integrator",
         "https://arxiv.org/abs/2204.13902",
     ),
-    "arXiv:2206.00364": Source(
+    "arXiv:2206.00364": Citation(
         "Karras, Aittala, Aila & Laine 2022",
         "Elucidating the Design Space of Diffusion-Based Generative Models",
         "https://arxiv.org/abs/2206.00364",
     ),
-    "arXiv:2206.00927": Source(
+    "arXiv:2206.00927": Citation(
         "Lu, Zhou, Bao, Chen, Li & Zhu 2022",
         "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",
         "https://arxiv.org/abs/2206.00927",
     ),
-    "arXiv:2302.04867": Source(
+    "arXiv:2302.04867": Citation(
         "Zhao, Bai, Rao, Zhou & Lu 2023",
         "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models",
         "https://arxiv.org/abs/2302.04867",
     ),
-    "zju-pi/diff-sampler README": Source(
+    "zju-pi/diff-sampler README": Citation(
         "Zhou, Chen et al.", "diff-sampler, README", "https://github.com/zju-pi/diff-sampler"
     ),
 }
-"""What a figure's ``source`` stands for."""
+"""What a value's ``source`` stands for."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedValue:
     """One published number.
 
     Attributes:
@@ -142,7 +142,7 @@ class Figure:
 
     @property
     def where(self) -> str:
-        """Source and table in a few words."""
+        """Citation and table in a few words."""
         return f"{self.source}, table {self.table}" if self.table else self.source
 
 
@@ -150,13 +150,13 @@ VARIANCES = {"learned_range": "learned"}
 """Kinds of variance that the sources and our samplers name differently."""
 
 
-def figures(
+def published_values(
     *,
     source: str | None = None,
     table: str | None = None,
     dataset: str | None = None,
     metric: str | None = None,
-) -> tuple[Figure, ...]:
+) -> tuple[PublishedValue, ...]:
     """Return the published figures that fit what is given, in the order of the files.
 
     Raises:
@@ -166,9 +166,9 @@ def figures(
         raise UnknownNameError("source of published figures", source, SOURCES)
     wanted = {"source": source, "table": table, "dataset": dataset, "metric": metric}
     return tuple(
-        figure
-        for figure in _all()
-        if all(value is None or getattr(figure, name) == value for name, value in wanted.items())
+        one
+        for one in _all()
+        if all(value is None or getattr(one, name) == value for name, value in wanted.items())
     )
 
 
@@ -181,10 +181,10 @@ def published_frame(
 ) -> pd.DataFrame:
     """Return the published figures that fit what is given, all where nothing is, as a data frame.
 
-    One row a figure, in the order of the files. Columns: ``label``, the sampler as `bench.load_results` names
-    it (without a clip mode, which no source gives a column), and the fields of `Figure`: ``source, table,
-    dataset, model, sampler, eta, variance, spacing, steps, nfe, metric, value, note``. ``steps`` and ``nfe``
-    are whole numbers that may be missing.
+    One row a value, in the order of the files. Columns: ``label``, the sampler as `bench.load_results` names
+    it (without a clip mode, which no source gives a column), and the fields of `PublishedValue`: ``source,
+    table, dataset, model, sampler, eta, variance, spacing, steps, nfe, metric, value, note``. ``steps`` and
+    ``nfe`` are whole numbers that may be missing.
 
     Args:
         source: a key of `SOURCES`, as in ``arXiv:2010.02502``.
@@ -195,24 +195,24 @@ def published_frame(
     Raises:
         UnknownNameError: if there is no such source.
     """
-    found = figures(source=source, table=table, dataset=dataset, metric=metric)
-    columns = ["label", *(field.name for field in fields(Figure))]
-    rows = [{"label": figure.label, **vars(figure)} for figure in found]
+    found = published_values(source=source, table=table, dataset=dataset, metric=metric)
+    columns = ["label", *(field.name for field in fields(PublishedValue))]
+    rows = [{"label": value.label, **vars(value)} for value in found]
     return pd.DataFrame(rows, columns=columns).astype({"steps": "Int64", "nfe": "Int64", "eta": float})
 
 
 @functools.cache
-def _all() -> tuple[Figure, ...]:
+def _all() -> tuple[PublishedValue, ...]:
     found = []
     for name in FILES:
         text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-        found += [_figure(row) for row in csv.DictReader(io.StringIO(text))]
+        found += [_value(row) for row in csv.DictReader(io.StringIO(text))]
     return tuple(found)
 
 
-def _figure(row: Mapping[str, str]) -> Figure:
+def _value(row: Mapping[str, str]) -> PublishedValue:
     text = {name: row[name] for name in ("source", "table", "dataset", "model", "sampler", "variance")}
-    return Figure(
+    return PublishedValue(
         **text,
         eta=float(row["eta"]) if row["eta"] else None,
         spacing=row["spacing"],

@@ -29,7 +29,7 @@ CLOSE = 40.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Mismatch:
     """One file that is not what it should be.
 
     Attributes:
@@ -58,7 +58,7 @@ class Checked:
     folder: Path
     files: int
     records: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Mismatch, ...]
 
 
 def results_below(folder: Path) -> list[Path]:
@@ -83,10 +83,10 @@ def verify(folder: Path) -> Checked:
     """
     store = Store(folder)
     records, unreadable = store.read()
-    findings = [Finding(damage.path, f"cannot be read: {damage.reason}") for damage in unreadable]
+    findings = [Mismatch(damage.path, f"cannot be read: {damage.reason}") for damage in unreadable]
     findings += [found for record in records for found in _check_record(store, record)]
     findings += [
-        Finding(store.training_table(one.model), f"is damaged: {one.damage}")
+        Mismatch(store.training_table(one.model), f"is damaged: {one.damage}")
         for one in trainings(store, models_of(records))
         if one.damage
     ]
@@ -113,7 +113,7 @@ def verify(folder: Path) -> Checked:
         for path, made in drawn.items():
             findings += _compare_picture(path, made)
     made_again = set(texts) | set(drawn)
-    findings += [Finding(path, "is made by no record") for path in here if path not in made_again]
+    findings += [Mismatch(path, "is made by no record") for path in here if path not in made_again]
     return Checked(folder, len(made_again), len(records), tuple(findings))
 
 
@@ -123,25 +123,25 @@ def _presets_of(page: Path) -> list[str]:
     return [name for name in found[1].split() if name in PRESETS] if found else []
 
 
-def _check_record(store: Store, record: Record) -> Iterator[Finding]:
+def _check_record(store: Store, record: Record) -> Iterator[Mismatch]:
     """Find a record whose key is not the hash of its trial: somebody changed one of the two."""
     path = store.records / f"{record.name}.json"
     if not path.is_file():
-        yield Finding(path, "is the name that the record's content asks for, and there is no such file")
+        yield Mismatch(path, "is the name that the record's content asks for, and there is no such file")
     told = record.kind == "bound" and record.format < FORMAT  # what it says of its images was put in order
     if not told and record.trial.key != record.key:
-        yield Finding(path, f"has the key {record.key}, and its trial's is {record.trial.key}")
+        yield Mismatch(path, f"has the key {record.key}, and its trial's is {record.trial.key}")
 
 
-def _compare_text(path: Path, text: str) -> Iterator[Finding]:
+def _compare_text(path: Path, text: str) -> Iterator[Mismatch]:
     if not path.is_file():
-        yield Finding(path, "is missing")
+        yield Mismatch(path, "is missing")
         return
     there = path.read_bytes().decode(errors="replace")
     if path.suffix == ".html":
         there, text = _without_drawings(there), _without_drawings(text)
     if there != text:
-        yield Finding(path, f"differs from what the records make: {_first_difference(there, text)}")
+        yield Mismatch(path, f"differs from what the records make: {_first_difference(there, text)}")
 
 
 def _first_difference(there: str, text: str) -> str:
@@ -160,17 +160,17 @@ def _without_drawings(page: str) -> str:
     return head + "".join(f"<svg{part.partition('</svg>')[2]}" for part in rest)
 
 
-def _compare_picture(path: Path, made: Path) -> Iterator[Finding]:
+def _compare_picture(path: Path, made: Path) -> Iterator[Mismatch]:
     if not path.is_file():
-        yield Finding(path, "is missing")
+        yield Mismatch(path, "is missing")
     elif path.read_bytes() == made.read_bytes():
         return
     elif path.suffix != ".png":
-        yield Finding(path, "differs from what the records make, and only PNG can be compared by eye")
+        yield Mismatch(path, "differs from what the records make, and only PNG can be compared by eye")
     else:
         reason = picture_difference(path, made)
         if reason:
-            yield Finding(path, reason)
+            yield Mismatch(path, reason)
 
 
 def picture_difference(a: Path, b: Path) -> str:

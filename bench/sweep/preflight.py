@@ -18,7 +18,7 @@ from bench.metrics.imports import is_statistics
 from bench.metrics.space import FeatureSpace, get_space
 from bench.plugins.cards import ModelCard
 from bench.plugins.loading import registry
-from bench.plugins.lookup import find_card
+from bench.plugins.lookup import get_card
 from bench.published.presets import Preset
 from bench.sweep.device_memory import lacks_on_devices
 from bench.sweep.references import by_space, imported_reference
@@ -32,7 +32,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Needs:
+class HostMemory:
     """Host memory that a sweep needs at once, in bytes.
 
     Attributes:
@@ -58,14 +58,14 @@ class Needs:
         return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
 
 
-def lacks(preset: Preset, sweep: Sweep) -> Iterator[str]:
+def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
     """Yield a sentence for everything that the sweep of a preset will miss.
 
     The model, the reference and the feature networks are really loaded: a damaged file is found here.
     """
     model: EpsilonModel | None = None
     try:
-        card = find_card(sweep.model)
+        card = get_card(sweep.model)
         model = card.load()
     except BenchError as error:
         yield str(error)
@@ -112,7 +112,7 @@ def memory(
     images: Tensor | None,
     spaces: Sequence[FeatureSpace],
     kept: Sequence[FeatureSpace] = (),
-) -> Needs:
+) -> HostMemory:
     """Return the host memory a sweep needs; ``kept`` are the spaces of which every feature vector is kept.
 
     A trial keeps d (d + 1) / 2 numbers of 8 bytes for each jackknife group, and two more such sets while
@@ -129,7 +129,7 @@ def memory(
     )
     count = len(images) if images is not None else sweep.n
     vectors = sum((4 * (trials * sweep.n + count) + 8 * (sweep.n + count)) * space.dim for space in kept)
-    return Needs(weights, images.numel() if images is not None else 0, statistics, vectors)
+    return HostMemory(weights, images.numel() if images is not None else 0, statistics, vectors)
 
 
 def available_memory() -> int | None:

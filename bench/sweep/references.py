@@ -22,7 +22,7 @@ from bench.metrics.metric import Metric
 from bench.metrics.reference import Reference, hash_images, reference_hash
 from bench.metrics.samples import law_reference
 from bench.metrics.space import FeatureSpace, is_quantised
-from bench.plugins.cards import LoadedModel, Source
+from bench.plugins.cards import LoadedModel, ReferenceImages
 
 
 @runtime_checkable
@@ -161,7 +161,7 @@ def _law(loaded: LoadedModel, metrics: Sequence[Metric]) -> Reference:
     return law_reference(mean, covariance, loaded.model.shape, name=f"law of {name}")
 
 
-def _source(loaded: LoadedModel) -> Source:
+def _source(loaded: LoadedModel) -> ReferenceImages:
     if loaded.reference is None:
         raise UsageError(
             f"model {loaded.card.name!r} does not say what its samples should resemble; give --reference with"

@@ -20,7 +20,7 @@ from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.plugins.loading import registry
-from bench.plugins.lookup import find_card
+from bench.plugins.lookup import get_card
 from bench.records import ledger
 from bench.records.blocks import merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
@@ -81,7 +81,7 @@ class Runner:
         self.sweep, self.store = sweep, store
         for file in sweep.plugins:
             registry().load_file(file)
-        names = sweep.metrics or find_card(sweep.model).metrics
+        names = sweep.metrics or get_card(sweep.model).metrics
         self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded

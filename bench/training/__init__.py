@@ -3,16 +3,16 @@
 from bench.training.config import TrainConfig
 from bench.training.disk import TrainingError
 from bench.training.loop import TrainResult, train
-from bench.training.presets import PRESETS, get_preset, read_config
+from bench.training.recipes import RECIPES, get_recipe, read_config
 from bench.training.table import Progress
 
 __all__ = [
-    "PRESETS",
+    "RECIPES",
     "Progress",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
-    "get_preset",
+    "get_recipe",
     "read_config",
     "train",
 ]

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 
 from bench.data.sets import ImageData, content_hash
 from bench.device.clock import peak_memory, reset_peak_memory
-from bench.training import get_preset
+from bench.training import get_recipe
 from bench.training.loop import _Run
 from bench.training.setup import make_network
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PRESET = get_preset("cifar10-ddpm" if DEVICE.type == "cuda" else "cifar10-small")
+PRESET = get_recipe("cifar10-ddpm" if DEVICE.type == "cuda" else "cifar10-small")
 BATCH = int(os.environ.get("SAMPLER_BENCH_BATCH", "128" if DEVICE.type == "cuda" else "16"))
 CONFIG = PRESET.but(
     batch=BATCH, objective="simple", variance="fixedlarge", precision="float32", channels_last=False, clip=1.0

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.drawing.style import PAGE
-from bench.published.presets import PRESETS, find_preset
+from bench.published.presets import PRESETS, get_preset
 from bench.published.values import SOURCES
 from bench.records.record import Record
 from bench.records.store import Store
@@ -262,7 +262,7 @@ def _published(records: Sequence[Record], presets: Iterable[str]) -> list[dict[s
     asked = list(presets)
     found = []
     for name in PRESETS:
-        table = compare_published(find_preset(name), records)
+        table = compare_published(get_preset(name), records)
         if name in asked or table.comparable:
             found.append(_sheet(table.sheet()))
     return found
@@ -279,7 +279,7 @@ def _citations(
             label = record.sampler.label
             labels += [label] if label not in labels else []
     shown = {figure.source for table in tables for figure in published_for(table)}
-    shown |= {find_preset(name).source for name in presets}
+    shown |= {get_preset(name).source for name in presets}
     for source in sorted(shown):
         used.setdefault(str(SOURCES[source]), []).append("published figures")
     return [{"source": source, "for": ", ".join(sorted(labels))} for source, labels in sorted(used.items())]

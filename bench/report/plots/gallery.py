@@ -12,7 +12,7 @@ from bench.drawing.figures import save
 from bench.drawing.pictures import save_picture
 from bench.drawing.style import LIGHT, THEMES, Theme
 from bench.published.presets import PRESETS
-from bench.published.values import Figure as Published
+from bench.published.values import PublishedValue
 from bench.records.store import Store
 from bench.report.plots import pictures
 from bench.report.plots import score as plots
@@ -40,12 +40,12 @@ class Plot:
     draw: Callable[[Table, Store, Theme], Figure | None]
 
 
-def published_for(table: Table) -> tuple[Published, ...]:
+def published_for(table: Table) -> tuple[PublishedValue, ...]:
     """Return the published figures of a table's own model and score: those of its presets."""
-    found: list[Published] = []
+    found: list[PublishedValue] = []
     for preset in PRESETS.values():
         if (preset.model, preset.metrics[0]) == (table.trial.model, table.metric):
-            found += preset.figures()
+            found += preset.values()
     return tuple(found)
 
 

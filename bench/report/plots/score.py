@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.drawing.style import LIGHT, Theme, legend_beside, looks, plain_numbers, plain_ticks, plotting
-from bench.published.values import Figure as Published
+from bench.published.values import PublishedValue
 from bench.report.plots.axes import headline, score_axis
 from bench.report.tables.table import Cell, Table, calls, higher_is_better, milliseconds, target
 
 SIZE = (7.2, 4.4)
 
 
-def score_against_steps(table: Table, theme: Theme = LIGHT, published: Sequence[Published] = ()) -> Figure:
+def score_against_steps(
+    table: Table, theme: Theme = LIGHT, published: Sequence[PublishedValue] = ()
+) -> Figure:
     """Return score against S, both logarithmic, with one standard error and the floor of real images.
 
     Args:
@@ -124,7 +126,7 @@ def _aside(place: int, rows: int) -> float:
 
 
 def _draw_published(
-    axes: Axes, table: Table, known: dict[str, tuple[str, str]], published: Sequence[Published]
+    axes: Axes, table: Table, known: dict[str, tuple[str, str]], published: Sequence[PublishedValue]
 ) -> bool:
     """Draw the published values whose row is there, and return whether there were any."""
     rows = {row: table.row_info(row) for row in known}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.files.atomic import write_atomically
-from bench.published.presets import find_preset
+from bench.published.presets import get_preset
 from bench.records.record import Record
 from bench.report.tables import sheets
 from bench.report.tables.comparison import compare_published
@@ -36,7 +36,7 @@ def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mappi
         files |= score_files(table)
         files |= claim_files(table)
     for name in presets:
-        sheet = compare_published(find_preset(name), records).sheet()
+        sheet = compare_published(get_preset(name), records).sheet()
         files |= {f"{BESIDE}{name}.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
     return files
 
@@ -49,7 +49,7 @@ def score_files(table: Table) -> Mapping[str, str]:
 
 def beside(preset: str, records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:
     """Return a preset's table, ours beside the published; by shape as well where no cell can be compared."""
-    table = compare_published(find_preset(preset), records)
+    table = compare_published(get_preset(preset), records)
     return [table.sheet()] if table.comparable else [table.sheet(), *claim_sheets(records, metric)]
 
 

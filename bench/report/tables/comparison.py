@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from bench.diffusion.sampling import get_sampler
-from bench.published.presets import Preset, find_preset, tolerance
-from bench.published.values import SOURCES, Figure
+from bench.published.presets import Preset, get_preset, tolerance
+from bench.published.values import SOURCES, PublishedValue
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables.sheets import Sheet
@@ -32,13 +32,13 @@ COLUMNS = ("sampler", "S", "ours", "published", "difference", "z", "verdict", "b
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedCell:
     """One cell of a published table beside ours.
 
     Attributes:
         sampler: label of the row.
         steps: the column.
-        figure: the published number, None where the source has no such cell.
+        printed: the published number, None where the source has no such cell.
         record: ours, None where there is none.
         score: its score in the table's metric, or its first where that is missing.
         reasons: why the two cannot be compared; empty where they can.
@@ -46,7 +46,7 @@ class Comparison:
 
     sampler: str
     steps: int
-    figure: Figure | None
+    printed: PublishedValue | None
     record: Record | None
     score: Score | None
     reasons: tuple[str, ...]
@@ -54,14 +54,14 @@ class Comparison:
     @property
     def comparable(self) -> bool:
         """Whether a difference means anything."""
-        return self.figure is not None and self.score is not None and not self.reasons
+        return self.printed is not None and self.score is not None and not self.reasons
 
     @property
     def difference(self) -> float | None:
         """Ours less the published value."""
-        if self.figure is None or self.score is None or self.reasons:
+        if self.printed is None or self.score is None or self.reasons:
             return None
-        return self.score.value - self.figure.value
+        return self.score.value - self.printed.value
 
     @property
     def se(self) -> float | None:
@@ -80,9 +80,9 @@ class Comparison:
         """``reproduced`` within what independent reruns reach; ``differs`` beyond it by more than chance."""
         if self.score is None:
             return "not run"
-        if self.difference is None or self.figure is None:
+        if self.difference is None or self.printed is None:
             return "not comparable"
-        beyond = abs(self.difference) - tolerance(self.figure.value)
+        beyond = abs(self.difference) - tolerance(self.printed.value)
         if beyond <= 0:
             return "reproduced"
         known = self.se is not None and math.isfinite(self.se)
@@ -95,7 +95,7 @@ class Comparison:
             if self.record is not None and self.record.status != "done":
                 return f"{self.record.status}: {self.record.message}"
             return ""
-        return "; ".join(self.reasons or (() if self.figure else ("no published figure",)))
+        return "; ".join(self.reasons or (() if self.printed else ("no published printed",)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class PublishedTable:
     """
 
     preset: Preset
-    cells: tuple[Comparison, ...]
+    cells: tuple[PublishedCell, ...]
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -171,7 +171,7 @@ def published_table(preset: str, folder: str | Path = "results") -> PublishedTab
     Raises:
         UnknownNameError: if there is no such preset.
     """
-    return compare_published(find_preset(preset), Store(Path(folder)).read()[0])
+    return compare_published(get_preset(preset), Store(Path(folder)).read()[0])
 
 
 def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTable:
@@ -186,13 +186,13 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
         if known.kind != "real":
             place = known.trial.sampler, known.trial.steps
             by_place.setdefault(place, []).append(known)
-    published = preset.figures()
+    published = preset.values()
     cells = []
     for spec in preset.samplers:
         sampler = get_sampler(spec)
         for steps in preset.steps:
             of_steps = (f for f in published if f.steps == steps)
-            figure = next((f for f in of_steps if f.is_of(sampler.name, sampler.parameters)), None)
+            printed = next((f for f in of_steps if f.is_of(sampler.name, sampler.parameters)), None)
             candidates = by_place.get((sampler.spec, steps), [])
             # A failure is worth telling only where its score would have counted.
             candidates = [r for r in candidates if r.status == "done" or not incomparable(preset, r)]
@@ -200,12 +200,12 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
             record = ranked[0] if ranked else None
             reasons = incomparable(preset, record) if record is not None else ()
             score = _score(preset, record)
-            cells.append(Comparison(sampler.label, steps, figure, record, score, reasons))
+            cells.append(PublishedCell(sampler.label, steps, printed, record, score, reasons))
     return PublishedTable(preset, tuple(cells))
 
 
 def incomparable(preset: Preset, record: Record) -> tuple[str, ...]:
-    """Return why a record's score cannot stand beside the published figure; empty where it can."""
+    """Return why a record's score cannot stand beside the published printed; empty where it can."""
     trial, score, reasons = record.trial, _score(preset, record), []
     metric, steps = preset.metrics[0], int(trial.steps)
     if trial.model != preset.model:
@@ -237,21 +237,21 @@ def _score(preset: Preset, record: Record | None) -> Score | None:
     return next(iter(record.scores.values()))
 
 
-def _row(cell: Comparison) -> dict[str, object]:
-    figure, score, record = cell.figure, cell.score, cell.record
+def _row(cell: PublishedCell) -> dict[str, object]:
+    printed, score, record = cell.printed, cell.score, cell.record
     return {
         "sampler": cell.sampler,
         "steps": cell.steps,
         "metric": score.metric if score else None,
         "ours": score.value if score else None,
         "ours_se": score.se if score else None,
-        "published": figure.value if figure else None,
+        "published": printed.value if printed else None,
         "difference": cell.difference,
         "z": cell.z,
-        "tolerance": tolerance(figure.value) if figure else None,
+        "tolerance": tolerance(printed.value) if printed else None,
         "verdict": cell.verdict,
         "because": cell.because,
-        "published_source": figure.where if figure else None,
+        "published_source": printed.where if printed else None,
         "model": record.trial.model if record else None,
         "n": record.trial.n if record else None,
         "spacing": record.trial.spacing if record else None,
@@ -259,15 +259,15 @@ def _row(cell: Comparison) -> dict[str, object]:
     }
 
 
-def _texts(cell: Comparison, shared: Sequence[str] = ()) -> list[str]:
-    score, figure = cell.score, cell.figure
+def _texts(cell: PublishedCell, shared: Sequence[str] = ()) -> list[str]:
+    score, printed = cell.score, cell.printed
     own = [reason for reason in cell.reasons if reason not in shared]
     ours = f"{shown(score.value)} ± {score.se:.2g}" if score else ""
     return [
         cell.sampler,
         str(cell.steps),
         ours,
-        f"{figure.value:.2f}" if figure else "",
+        f"{printed.value:.2f}" if printed else "",
         f"{cell.difference:+.2f}" if cell.difference is not None else "",
         f"{cell.z:+.1f}" if cell.z is not None else "",
         cell.verdict,
@@ -294,8 +294,8 @@ def _styler(table: PublishedTable) -> Styler:
     text: dict[int, dict[str, str]] = {}
     colour: dict[int, dict[str, str]] = {}
     for cell in table.cells:
-        ours, figure = _texts(cell)[2], cell.figure
-        published = f" ({figure.value:.2f})" if figure else ""
+        ours, printed = _texts(cell)[2], cell.printed
+        published = f" ({printed.value:.2f})" if printed else ""
         text.setdefault(cell.steps, {})[cell.sampler] = f"{ours or '–'}{published}"
         colour.setdefault(cell.steps, {})[cell.sampler] = COLOURS[cell.verdict]
     frame = pd.DataFrame(text).rename(columns=lambda steps: f"S={steps}")

@@ -26,7 +26,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """What became of a claim.
 
     Attributes:
@@ -61,7 +61,7 @@ class Finding:
         return f"{link.told(self.labels)} by {-found.difference:.3g} ± {found.se:.2g}"
 
 
-def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[Finding]:
+def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
     """Test claims on a table, each at 5%."""
     labels = _labels(table)
     scored = {(row, steps): cell for row, label in labels.items() for steps, cell in table.series(label)}
@@ -89,7 +89,7 @@ def _shape(scored: Mapping[Place, Record]) -> Shape:
     return Shape(frozenset(scored), T if whole else None)
 
 
-def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> Finding:
+def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimResult:
     """Test one claim.
 
     The claim is an intersection of one-sided statements: its p-value is the largest of theirs, and no
@@ -98,19 +98,19 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> Finding:
     """
     links = claim.links(shape)
     if not links:
-        return Finding(claim, "not tested", message=f"needs {claim.needs}")
+        return ClaimResult(claim, "not tested", message=f"needs {claim.needs}")
     try:
         found = [(link, _compare(link, scores)) for link in links]
     except UsageError as error:
-        return Finding(claim, "not tested", message=str(error))
+        return ClaimResult(claim, "not tested", message=str(error))
     found.sort(key=lambda item: _p_better(item[1]), reverse=True)
     p_holds = _p_better(found[0][1])
     p_fails = min(1.0, len(found) * min(1 - _p_better(comparison) for _, comparison in found))
     if p_holds < LEVEL:
-        return Finding(claim, "holds", p_holds, tuple(found))
+        return ClaimResult(claim, "holds", p_holds, tuple(found))
     if p_fails < LEVEL:
-        return Finding(claim, "fails", p_fails, tuple(found))
-    return Finding(claim, "undecided", p_holds, tuple(found))
+        return ClaimResult(claim, "fails", p_fails, tuple(found))
+    return ClaimResult(claim, "undecided", p_holds, tuple(found))
 
 
 def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
@@ -141,7 +141,7 @@ def _p_better(comparison: Comparison) -> float:
 COLUMNS = ("claim", "verdict", "p", "in order", "weakest link", "source")
 
 
-def claims_sheet(table: Table, findings: Sequence[Finding]) -> Sheet:
+def claims_sheet(table: Table, findings: Sequence[ClaimResult]) -> Sheet:
     """Return the claims of one table with their verdicts."""
     rows = [
         [
@@ -162,7 +162,7 @@ def claims_sheet(table: Table, findings: Sequence[Finding]) -> Sheet:
     return Sheet(f"Claims by shape: {table.title}", COLUMNS, rows, _frame(table, findings), note, text)
 
 
-def _frame(table: Table, findings: Sequence[Finding]) -> pd.DataFrame:
+def _frame(table: Table, findings: Sequence[ClaimResult]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import UsageError
-from bench.report.tables.findings import LEVEL, Finding
+from bench.report.tables.findings import LEVEL, ClaimResult
 from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, target
 from bench.stats.comparison import compare, estimate
 from bench.stats.score import Score
@@ -52,7 +52,7 @@ def best_by_steps(table: Table) -> list[Best]:
     return found
 
 
-def sentences(table: Table, findings: Sequence[Finding]) -> list[str]:
+def sentences(table: Table, findings: Sequence[ClaimResult]) -> list[str]:
     """Return what a table says, a sentence or two each."""
     cells = [(row, steps, cell) for row in table.rows for steps, cell in table.series(row)]
     if not cells:
@@ -165,7 +165,7 @@ def _more_steps(table: Table) -> str:
     return f"{row} gains from more steps up to S={last}; beyond it no gain is larger than its error."
 
 
-def _claims(findings: Sequence[Finding]) -> str:
+def _claims(findings: Sequence[ClaimResult]) -> str:
     tested = [finding for finding in findings if finding.verdict != "not tested"]
     if not tested:
         return ""

@@ -142,7 +142,7 @@ CELEBA64_SMALL = CIFAR10_SMALL.but(
     batch=32,
 )
 
-PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
+RECIPES: Mapping[str, TrainConfig] = MappingProxyType(
     {
         config.name: config
         for config in (
@@ -158,15 +158,15 @@ PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
 )
 
 
-def get_preset(name: str) -> TrainConfig:
+def get_recipe(name: str) -> TrainConfig:
     """Return the recipe called ``name``.
 
     Raises:
         UnknownNameError: with the nearest known names.
     """
-    if name not in PRESETS:
-        raise UnknownNameError("training preset", name, PRESETS)
-    return PRESETS[name]
+    if name not in RECIPES:
+        raise UnknownNameError("training recipe", name, RECIPES)
+    return RECIPES[name]
 
 
 def read_config(what: str | Path) -> TrainConfig:
@@ -180,7 +180,7 @@ def read_config(what: str | Path) -> TrainConfig:
     """
     path = Path(what)
     if path.suffix != ".toml":
-        return get_preset(str(what))
+        return get_recipe(str(what))
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -190,7 +190,7 @@ def read_config(what: str | Path) -> TrainConfig:
     values = {"name": path.stem} | values
     try:
         if "preset" in values:
-            base = get_preset(str(values.pop("preset"))).to_json() | {"summary": ""}
+            base = get_recipe(str(values.pop("preset"))).to_json() | {"summary": ""}
             values = base | values
             if isinstance(options := values["network_options"], Mapping):
                 values["network_options"] = base["network_options"] | options
