@@ -25,7 +25,7 @@ def published(name, se=0.001):
     return table(
         record(specs.get(f.label, f.label.replace(" ", ":")), f.steps, f.value, se=se, seed=i,
                spacing=preset.spacing_of(f.steps))
-        for i, f in enumerate(preset.figures())
+        for i, f in enumerate(preset.values())
     )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def get_recipe(name: str) -> TrainConfig:
         UnknownNameError: with the nearest known names.
     """
     if name not in RECIPES:
-        raise UnknownNameError("training recipe", name, RECIPES)
+        raise UnknownNameError("training preset", name, RECIPES)
     return RECIPES[name]
 
 
