@@ -6,7 +6,6 @@ show them, by the card of a known checkpoint, and by the caller, who has the las
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bench import NoiseSchedule, Variance
+from bench.files.tensors import write_tensors
 from models.cards import CheckpointCard
 from models.config import UNetConfig
 from models.epsilon import EpsilonNetwork
@@ -170,14 +169,7 @@ def save_network(
     """
     target = Path(path)
     state = network.state_dict() if isinstance(network, UNet) else network
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        save_file(tensors, part, metadata(config, process))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_tensors(target, state, metadata(config, process))
 
 
 def _load(

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench import ModelCard, NoiseSchedule, Prediction, Variance, from_uint8, hookimpl
+from bench.files.assets import read_asset
+from bench.files.tensors import metadata_of
 from models.errors import CheckpointError
 from models.layers import sinusoidal_embedding
 
@@ -226,21 +228,10 @@ def load_digits(path: Path | str | None = None) -> DigitsModel:
         path: a weight file; None for the shipped one, whose size and SHA-256 are verified first.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, damaged or of another network.
+        UsageError: if the file is missing, truncated, damaged or of another network.
     """
     if path is None:
-        data = resources.files("models").joinpath("assets", WEIGHTS_FILE).read_bytes()
-        if len(data) != WEIGHTS_BYTES:
-            raise CheckpointError(
-                f"the package's {WEIGHTS_FILE} has {len(data)} bytes, not {WEIGHTS_BYTES}: it is truncated or"
-                " not the shipped one; install the package again"
-            )
-        if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-            raise CheckpointError(
-                f"the package's {WEIGHTS_FILE} is damaged: its SHA-256 is not {WEIGHTS_SHA256[:16]}...;"
-                " install the package again"
-            )
-        return read_digits(data, WEIGHTS_FILE)
+        return read_digits(read_asset(WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_BYTES), WEIGHTS_FILE)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -256,7 +247,7 @@ def read_digits(data: bytes, name: str) -> DigitsModel:
     """
     try:
         tensors = load(data)
-        config = json.loads(_metadata(data)["config"])
+        config = json.loads(metadata_of(data)["config"])
         options = config["network_options"]
         schedule = NoiseSchedule.linear(int(config["timesteps"]))
         if config["network"] != "models.digits:make_digits_network" or config["schedule"] != "linear":
@@ -281,13 +272,6 @@ def read_digits(data: bytes, name: str) -> DigitsModel:
             " package again"
         ) from None
     return DigitsModel(network, schedule, hashlib.sha256(data).hexdigest())
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    metadata = header["__metadata__"]
-    return {str(k): str(v) for k, v in metadata.items()}
 
 
 @hookimpl

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.files.digests import file_digest
+from bench.files.tensors import NOT_TENSORS, read_tensors
 from models.errors import CheckpointError
 
 PICKLES = {".pt", ".pth", ".ckpt", ".bin"}
@@ -87,8 +87,7 @@ def check_digest(path: Path, digest: str) -> None:
     """
     algorithm, _, expected = digest.partition(":")
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
+        found = file_digest(path, algorithm)
     except OSError as error:
         raise CheckpointError(f"{path} has no digest to check: {error.strerror}") from error
     if found != expected.lower():
@@ -155,9 +154,8 @@ def _json(text: str | bytes, path: Path) -> dict[str, Any]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        return read_tensors(path)
+    except NOT_TENSORS as error:
         raise CheckpointError(
             f"{path} is damaged or not safetensors: get it again ({first_line(error)})"
         ) from error

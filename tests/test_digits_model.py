@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from bench import NoiseSchedule, from_uint8
 from bench.data.sets import load_images
+from bench.errors import UsageError
 from bench.training.losses import DiffusionLoss
 from models import digits as module
 from models.digits import WEIGHTS_FILE, load_digits, make_digits_network, read_digits
@@ -118,9 +119,9 @@ def test_wrong_files_are_refused_in_a_sentence(shipped, monkeypatch, tmp_path):
     (tmp_path / "own.safetensors").write_bytes(shipped)
     assert load_digits(tmp_path / "own.safetensors").fingerprint == module.WEIGHTS_SHA256
     monkeypatch.setattr(module, "WEIGHTS_BYTES", len(shipped) + 1)
-    with pytest.raises(CheckpointError, match="it is truncated or not the shipped one"):
+    with pytest.raises(UsageError, match="it is truncated or not the shipped one"):
         load_digits()
     monkeypatch.setattr(module, "WEIGHTS_BYTES", len(shipped))
     monkeypatch.setattr(module, "WEIGHTS_SHA256", "0" * 64)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(UsageError, match="is damaged"):
         load_digits()

@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from bench.data.cifar10 import WHERE as CIFAR_WHERE
 from bench.data.cifar10 import find_cifar, read_cifar
 from bench.data.decode import Pixels, decode
 from bench.errors import UnknownNameError, UsageError
+from bench.files.assets import read_asset
 
 DIGITS_FILE = "digits-images.npz.xz"
 
@@ -134,11 +134,7 @@ def set_hash(images: Tensor) -> str:
 
 @lru_cache(maxsize=2)
 def _digits(name: str) -> ImageData:
-    packed = resources.files("models").joinpath("assets", DIGITS_FILE).read_bytes()
-    if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
-        raise UsageError(
-            f"the package's {DIGITS_FILE} is damaged: its SHA-256 is wrong; install the package again"
-        )
+    packed = read_asset(DIGITS_FILE, DIGITS_SHA256)
     split = "train" if name == "digits" else "held_out"
     with np.load(io.BytesIO(lzma.decompress(packed)), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays[f"{split}_images"]).unsqueeze(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.files.atomic import temporary
+from bench.files.digests import file_digest
 
 CHUNK = 1 << 20
 
@@ -85,5 +85,4 @@ def _receive(url: str, part: Path, size: int | None, progress: Arrived | None) -
 def _digest(path: Path, like: str) -> str:
     """Return a file's digest by the algorithm that another one names."""
     algorithm = like.partition(":")[0].lower()
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+    return f"{algorithm}:{file_digest(path, algorithm)}"

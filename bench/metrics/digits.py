@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from importlib import resources
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +13,7 @@ from torch.nn import functional
 from bench.data.images import from_uint8
 from bench.device.precision import full_float32
 from bench.errors import UsageError
+from bench.files.assets import read_asset
 from bench.hooks import hookimpl
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.metric import Metric
@@ -118,14 +117,8 @@ def load_classifier() -> DigitsClassifier:
     """
     classifier = DigitsClassifier()
     try:
-        data = resources.files("models").joinpath("assets", CLASSIFIER_FILE).read_bytes()
-        if hashlib.sha256(data).hexdigest() != CLASSIFIER_SHA256:
-            raise UsageError(
-                f"the package's {CLASSIFIER_FILE} is damaged: its SHA-256 is not {CLASSIFIER_SHA256[:16]}...;"
-                " install the package again"
-            )
-        classifier.load_state_dict(load(data))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        classifier.load_state_dict(load(read_asset(CLASSIFIER_FILE, CLASSIFIER_SHA256)))
+    except (SafetensorError, RuntimeError) as error:
         raise UsageError(
             f"the package's {CLASSIFIER_FILE} cannot be read ({error}); install the package again"
         ) from None

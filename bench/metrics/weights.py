@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from bench.errors import UsageError
+from bench.files.digests import file_digest
 from bench.files.download import Arrived, download
 
 
@@ -107,7 +107,7 @@ class WeightFile:
             what = "truncated" if size < self.size else "another file"
             raise UsageError(f"{found} is {what}, it has {size:,} bytes: {self._cure(found)}")
         try:
-            digest = _sha256(found)
+            digest = file_digest(found)
         except OSError as error:
             raise UsageError(
                 f"{found} cannot be read: {error.strerror}; {self._wanted()}{self._named(found)}"
@@ -156,14 +156,9 @@ class WeightFile:
         return f"; {self.variable} names this file and no other is looked for: correct or unset it"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _has_content(path: Path, sha256: str) -> bool:
     try:
-        return _sha256(path) == sha256
+        return file_digest(path) == sha256
     except OSError:
         return False
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.files.atomic import writing
+from bench.files.tensors import NOT_TENSORS, read_tensors, write_tensors
 
 
 class Checkpoint(NamedTuple):
@@ -26,12 +23,8 @@ class Checkpoint(NamedTuple):
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able metadata to ``path``: whoever reads it sees the old file or the new one."""
-    ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    with writing(path) as file:
-        file.write(save(ready, text))
-        file.flush()
-        os.fsync(file.fileno())
+    write_tensors(path, tensors, text)
 
 
 def read_safetensors(path: Path) -> Checkpoint:
@@ -41,10 +34,8 @@ def read_safetensors(path: Path) -> Checkpoint:
         UsageError: if the file is truncated or not a safetensors file.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-            text = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors, text = read_tensors(path)
+    except NOT_TENSORS as error:
         raise UsageError(
             f"{path} is no readable checkpoint ({error}); delete it and train again, or restore it"
         ) from None
