@@ -12,6 +12,7 @@ import torch
 from bench import NoiseSchedule, load_results, make_grid
 from bench.commands import run
 from bench.commands.main import main
+from bench.commands.usage import run_options
 from bench.data.sets import load_images, set_hash
 from bench.errors import UsageError
 from bench.metrics.space import fingerprint
@@ -26,7 +27,7 @@ LINEAR = NoiseSchedule.linear()
 
 def sweep(*arguments):
     parser = argparse.ArgumentParser()
-    run.arguments(parser)
+    run_options(parser)
     options = parser.parse_args(arguments)
     return run._sweep(options, get_preset(options.preset) if options.preset else None)
 

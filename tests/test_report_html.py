@@ -10,6 +10,7 @@ from report_kit import record, results, table
 
 from bench.commands import run
 from bench.commands.main import main
+from bench.commands.usage import run_options
 from bench.drawing.style import DARK, LIGHT
 from bench.records.record import Environment
 from bench.records.store import Store
@@ -150,7 +151,7 @@ def test_whatever_a_record_says_is_text(tmp_path):
 
 def test_the_command_of_a_trial_makes_the_same_trial():
     parser = argparse.ArgumentParser()
-    run.arguments(parser)
+    run_options(parser)
     made = record(
         "ddim:eta=0.35,clip=x0",
         37,

@@ -8,20 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands.options import add_json, add_plugins, load_plugins, print_json, report_plugin_failures
+from bench.commands.options import load_plugins, print_json, report_plugin_failures
 from bench.diffusion.conformance import Clause, check_sampler
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.errors import UsageError
 from bench.plugins.loading import registry
 
 MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("what", nargs="+", metavar="FILE|SAMPLER", help="plugin files or samplers by name")
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -15,9 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 from bench.commands.options import (
-    add_json,
-    add_plugins,
-    add_records,
     load_plugins,
     print_json,
     read_records,
@@ -49,16 +46,6 @@ class Compared:
     rows: list[dict[str, object]]
     notes: list[str]
     title: str = ""
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys")
-    parser.add_argument("--column", type=int, metavar="S", help="all trials of S steps with the best of them")
-    parser.add_argument("--metric", help="score to compare [each record's first]")
-    add_records(parser)
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -10,21 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.commands.options import add_records, read_records, refuse_unknown_metric
+from bench.commands.options import read_records, refuse_unknown_metric
 from bench.errors import UsageError
 from bench.files.atomic import write_atomically
 from bench.records.frame import frame
 from bench.report.tables import sheets
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.table import tables_of
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_records(parser)
-    parser.add_argument("--metric", help="score of a LaTeX table [each record's first]")
-    parser.add_argument("--format", choices=FORMATS, help="[the ending of --out, else csv]")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [standard output]")
 
 
 def execute(options: argparse.Namespace) -> int:

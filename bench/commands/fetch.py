@@ -31,14 +31,6 @@ CIFAR10 = WeightFile(
 )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "name", help=f"{', '.join(FILES)}, cifar10, or a checkpoint's name from `list models`"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [where it is looked for]")
-
-
 def execute(options: argparse.Namespace) -> int:
     """Download, with a bar on a terminal, and print the path."""
     files = {**FILES, "cifar10": CIFAR10}

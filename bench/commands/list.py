@@ -9,23 +9,13 @@ from rich.table import Table
 
 from bench.catalog import Catalog
 from bench.commands.options import (
-    add_json,
-    add_plugins,
     console,
     load_plugins,
     print_json,
     report_plugin_failures,
 )
+from bench.commands.usage import KINDS
 from bench.plugins.loading import Registry
-
-KINDS = ("samplers", "models", "spacings", "metrics", "executors")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

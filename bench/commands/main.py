@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -16,26 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from bench.commands.usage import VERBS
 from bench.errors import BenchError, UsageError
-
-VERBS = {
-    "run": "sweep samplers over numbers of steps and score them",
-    "table": "print the table of a results folder",
-    "plot": "draw the plots and the picture grid of a results folder",
-    "report": "write one HTML page with everything a results folder holds",
-    "compare": "tell whether two trials differ, paired through their common noise",
-    "show": "tell everything known about one trial",
-    "status": "tell what is done, under way, failed or damaged",
-    "export": "write the records as CSV, Parquet, JSON or LaTeX",
-    "merge": "put the results of several machines into one folder",
-    "verify": "make tables and plots again from the records and compare",
-    "list": "list samplers, models, spacings, metrics and executors",
-    "stats": "measure the reference statistics of an image set",
-    "fetch": "download the FID network or a known checkpoint",
-    "check": "test whether a sampler plugin keeps the contract, and measure its order",
-    "train": "train a model",
-    "nll": "bound the likelihood of images, in bits per dimension",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     check_packages()
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items())
+    verbs = "\n".join(f"  {name:<{width}}  {known.summary}" for name, known in VERBS.items())
     parser = Parser(
         prog="python -m bench",
         description="Which diffusion sampler gives the best images for the time it takes?",
@@ -98,11 +81,22 @@ def _dispatch(arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(VERBS)}"
         raise UsageError(f"unknown verb {verb!r}; {hint}")
-    module = pkgutil.resolve_name(f"bench.commands.{verb}")
-    command = Parser(prog=f"python -m bench {verb}", description=module.__doc__, allow_abbrev=False)
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
-    module.arguments(command)
-    return int(module.execute(command.parse_args(arguments[1:])))
+    options = command_parser(verb).parse_args(arguments[1:])
+    # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
+    return int(pkgutil.resolve_name(f"bench.commands.{verb}:execute")(options))
+
+
+def command_parser(verb: str) -> Parser:
+    """Return the parser of a verb's options."""
+    declare = VERBS[verb].declare
+    parser = Parser(
+        prog=f"python -m bench {verb}",
+        description=inspect.cleandoc(declare.__doc__ or ""),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    declare(parser)
+    return parser
 
 
 def check_packages() -> None:

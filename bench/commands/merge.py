@@ -7,18 +7,10 @@ and the one that is there already stays. Exit status 1 where there are such conf
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from bench.commands.options import add_json, print_json, read_records, warn
+from bench.commands.options import print_json, read_records, warn
 from bench.errors import UsageError
 from bench.records.merging import merge
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folders")
-    parser.add_argument("--results", type=Path, required=True, metavar="OUT", help="folder they go into")
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

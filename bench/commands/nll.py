@@ -19,11 +19,6 @@ from rich.progress import TaskProgressColumn
 from rich.table import Table as RichTable
 
 from bench.commands.options import (
-    add_drawing,
-    add_json,
-    add_model,
-    add_plugins,
-    add_results,
     console,
     load_plugins,
     parse_devices,
@@ -36,7 +31,7 @@ from bench.commands.progress import Bar, say_plan
 from bench.diffusion.bound import ReverseVariance
 from bench.errors import UnknownNameError, UsageError
 from bench.nll.parts import METRICS, read_terms
-from bench.nll.request import DEFAULT_N, VARIANCES, BoundRequest
+from bench.nll.request import VARIANCES, BoundRequest
 from bench.nll.runner import BoundCell, BoundRunner
 from bench.records.frame import frame, plain_rows
 from bench.records.ledger import Plan
@@ -45,41 +40,6 @@ from bench.records.store import Store
 from bench.report.tables.artefacts import score_files, write_files
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_model(parser)
-    parser.add_argument(
-        "--data",
-        metavar="IMAGES",
-        help="image folder, .npz or name [the model's held-out images, else its data]",
-    )
-    parser.add_argument(
-        "--n", type=int, help=f"images, the first of the set [{DEFAULT_N}, or as many as there are]"
-    )
-    parser.add_argument(
-        "--variance",
-        metavar="NAME,...",
-        help=f"of the reverse steps: {', '.join(VARIANCES)} [all the model has]",
-    )
-    parser.add_argument("--steps", metavar="S,S,...", help="[all time steps of the model]")
-    parser.add_argument(
-        "--spacing",
-        default="openai",
-        help="rule that chooses the time steps; openai holds both ends [openai]",
-    )
-    parser.add_argument(
-        "--clip",
-        choices=("x0", "none"),
-        default="x0",
-        help="clamp the predicted x_0 to [-1, 1], as published [x0]",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
-    add_drawing(parser, "images")
-    add_results(parser)
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

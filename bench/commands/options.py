@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -12,52 +11,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench.device.precision import PRECISIONS
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.errors import UnknownNameError, UsageError
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
-
-DEFAULT_MODEL = "digits"
-
-
-def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add ``--results``."""
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder [results]"
-    )
-
-
-def add_records(parser: argparse.ArgumentParser) -> None:
-    """Add ``--results`` and ``--model``: what `read_records` takes."""
-    add_results(parser)
-    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
-
-
-def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
-    """Add the ``--model`` to run; the default that the help names where ``default`` leaves it open."""
-    where = "a name from `list models`, FILE.py:FUNCTION or a checkpoint"
-    parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
-
-
-def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
-    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
-    parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
-
-
-def add_plugins(parser: argparse.ArgumentParser) -> None:
-    """Add ``--plugin``."""
-    parser.add_argument(
-        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="plugin file; repeatable"
-    )
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def load_plugins(files: Iterable[Path]) -> Registry:

@@ -6,21 +6,12 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.commands.options import add_records, read_records, refuse_unknown_metric, warn
+from bench.commands.options import read_records, refuse_unknown_metric, warn
 from bench.records.store import Store
 from bench.report.tables.table import Table, tables_of
 
 FORMATS = ("png", "svg", "pdf")
 THEMES = ("light", "dark")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_records(parser)
-    parser.add_argument("--metric", help="score to show [each record's first]")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [RESULTS/plots]")
-    parser.add_argument("--format", choices=FORMATS, default="png", help="of the plots [png]")
-    parser.add_argument("--theme", choices=THEMES, default="light", help="of the plots [light]")
 
 
 def execute(options: argparse.Namespace) -> int:

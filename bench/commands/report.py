@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from bench.commands.options import add_records, read_records, warn
+from bench.commands.options import read_records, warn
 from bench.errors import BenchError
 from bench.files.atomic import write_atomically
-from bench.published.presets import PRESETS, get_preset
+from bench.published.presets import get_preset
 from bench.records.store import Store
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_records(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS/report.html]")
-    parser.add_argument(
-        "--preset",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=f"a published table beside ours, comparable or not; repeatable: {', '.join(PRESETS)}",
-    )
 
 
 def execute(options: argparse.Namespace) -> int:

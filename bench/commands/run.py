@@ -12,12 +12,6 @@ from collections.abc import Sequence
 
 from bench.commands.estimate import dry_run, say_cost
 from bench.commands.options import (
-    DEFAULT_MODEL,
-    add_drawing,
-    add_json,
-    add_model,
-    add_plugins,
-    add_results,
     console,
     load_plugins,
     parse_devices,
@@ -31,9 +25,10 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
+from bench.commands.usage import DEFAULT_MODEL
 from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
-from bench.published.presets import PRESETS, Preset, get_preset
+from bench.published.presets import Preset, get_preset
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.records.store import Store
@@ -47,49 +42,6 @@ from bench.sweep.runner import Runner
 
 DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "--preset",
-        metavar="NAME",
-        help=f"the protocol of a published table, which options below may change: {', '.join(PRESETS)}",
-    )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the preset's samples, for a look")
-    parser.add_argument(
-        "--samplers",
-        nargs="+",
-        metavar="NAME[:k=v,...]",
-        help="all, or samplers with parameters, as in ddim:eta=0.35 [all]",
-    )
-    parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
-    parser.add_argument("--n", type=int, help="samples a trial [1000]")
-    parser.add_argument("--spacing", help="rule that chooses the time steps [uniform]")
-    add_model(parser, default=None)
-    parser.add_argument(
-        "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
-    )
-    parser.add_argument(
-        "--metrics", metavar="NAME,...", help="scores, the first is the table's [the model's]"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
-    )
-    parser.add_argument(
-        "--executor", help="serial, processes or a plugin's [serial, for several devices processes]"
-    )
-    add_drawing(parser, "samples")
-    parser.add_argument("--strict", action="store_true", help="stop at the first failure")
-    parser.add_argument(
-        "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="tell what would be computed and how long it takes"
-    )
-    add_results(parser)
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

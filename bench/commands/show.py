@@ -5,20 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 
-from bench.commands.options import add_json, add_plugins, add_records, load_plugins, print_json, read_records
+from bench.commands.options import load_plugins, print_json, read_records
 from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError, UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.page.details import facts_of
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("trial", help="SAMPLER@STEPS, as in ddim:eta=0@20, or the beginning of a key")
-    add_records(parser)
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.commands.options import add_json, add_plugins, load_plugins, parse_devices, print_json
+from bench.commands.options import load_plugins, parse_devices, print_json
 from bench.commands.progress import Measuring
 from bench.data.sets import load_images
 from bench.errors import UsageError
@@ -22,22 +22,6 @@ from bench.metrics.reference import Reference
 from bench.metrics.space import Shape, get_space
 
 _SHAPE = "3,32,32"
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("data", help="image set by name, folder, .npz of images, or .npz with mu and sigma")
-    parser.add_argument("--metric", required=True, help="whose feature space is used, from `list metrics`")
-    parser.add_argument(
-        "--n", type=int, help="number of images behind an imported mu and sigma, to be printed [0: unknown]"
-    )
-    parser.add_argument(
-        "--shape", metavar="C,H,W", help=f"of an image behind an imported mu and sigma [{_SHAPE}]"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write mu and sigma there as well, as .npz")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
-    add_plugins(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

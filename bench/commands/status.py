@@ -5,14 +5,8 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from bench.commands.options import add_json, add_results, print_json, warn
+from bench.commands.options import print_json, warn
 from bench.records.store import Store
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_results(parser)
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.commands.options import add_json, add_records, print_json, read_records, refuse_unknown_metric
-from bench.published.presets import PRESETS
+from bench.commands.options import print_json, read_records, refuse_unknown_metric
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
@@ -18,19 +17,6 @@ from bench.report.tables.artefacts import beside, claim_sheets
 from bench.report.tables.replicates import replicate_sheet
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.table import tables_of
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    add_records(parser)
-    parser.add_argument("--metric", help="score to show [each record's first]")
-    parser.add_argument("--format", choices=sheets.FORMATS, default="text", help="[text]")
-    parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
-    parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
-    parser.add_argument(
-        "--seeds", action="store_true", help="mean and sd over seeds, where there are several"
-    )
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -20,20 +20,6 @@ from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_con
 from bench.training.processes import joined, own_device
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    known = ", ".join(RECIPES)
-    parser.add_argument("what", nargs="?", metavar="PRESET|CONFIG.toml", help=f"one of {known}, or a file")
-    parser.add_argument("--list", action="store_true", help="print the presets, and train nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [results/train/NAME]")
-    parser.add_argument("--data", metavar="IMAGES", help="name[:FOLDER], folder or .npz [the preset's]")
-    parser.add_argument("--steps", type=int, help="optimiser steps [the preset's]")
-    parser.add_argument("--seed", type=int, help="of everything random [the preset's]")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
-    parser.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
-    parser.add_argument("--fresh", action="store_true", help="refuse to go on from a checkpoint in DIR")
-
-
 def execute(options: argparse.Namespace) -> int:
     """Train, showing a bar on a terminal and a line a row elsewhere."""
     if options.list:

@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from bench.commands.options import add_json, print_json
+from bench.commands.options import print_json
 from bench.report.verify import results_below, verify
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results, or what holds them")
-    add_json(parser)
 
 
 def execute(options: argparse.Namespace) -> int:

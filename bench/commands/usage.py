@@ -1,0 +1,374 @@
+"""What every verb takes: its options, declared apart from the work, so that help and usage errors come at
+once.
+
+Nothing here imports torch, pandas or matplotlib: what can be chosen is told by name below, and a test holds
+the names to what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_MODEL = "digits"
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+PRESETS = ("ddim-table1-cifar10", "ddim-table1-celeba64", "iddpm-steps")
+RECIPES = (
+    "digits",
+    "digits-quick",
+    "cifar10-ddpm",
+    "cifar10-iddpm",
+    "cifar10-small",
+    "celeba64-ddpm",
+    "celeba64-small",
+)
+VARIANCES = ("fixedsmall", "fixedlarge", "learned")
+THEMES = ("light", "dark")
+PLOT_FORMATS = ("png", "svg", "pdf")
+TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
+EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
+KINDS = ("samplers", "models", "spacings", "metrics", "executors")
+WEIGHT_FILES = ("inception", "dinov2", "clip")
+SHELLS = ("bash", "zsh", "tcsh")
+BOUND_IMAGES = 1000
+"""Images that a bound takes where nobody says how many."""
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """Sweep samplers over numbers of steps: draw, score, record; then print the table and draw the plots.
+
+    What is done already is not done again: the same command goes on where it was stopped.
+    """
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"the protocol of a published table, which options below may change: {', '.join(PRESETS)}",
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the preset's samples, for a look")
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        metavar="NAME[:k=v,...]",
+        help="all, or samplers with parameters, as in ddim:eta=0.35 [all]",
+    )
+    parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
+    parser.add_argument("--n", type=int, help="samples a trial [1000]")
+    parser.add_argument("--spacing", help="rule that chooses the time steps [uniform]")
+    add_model(parser, default=None)
+    parser.add_argument(
+        "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
+    )
+    parser.add_argument(
+        "--metrics", metavar="NAME,...", help="scores, the first is the table's [the model's]"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
+    )
+    parser.add_argument(
+        "--executor", help="serial, processes or a plugin's [serial, for several devices processes]"
+    )
+    add_drawing(parser, "samples")
+    parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be computed and how long it takes"
+    )
+    add_results(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def table_options(parser: argparse.ArgumentParser) -> None:
+    """Print the table of a results folder: samplers down, numbers of steps across.
+
+    With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers
+    show, each tested on ours. Results that no published cell can be compared with are compared by shape. With
+    --seeds, the mean and the standard deviation of every trial that was made with several seeds.
+    """
+    add_records(parser)
+    parser.add_argument("--metric", help="score to show [each record's first]")
+    parser.add_argument("--format", choices=TABLE_FORMATS, default="text", help="[text]")
+    parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
+    parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
+    parser.add_argument(
+        "--seeds", action="store_true", help="mean and sd over seeds, where there are several"
+    )
+    add_json(parser)
+
+
+def plot_options(parser: argparse.ArgumentParser) -> None:
+    """Draw the plots and the picture grid of a results folder."""
+    add_records(parser)
+    parser.add_argument("--metric", help="score to show [each record's first]")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [RESULTS/plots]")
+    parser.add_argument("--format", choices=PLOT_FORMATS, default="png", help="of the plots [png]")
+    parser.add_argument("--theme", choices=THEMES, default="light", help="of the plots [light]")
+
+
+def report_options(parser: argparse.ArgumentParser) -> None:
+    """Write one HTML page with everything a results folder holds; it needs no network and no other file."""
+    add_records(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS/report.html]")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a published table beside ours, comparable or not; repeatable: {', '.join(PRESETS)}",
+    )
+
+
+def compare_options(parser: argparse.ArgumentParser) -> None:
+    """Compare two trials, paired through their common noise, or all of one number of steps with their best.
+
+    `compare ddim:eta=0@10 ddim:eta=1@10` gives the difference, its standard error and a verdict at 95%;
+    `compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method: a
+    column for each table that `table` prints. Where both trials kept their features (`run --keep-features`) a
+    pair also gets the error by influence values.
+    """
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys")
+    parser.add_argument("--column", type=int, metavar="S", help="all trials of S steps with the best of them")
+    parser.add_argument("--metric", help="score to compare [each record's first]")
+    add_records(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def show_options(parser: argparse.ArgumentParser) -> None:
+    """Tell everything known about a trial: ``show ddim:eta=0@20``, or a part of its key."""
+    parser.add_argument("trial", help="SAMPLER@STEPS, as in ddim:eta=0@20, or the beginning of a key")
+    add_records(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def status_options(parser: argparse.ArgumentParser) -> None:
+    """Tell what a results folder holds: trials done, failed, skipped, under way, and damaged files."""
+    add_results(parser)
+    add_json(parser)
+
+
+def export_options(parser: argparse.ArgumentParser) -> None:
+    """Write the records of a results folder as one table: CSV, Parquet, JSON or LaTeX, as the file ends."""
+    add_records(parser)
+    parser.add_argument("--metric", help="score of a LaTeX table [each record's first]")
+    parser.add_argument("--format", choices=EXPORT_FORMATS, help="[the ending of --out, else csv]")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [standard output]")
+
+
+def merge_options(parser: argparse.ArgumentParser) -> None:
+    """Put the results of several machines into one folder.
+
+    Records that agree are copied once; two records of one trial that differ are named with the fields that
+    do, and the one that is there already stays. Exit status 1 where there are such conflicts.
+    """
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folders")
+    parser.add_argument("--results", type=Path, required=True, metavar="OUT", help="folder they go into")
+    add_json(parser)
+
+
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    """Make every table, plot and report of results folders again from their records, and compare.
+
+    Tables and reports must be equal to the bit, plots to the eye. Exit status 1 with the differing files
+    named.
+    """
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results, or what holds them")
+    add_json(parser)
+
+
+def list_options(parser: argparse.ArgumentParser) -> None:
+    """List what can be used: samplers, models, spacings, metrics, executors, each with where it came from."""
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def stats_options(parser: argparse.ArgumentParser) -> None:
+    """Measure the reference statistics of an image set, or import others' from an .npz with mu and sigma.
+
+    They are kept in the cache by a hash of the images and of the feature space, so a run finds them, and a
+    changed image or weight file never gets an old answer. A run's records hold the reference hash printed
+    here.
+    """
+    parser.add_argument("data", help="image set by name, folder, .npz of images, or .npz with mu and sigma")
+    parser.add_argument("--metric", required=True, help="whose feature space is used, from `list metrics`")
+    parser.add_argument(
+        "--n", type=int, help="number of images behind an imported mu and sigma, to be printed [0: unknown]"
+    )
+    parser.add_argument(
+        "--shape", metavar="C,H,W", help="of an image behind an imported mu and sigma [3,32,32]"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write mu and sigma there as well, as .npz")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def fetch_options(parser: argparse.ArgumentParser) -> None:
+    """Download a file on request, check it, and put it where it is looked for.
+
+    ``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks,
+    ``cifar10`` the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing
+    else here uses the network.
+    """
+    parser.add_argument(
+        "name", help=f"{', '.join(WEIGHT_FILES)}, cifar10, or a checkpoint's name from `list models`"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [where it is looked for]")
+
+
+def check_options(parser: argparse.ArgumentParser) -> None:
+    """Test whether samplers keep the contract, and measure their true order on data whose answer is known.
+
+    ``check mine.py`` takes every sampler the file registers, ``check ddim:eta=0.5`` a sampler by name.
+    """
+    parser.add_argument("what", nargs="+", metavar="FILE|SAMPLER", help="plugin files or samplers by name")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    """Train a model: a preset by name, or a TOML file with the fields of a training config.
+
+    A stopped run goes on where it was: the same command, the same weights to the last bit. Under torchrun
+    every process takes its share of each batch: torchrun --nproc-per-node 8 -m bench train cifar10-ddpm.
+    """
+    known = ", ".join(RECIPES)
+    parser.add_argument("what", nargs="?", metavar="PRESET|CONFIG.toml", help=f"one of {known}, or a file")
+    parser.add_argument("--list", action="store_true", help="print the presets, and train nothing")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to [results/train/NAME]")
+    parser.add_argument("--data", metavar="IMAGES", help="name[:FOLDER], folder or .npz [the preset's]")
+    parser.add_argument("--steps", type=int, help="optimiser steps [the preset's]")
+    parser.add_argument("--seed", type=int, help="of everything random [the preset's]")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    parser.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
+    parser.add_argument("--fresh", action="store_true", help="refuse to go on from a checkpoint in DIR")
+
+
+def nll_options(parser: argparse.ArgumentParser) -> None:
+    """Evaluate the variational bound on the likelihood of images, in bits per dimension, with its terms
+    apart.
+
+        python -m bench nll                                       every variance of the model, all T steps
+        python -m bench nll --steps 10,25,50,100 --variance fixedsmall,fixedlarge
+
+    The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
+    discretised Gaussian decoder. What is done already is not done again.
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--data",
+        metavar="IMAGES",
+        help="image folder, .npz or name [the model's held-out images, else its data]",
+    )
+    parser.add_argument(
+        "--n", type=int, help=f"images, the first of the set [{BOUND_IMAGES}, or as many as there are]"
+    )
+    parser.add_argument(
+        "--variance",
+        metavar="NAME,...",
+        help=f"of the reverse steps: {', '.join(VARIANCES)} [all the model has]",
+    )
+    parser.add_argument("--steps", metavar="S,S,...", help="[all time steps of the model]")
+    parser.add_argument(
+        "--spacing",
+        default="openai",
+        help="rule that chooses the time steps; openai holds both ends [openai]",
+    )
+    parser.add_argument(
+        "--clip",
+        choices=("x0", "none"),
+        default="x0",
+        help="clamp the predicted x_0 to [-1, 1], as published [x0]",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    add_drawing(parser, "images")
+    add_results(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add ``--results``."""
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder [results]"
+    )
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """Add ``--results`` and ``--model``: what `read_records` takes."""
+    add_results(parser)
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeatable")
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
+    """Add the ``--model`` to run; the default that the help names where ``default`` leaves it open."""
+    where = "a name from `list models`, FILE.py:FUNCTION or a checkpoint"
+    parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
+
+
+def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add ``--plugin``."""
+    parser.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="plugin file; repeatable"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def completion_options(parser: argparse.ArgumentParser) -> None:
+    """Print a script that lets a shell complete verbs and options of the command ``sampler-bench``.
+
+    For bash: ``sampler-bench completion bash > ~/.local/share/bash-completion/completions/sampler-bench``.
+    """
+    parser.add_argument("shell", choices=SHELLS, help="whose script")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line; `bench.commands.NAME.execute` does its work.
+
+    Attributes:
+        summary: what it does, in a line.
+        declare: adds its options to a parser; the docstring is the description that ``--help`` prints.
+    """
+
+    summary: str
+    declare: Callable[[argparse.ArgumentParser], None]
+
+
+VERBS: Mapping[str, Verb] = {
+    "run": Verb("sweep samplers over numbers of steps and score them", run_options),
+    "table": Verb("print the table of a results folder", table_options),
+    "plot": Verb("draw the plots and the picture grid of a results folder", plot_options),
+    "report": Verb("write one HTML page with everything a results folder holds", report_options),
+    "compare": Verb("tell whether two trials differ, paired through their common noise", compare_options),
+    "show": Verb("tell everything known about one trial", show_options),
+    "status": Verb("tell what is done, under way, failed or damaged", status_options),
+    "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
+    "merge": Verb("put the results of several machines into one folder", merge_options),
+    "verify": Verb("make tables and plots again from the records and compare", verify_options),
+    "list": Verb("list samplers, models, spacings, metrics and executors", list_options),
+    "stats": Verb("measure the reference statistics of an image set", stats_options),
+    "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
+    "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
+    "train": Verb("train a model", train_options),
+    "completion": Verb("print a script that completes commands in a shell", completion_options),
+    "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),
+}
