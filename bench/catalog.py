@@ -17,7 +17,7 @@ class Origin:
 
     Attributes:
         plugin: distribution, module or file name.
-        version: of the distribution; empty where there is none.
+        version: the version of the distribution; empty where there is none.
     """
 
     plugin: str

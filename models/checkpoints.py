@@ -94,7 +94,7 @@ def load_checkpoint(
         image_size: height and width of an image.
         ema: which weights.
         family: which code base.
-        digest: of the file.
+        digest: the digest of the file.
         folders: where to look.
         device: where the network goes.
 
@@ -144,7 +144,7 @@ def load_spec(spec: str, **options: Any) -> EpsilonNetwork:
 
     Args:
         spec: for example ``model.pt:T=4000,schedule=cosine,rescale_timesteps=true``; see `split_spec`.
-        options: of `load_checkpoint`; those in ``spec`` come first.
+        options: the options of `load_checkpoint`; those in ``spec`` come first.
 
     Raises:
         CheckpointError: see `load_checkpoint`.

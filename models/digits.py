@@ -37,8 +37,8 @@ class Conditioning(NamedTuple):
         scale: 1 / sd of x_t along each principal direction, (B, D).
         linear: what the best linear predictor of eps multiplies the whitened x_t by, (B, D).
         residual: sd of its error, (B, D).
-        gains: of every layer, (B, layers).
-        biases: of every layer, (B, layers).
+        gains: the gains of every layer, (B, layers).
+        biases: the biases of every layer, (B, layers).
     """
 
     shift: Tensor
@@ -69,8 +69,8 @@ class DigitsNetwork(nn.Module):
         schedule: gives abar_t.
         shape: (C, H, W) with D = C H W.
         learned_range: whether the output holds v in a second half of channels.
-        width: of h.
-        hidden: of the inside of a block.
+        width: the width of h.
+        hidden: the width of the inside of a block.
         blocks: how many.
         embedding: width of the embedding of t.
     """
@@ -139,7 +139,7 @@ class DigitsNetwork(nn.Module):
         return self.predict(x, self.condition(t))
 
     def predict(self, x: Tensor, at: Conditioning) -> Tensor:
-        """Likewise, for one row of ``at`` to each image or a single row for all of them."""
+        """Return what `forward` does, for one row of ``at`` to each image or a single row for all."""
         with torch.autocast(x.device.type, enabled=False):
             u = (x.flatten(1).float() - at.shift) @ self.basis * at.scale
         raw = self._perceptron(u, at.gains, at.biases).float()

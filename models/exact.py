@@ -39,7 +39,7 @@ class ExactGaussian:
     Args:
         mean: (C, H, W).
         covariance: (D, D), D = C H W; positive semi-definite.
-        schedule: of the forward process.
+        schedule: the schedule of the forward process.
 
     Raises:
         ValueError: if the covariance does not fit the mean.
@@ -86,7 +86,7 @@ class ExactMixture:
         means: (K, C, H, W).
         std: the common standard deviation, > 0: the kernel's bandwidth.
         weights: (K,), positive; equal where left out.
-        schedule: of the forward process.
+        schedule: the schedule of the forward process.
 
     Raises:
         ValueError: if std is not positive or the weights do not fit.

@@ -72,7 +72,7 @@ def fetch(
     Files already there are left alone where their hash, if one is published, is right.
 
     Args:
-        name: of a card.
+        name: the name of a card.
         folder: where to put them; the folder of models by default.
         progress: called with the file, the bytes that have arrived and the bytes there are.
 

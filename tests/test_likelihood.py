@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from bench import NoiseSchedule, Prediction, load_images, load_results, make_grid
 from bench.commands.main import main
-from bench.diffusion.bound import NOISE_DRAW, Chain, bound_noise, variational_bound, variational_bounds
+from bench.diffusion.bound import NOISE_DRAW, Chain, bound_noise, variational_bounds
 from bench.diffusion.noise import normal_noise
 from bench.diffusion.posterior import learned_log_variance, learned_variance
 from bench.diffusion.terms import discretised_gaussian_nll
@@ -138,7 +138,7 @@ def test_terms_equal_the_formulas_in_float64(name, variance, kind, clip):
         return normal_noise(3, range(4), t, model.shape).double()
 
     visited = sorted(set(grid.timesteps))
-    found = variational_bound(model, x0, grid, z, variance, clip)
+    found = variational_bounds(model, x0, [Chain.of(grid, variance)], z, clip)[0]
     wanted = straightforward(model, x0, visited, z, variance, clip)
     assert len(found.kl) == len(visited) - 1
     torch.testing.assert_close(
@@ -180,7 +180,7 @@ def test_bound_is_that_of_the_published_code(steps, clip, variance):
     """To what its tanh in the place of the normal distribution function and its float32 leave."""
     x0 = (torch.arange(96) * 37 % 256).view(2, 3, 4, 4).double() / 127.5 - 1
     grid, noise = make_grid(LINEAR, steps, "openai"), bound_noise(0, range(2), (3, 4, 4))
-    found = variational_bound(Formula(), x0, grid, noise, variance, clip)
+    found = variational_bounds(Formula(), x0, [Chain.of(grid, variance)], noise, clip)[0]
     total, decoder = PUBLISHED[steps, clip, variance]
     assert float(found.decoder.mean()) == pytest.approx(decoder, abs=2e-3)
     assert float(found.total.mean() - found.decoder.mean()) == pytest.approx(
@@ -227,7 +227,9 @@ def test_training_loss_has_the_same_terms(variance):
     )
     chosen = "learned" if variance == "learned_range" else variance
     z = bound_noise(0, range(3), model.shape)
-    terms = variational_bound(model, x0, make_grid(schedule, spacing="all"), z, chosen, "none")
+    terms = variational_bounds(model, x0, [Chain.of(make_grid(schedule, spacing="all"), chosen)], z, "none")[
+        0
+    ]
     loss = DiffusionLoss(schedule, "vlb", variance)
     for t in (0, 1, 50, 199):
         if t == 0 and variance == "fixedlarge":

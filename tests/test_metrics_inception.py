@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from inception_kit import Images, sha256, write_random_weights
+from metric_kit import moments_reference
 
 from bench.errors import UnknownNameError, UsageError
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
 from bench.metrics.inception import LAYERS, InceptionSpace, resize_matrix
-from bench.metrics.reference import from_moments
 from bench.metrics.weights import INCEPTION, WeightFile
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
@@ -330,7 +330,7 @@ def test_score_agrees_with_calculate_metrics_on_its_features():
     extractor = PooledPixels("x", ["48"])
     stats = GroupedStatistics(300, 48)
     stats.add(extractor(x)[0], range(300))
-    reference = from_moments(Moments.of(extractor(y)[0]), "pooled-1", name="y")
+    reference = moments_reference(Moments.of(extractor(y)[0]), "pooled-1", name="y")
     assert FrechetMetric("fd", "pooled").score(stats, reference).value == pytest.approx(theirs, rel=1e-6)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from metric_kit import moments_reference
 
 from bench.errors import UsageError
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments
@@ -14,7 +15,7 @@ from bench.metrics.influence import influence, optimal_map
 from bench.metrics.kernel import KernelMetric
 from bench.metrics.manifold import ManifoldMetric, neighbourhoods, thinned
 from bench.metrics.mmd import gaussian, kernel_sums, mmd, polynomial
-from bench.metrics.reference import Reference, from_moments
+from bench.metrics.reference import Reference
 from bench.metrics.samples import Samples, law_reference
 from bench.metrics.sliced import SlicedWasserstein, directions, sorted_distance
 from bench.stats.comparison import ties_with_best
@@ -195,7 +196,7 @@ class TestInceptionScore:
         features = self.features(logits)
         stats = GroupedStatistics(len(features), features.shape[1], groups)
         stats.add(features, np.arange(len(features)))
-        return InceptionScore().score(stats, from_moments(Moments.of(features), "s", name="r"))
+        return InceptionScore().score(stats, moments_reference(Moments.of(features), "s", name="r"))
 
     def test_sure_and_varied_is_the_number_of_classes(self):
         logits = 1000.0 * np.eye(8)[np.arange(80) % 8]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from metric_kit import moments_reference
 
 from bench.errors import UnknownNameError, UsageError
 from bench.metrics import (
@@ -25,7 +26,7 @@ from bench.metrics.inception_score import InceptionScore
 from bench.metrics.kernel import KernelMetric
 from bench.metrics.manifold import ManifoldMetric
 from bench.metrics.pixels import Pixels
-from bench.metrics.reference import Reference, from_moments
+from bench.metrics.reference import Reference
 from bench.metrics.samples import law_reference
 from bench.metrics.sliced import SlicedWasserstein
 
@@ -151,7 +152,7 @@ def test_kept_features(images, counting):
     assert Counting.seen == 200
     assert np.array_equal(reference_statistics(images, counting).mean, with_features.mean)
     assert Counting.seen == 200
-    without = from_moments(Moments.of(with_features.features), "s", name="r")
+    without = moments_reference(Moments.of(with_features.features), "s", name="r")
     with pytest.raises(UsageError, match="kid needs every feature vector"):
         without.need_features("kid")
 
@@ -239,7 +240,7 @@ def test_import_of_guided_diffusion_puts_spatial_features_in_our_order(tmp_path)
 def test_score_is_the_distance_and_its_jackknife():
     """Every part of the score against its definition, computed from the features themselves."""
     rng = np.random.default_rng(2)
-    reference = from_moments(Moments.of(rng.normal(size=(1000, 4))), "pixels-1", name="r")
+    reference = moments_reference(Moments.of(rng.normal(size=(1000, 4))), "pixels-1", name="r")
     x = rng.normal(size=(100, 4)) * 1.2
     score = score_of(x, reference, groups=10)
 
@@ -256,11 +257,11 @@ def test_score_is_the_distance_and_its_jackknife():
 
 def test_flags():
     rng = np.random.default_rng(3)
-    reference = from_moments(Moments.of(rng.normal(size=(100, 12))), "s", name="r")
+    reference = moments_reference(Moments.of(rng.normal(size=(100, 12))), "s", name="r")
     assert score_of(rng.normal(size=(12, 12)), reference).flags == ("rank-deficient",)
     flat = rng.normal(size=(100, 12))
     flat[:, 5] = 1.0
-    singular = from_moments(Moments.of(flat), "s", name="r")
+    singular = moments_reference(Moments.of(flat), "s", name="r")
     assert score_of(rng.normal(size=(100, 12)), singular).flags == ("singular-reference",)
     stats = GroupedStatistics(200, 12)
     stats.add(rng.normal(size=(100, 12)), np.arange(100))
@@ -278,7 +279,7 @@ def test_few_samples_are_flagged_where_their_bias_outweighs_their_error():
     rng = np.random.default_rng(5)
 
     def flags(n, dim):
-        reference = from_moments(Moments.of(rng.normal(size=(4000, dim))), "s", name="r")
+        reference = moments_reference(Moments.of(rng.normal(size=(4000, dim))), "s", name="r")
         return score_of(1.1 * rng.normal(size=(n, dim)), reference).flags
 
     assert flags(80, 64) == ("few-samples",)

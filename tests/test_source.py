@@ -12,7 +12,7 @@ import pytest
 
 from bench import EpsilonModel, get_sampler, to_uint8
 from bench.files import source
-from bench.files.source import code_hash, used_definitions
+from bench.files.source import closure, code_hash
 from bench.metrics.copying import CopyingMetric
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.kernel import KernelMetric
@@ -68,7 +68,7 @@ def part(name):
     """Return a function or class of the project by its name in the closure of what draws or scores."""
     found = [
         one
-        for one in used_definitions(draw, to_uint8, network(), FrechetMetric, KernelMetric, CopyingMetric)
+        for one in closure(draw, to_uint8, network(), FrechetMetric, KernelMetric, CopyingMetric)[1]
         if one[1] == name and one[0].count(".")
     ]
     (module,) = {
@@ -78,20 +78,20 @@ def part(name):
 
 
 def test_what_draws_is_all_that_draws_and_nothing_of_the_harness():
-    names = {name for _, name in used_definitions(draw, to_uint8)}
+    names = {name for _, name in closure(draw, to_uint8)[1]}
     assert names >= {"normal_noise", "philox_numpy", "Meter", "allow_tf32", "trajectory", "Grid", "to_uint8"}
     assert names >= {"NoiseSchedule", "PRECISIONS", "Film"}
     assert not names & {"Worker", "Record", "Store", "Registry", "ModelCard", "load_images", "main"}
 
 
 def test_a_network_counts_with_its_layers_and_not_with_its_loaders():
-    names = {name for _, name in used_definitions(network())}
+    names = {name for _, name in closure(network())[1]}
     assert names >= {"EpsilonNetwork", "UNet", "ResBlock", "Attention", "sinusoidal_embedding", "group_norm"}
     assert not names & {"load_checkpoint", "get_card", "download", "DigitsNetwork"}
 
 
 def test_a_score_counts_with_what_it_is_made_of():
-    names = {name for _, name in used_definitions(FrechetMetric)}
+    names = {name for _, name in closure(FrechetMetric)[1]}
     assert names >= {"FrechetReference", "GroupedStatistics", "Moments", "jackknife"}
     assert not names & {"mmd", "KernelMetric", "InceptionSpace"}
 
@@ -189,7 +189,7 @@ def test_moving_a_definition_to_another_file_changes_nothing(edited):
     model = network()
     roots = [get_sampler("ddim").function, FrechetMetric]
     # Objects know the file they were read from, so the moved ones are reached through others.
-    before = {address[1] for address in used_definitions(model)}
+    before = {address[1] for address in closure(model)[1]}
     assert "ResBlock" in before
     assert edited(move, *roots, draw) == code_hash(*roots, draw)
 

@@ -40,7 +40,7 @@ class Compared:
     Attributes:
         rows: one a trial, as JSON has them.
         notes: what a reader of the rows must know, a line each.
-        title: of the table whose column it is; empty for a pair.
+        title: the title of the table whose column it is; empty for a pair.
     """
 
     rows: list[dict[str, object]]

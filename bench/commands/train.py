@@ -17,7 +17,10 @@ from rich.progress import Progress as Bar
 from bench.commands.options import console, parse_devices, warn
 from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
+from bench.training.classifier import train_digits_classifier
 from bench.training.processes import joined, own_device
+
+CLASSIFIER = "digits-classifier"
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -27,6 +30,8 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if options.what is None:
         raise UsageError("say what to train: a preset (`python -m bench train --list`) or a TOML file")
+    if options.what == CLASSIFIER:
+        return _classifier(options)
     config = read_config(options.what)
     changes = {name: getattr(options, name) for name in ("data", "steps", "seed")}
     config = config.but(**{name: value for name, value in changes.items() if value is not None})
@@ -43,6 +48,14 @@ def execute(options: argparse.Namespace) -> int:
             print(f"{result.steps} steps; averaged weights {result.weights}, table {result.metrics}")
         else:
             train(config, out, resume=not options.fresh, device=device, strict=options.strict, warn=_silent)
+    return 0
+
+
+def _classifier(options: argparse.Namespace) -> int:
+    """Train the network of the feature space ``digits``, as the shipped one was."""
+    path = (options.out or Path("results") / "train" / CLASSIFIER) / f"{CLASSIFIER}.safetensors"
+    accuracy = train_digits_classifier(path, seed=options.seed or 0, report=print)
+    print(f"held-out accuracy {accuracy:.4f}; weights {path}")
     return 0
 
 
@@ -77,4 +90,5 @@ def _silent(sentence: str) -> None:
 def _list() -> None:
     for name, config in RECIPES.items():
         size = f"{config.steps:,} steps of {config.batch}"
-        print(f"{name:16} {config.data:10} {size:24} {config.summary}")
+        print(f"{name:17} {config.data:10} {size:24} {config.summary}")
+    print(f"{CLASSIFIER:17} {'digits':10} {'12 epochs':24} the network of the feature space digits")

@@ -18,7 +18,7 @@ class Footprint:
     """Bytes that a function of tensors takes.
 
     Attributes:
-        resident: of the tensors that were there before: weights, tables.
+        resident: the bytes of the tensors that were there before: weights, tables.
         working: the most that those it makes take at one time.
     """
 

@@ -58,7 +58,7 @@ class Chain:
 
     Attributes:
         steps: from the noisiest; no level twice, for a repeated step is the identity in q and in p.
-        variance: of p(x_s | x_t).
+        variance: the variance of p(x_s | x_t).
     """
 
     steps: tuple[Step, ...]
@@ -101,18 +101,6 @@ class BoundTerms(NamedTuple):
     def total(self) -> Tensor:
         """Sum of the terms, (B,)."""
         return self.prior + self.kl.sum(0) + self.decoder
-
-
-def variational_bound(
-    model: EpsilonModel,
-    x0: Tensor,
-    grid: Grid,
-    noise: Callable[[int], Tensor],
-    variance: ReverseVariance = "fixedlarge",
-    clip: BoundClip = "x0",
-) -> BoundTerms:
-    """Return the terms of the bound on one grid; see `variational_bounds`."""
-    return variational_bounds(model, x0, [Chain.of(grid, variance)], noise, clip)[0]
 
 
 def variational_bounds(

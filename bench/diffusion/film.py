@@ -44,7 +44,7 @@ def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tenso
 
     Args:
         image: x_0 in [-1, 1], (C, H, W).
-        schedule: of the diffusion.
+        schedule: the schedule of the diffusion.
         noise: standard normal, shaped like the image.
 
     Returns:

@@ -60,10 +60,10 @@ def normal_noise(
     """Return standard normal noise, float32, shape (len(indices), *shape).
 
     Args:
-        seed: of the run; 0 .. 2^64 - 1.
+        seed: the seed of the run; 0 .. 2^64 - 1.
         indices: sample indices, >= 0; row i depends on indices[i] and on no other.
         step: 0 for the noise a trajectory starts from, k + 1 for the step with index k.
-        shape: of one sample.
+        shape: the shape of one sample.
         draw: for samplers that need several independent draws at one step.
         device: where the numbers are made; on a GPU they never visit the CPU.
 

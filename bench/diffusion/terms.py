@@ -54,7 +54,7 @@ def discretised_gaussian_nll(
 
     Args:
         x0: images in [-1, 1], on the 256 levels, (B, C, H, W).
-        mean: of the Gaussian, shaped like x0.
+        mean: the mean of the Gaussian, shaped like x0.
         log_variance: its logarithm, shaped like x0 or one number.
         least: a mass below it counts as it, and gives no gradient; training wants that, a bound does not.
 

@@ -34,7 +34,7 @@ def training_curves(table: Mapping[str, Sequence[float]], name: str, theme: Them
     Args:
         table: columns ``step`` and ``simple``, and as many of ``vlb_bits_per_dim``, ``loss``, ``images`` and
             ``seconds`` as there are.
-        name: of what was trained.
+        name: the name of what was trained.
         theme: colours.
     """
     shown = [panel for panel in PANELS if np.isfinite(table.get(panel[0], ())).any()]

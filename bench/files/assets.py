@@ -12,7 +12,7 @@ def read_asset(name: str, sha256: str, size: int | None = None) -> bytes:
     """Return the content of a file in ``models/assets``.
 
     Args:
-        name: of the file.
+        name: the name of the file.
         sha256: its digest, 64 hex digits.
         size: in bytes, where a truncated file is to be told from a damaged one.
 

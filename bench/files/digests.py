@@ -10,7 +10,7 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Return a file's digest in hexadecimal digits, read in pieces.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         algorithm: a name that ``hashlib.new`` takes.
 
     Raises:

@@ -84,16 +84,11 @@ def code_hash(*objects: object) -> str:
     The project's own code counts by definitions; a plugin file or the package of a plugin counts whole,
     together with what it imports of the project; other installed packages count by their versions.
     """
-    digests, _ = _closure(objects)
+    digests, _ = closure(*objects)
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
 
 
-def used_definitions(*objects: object) -> frozenset[Address]:
-    """Return the project's definitions that `code_hash` covers for some objects."""
-    return frozenset(_closure(objects)[1])
-
-
-def _closure(objects: Iterable[object]) -> tuple[set[str], set[Address]]:
+def closure(*objects: object) -> tuple[set[str], set[Address]]:
     """Return (digests of all code that some objects are made of, the project's definitions among it)."""
     digests: set[str] = set()
     waiting: list[Address] = []

@@ -27,7 +27,7 @@ _BASELINE = 2000  # fresh images that the distances of the samples are ranked am
 _BASELINES: weakref.WeakKeyDictionary[Reference, weakref.WeakKeyDictionary[Reference, Array]] = (
     weakref.WeakKeyDictionary()
 )
-"""By training set and fresh images: sorted distances of these to that; itself where none were held out."""
+"""Sorted distances of fresh images to a training set, by both; of that to itself where none were held out."""
 
 
 def nearest_distances(

@@ -30,7 +30,7 @@ class FrechetMetric:
     Attributes:
         name: column name. Only the 2048-d Inception layer is called ``fid``.
         space: name of the feature space.
-        quantisation: of the samples before their features.
+        quantisation: the quantisation of the samples before their features.
     """
 
     name: str

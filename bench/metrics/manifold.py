@@ -34,8 +34,8 @@ class Neighbourhoods:
     """The four measures of one sample, and each without one group.
 
     Attributes:
-        values: by name.
-        leave_one_out: by name, (G,).
+        values: the values by name.
+        leave_one_out: the values without each jackknife group by name, (G,).
     """
 
     values: dict[Which, float]

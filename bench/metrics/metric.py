@@ -14,7 +14,7 @@ class Metric(Protocol):
     """One column of the table.
 
     Attributes:
-        name: of the column: ``fid``, ``fd_digits``, ``kid``...
+        name: the name of the column: ``fid``, ``fd_digits``, ``kid``...
         space: name of its feature space: a key of ``SPACES``, or "module:factory" for a plugin's own.
         needs: whether it is made of moments alone or of every feature vector.
         higher_is_better: the direction.

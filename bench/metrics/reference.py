@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.files.atomic import writing
 from bench.metrics.frechet import FrechetReference
 from bench.metrics.groups import Needs
-from bench.metrics.moments import Array, Moments
+from bench.metrics.moments import Array
 from bench.metrics.space import FeatureSpace
 
 SHIPPED = Path(__file__).parent / "references"
@@ -41,7 +41,7 @@ class Reference:
         n: number of images; 0 where an imported file does not say.
         mean: (d,) of their features.
         cov: (d, d), unbiased.
-        data_hash: of the images' shape and bytes, or of the imported statistics.
+        data_hash: the SHA-256 of the images' shape and bytes, or of the imported statistics.
         space: fingerprint of the feature space.
         features: every feature vector (n, d), float32, where a metric needs them.
         imported: whether the statistics come from a file of others.
@@ -74,12 +74,6 @@ class Reference:
                 " covariance; build it from images"
             )
         return self.features
-
-
-def from_moments(moments: Moments, space: str, *, name: str, data_hash: str | None = None) -> Reference:
-    """Return a reference made of moments that are at hand already."""
-    content = data_hash or hashlib.sha256(moments.mean.tobytes() + moments.scatter.tobytes()).hexdigest()
-    return Reference(name, moments.n, moments.mean, moments.cov, content, space)
 
 
 def reference_hash(data_hash: str, n: int, space: str) -> str:

@@ -54,7 +54,7 @@ class SlicedWasserstein:
     Attributes:
         name: column name.
         space: name of the feature space.
-        quantisation: of the samples.
+        quantisation: the quantisation of the samples.
     """
 
     name: str

@@ -36,7 +36,7 @@ class FeatureSpace(Protocol):
     """Maps images to feature vectors.
 
     Attributes:
-        name: of the space, as in ``inception_2048``.
+        name: the name of the space, as in ``inception_2048``.
         dim: number of features d.
         fingerprint: name and hash of all that decides the numbers: weights, layer, resize, dtype, flags.
     """
@@ -70,7 +70,7 @@ def get_space(name: str, shape: Shape) -> FeatureSpace:
 
     Args:
         name: a key of ``SPACES`` or "module:factory" with ``factory(name, shape) -> FeatureSpace``.
-        shape: of one image.
+        shape: the shape of one image.
 
     Raises:
         UnknownNameError: if there is no such space.

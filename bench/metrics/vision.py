@@ -37,7 +37,7 @@ class VisionSpace:
     Args:
         name: ``dinov2_l14`` or ``clip_l14_336``; the space's own name says so where other weights are used.
         network: maps normalised images (B, 3, side, side) to (B, d).
-        sha256: of its weights.
+        sha256: the SHA-256 of its weights.
     """
 
     def __init__(self, name: str, network: nn.Module, sha256: str) -> None:

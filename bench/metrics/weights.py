@@ -21,7 +21,7 @@ class WeightFile:
     Attributes:
         name: file name.
         size: bytes.
-        sha256: of the content.
+        sha256: the SHA-256 of the content.
         url: where its authors publish it.
         variable: environment variable that may hold its path.
         fetch: command that downloads and checks it.
@@ -57,7 +57,7 @@ class WeightFile:
         published size, or just the first. A path that was given is final.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             accept: SHA-256 of another file that is allowed in its place, default ``$..._SHA256``.
 
         Raises:
@@ -94,7 +94,7 @@ class WeightFile:
         """Return (path, SHA-256) of the file, found and checked.
 
         Args:
-            path: of the file; found by :meth:`find` where it is None.
+            path: the path of the file; found by :meth:`find` where it is None.
             accept: SHA-256 of another file that is allowed in its place, default ``$..._SHA256``.
 
         Raises:

@@ -69,7 +69,7 @@ def mean_score(name: str, values: Array, reference: str) -> Score:
     """Return the mean of one number an image, with its standard error sd / sqrt(n).
 
     Args:
-        name: of the metric.
+        name: the name of the metric.
         values: (n,), in the order of the images.
         reference: hash of the images.
     """
@@ -99,7 +99,7 @@ def step_table(chain: Chain, scores: dict[str, Score], sums: Array, n: int) -> p
 
     Args:
         chain: the steps.
-        scores: by metric.
+        scores: the scores by metric.
         sums: sum and sum of squares over the images of each step's KL term, (2, S - 1).
         n: images.
     """

@@ -29,10 +29,10 @@ class BoundRequest:
         steps: one column each; all T where empty.
         spacing: rule that chooses the time steps.
         n: images, the first of the set; `DEFAULT_N`, or as many as there are, where None.
-        seed: of the noise.
-        clip: of the predicted x_0.
+        seed: the seed of the noise.
+        clip: how the predicted x_0 is clipped.
         batch: images at a time; the model's default where None.
-        precision: of the network's arithmetic.
+        precision: the key in `PRECISIONS` of the network's arithmetic.
         device: torch device.
     """
 

@@ -68,7 +68,7 @@ class LoadedModel:
     Attributes:
         card: its card; made up for a file or checkpoint.
         model: on its device, in evaluation mode.
-        weights_hash: of the numbers that make its predictions: weights, or the law.
+        weights_hash: the hash of the numbers that make its predictions: weights, or the law.
         reference: what samples are scored against, None where nobody said.
         floor: (n, fold) -> n images of the same law as the data, other ones in every fold; fewer or none
             where there are no more.

@@ -56,7 +56,7 @@ class PluginFailure:
 
     Attributes:
         plugin: distribution, module or file name.
-        version: of the distribution, where known.
+        version: the version of the distribution, where known.
         stage: ``import``, ``register`` or the name of the hook that raised.
         message: one sentence.
         traceback: the full text, empty where nothing was raised.

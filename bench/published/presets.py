@@ -39,9 +39,9 @@ class Preset:
         spacing: rule for the time steps.
         spacing_at: another rule at some numbers of steps.
         metrics: the first is the table's.
-        source: of the published figures, a key of ``bench.published.SOURCES``.
+        source: the source of the published figures, a key of ``bench.published.SOURCES``.
         table: its number there.
-        dataset: of the figures.
+        dataset: what the models of the figures were trained on.
         published_model: the figures' model where the table has several.
         reference: name of the image set that samples are scored against.
         images: what it must be, in words.

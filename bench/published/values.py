@@ -25,7 +25,7 @@ class Citation:
 
     Attributes:
         authors: and year.
-        title: of the paper or repository.
+        title: the title of the paper or repository.
         url: where it can be read.
     """
 
@@ -94,8 +94,8 @@ class PublishedValue:
         dataset: what the model was trained on and is scored against.
         model: in the source's words.
         sampler: rule.
-        eta: of DDIM; None for others.
-        variance: of DDPM; empty for others.
+        eta: DDIM's parameter; None for other rules.
+        variance: DDPM's choice; empty for other rules.
         spacing: rule for the time steps the source says it used.
         steps: S; None where the source counts network calls only.
         nfe: network calls; None where it does not say.

@@ -22,9 +22,9 @@ def write_block(folder: Path, block: range, arrays: Arrays, cost: Cost) -> None:
     """Keep what is left of a block; a kill leaves all of it or nothing.
 
     Args:
-        folder: of the cell's blocks.
+        folder: the folder of the cell's blocks.
         block: indices of its images.
-        arrays: by name; ``cost`` is taken.
+        arrays: what is kept, by name; the name ``cost`` is taken.
         cost: what the block took.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -166,7 +166,7 @@ def check_numbers(*, n: int | None, batch: int | None, seed: int, steps: Sequenc
     Args:
         n: images a cell, None for all there are.
         batch: images at a time, None for the model's own choice.
-        seed: of the noise.
+        seed: the seed of the noise.
         steps: numbers of steps.
         what: the images are called: samples, images.
     """

@@ -60,7 +60,7 @@ class RowInfo(Part):
         name: name of the rule; empty where there is no sampler.
         label: the row's name in tables.
         parameters: every parameter of the rule with its value.
-        place: of each parameter among its values: the number itself, or the index of the choice.
+        place: what sorts each parameter's values: the number itself, or the index of the choice.
         order: declared order of convergence, None where none is.
         source: paper and equation.
         plugin: distribution or file that registered the sampler.
@@ -113,10 +113,10 @@ class Environment(Part):
     """The machine, the versions and the command that made a record.
 
     Attributes:
-        versions: of Python and of the packages that numbers depend on, by name.
+        versions: the versions of Python and of the packages that numbers depend on, by name.
         device_name: name of the processor or GPU.
         threads: threads of torch.
-        commit: of the checkout; empty where it ran from an installed package.
+        commit: the commit of the checkout; empty where it ran from an installed package.
         dirty: whether the checkout had changes, None where there was none.
         command: the command line.
         finished: date and time, ISO 8601 in UTC.
@@ -144,7 +144,7 @@ class Record:
         model: name of the schedule and hash of the weights.
         grid: the steps taken.
         provenance: what would make the record stale if it changed, by name.
-        scores: by metric, the first is the table's.
+        scores: the scores by metric, the first is the table's.
         cost: calls, seconds and memory; None where nothing was drawn.
         environment: machine, versions, command.
         failure: stage and traceback, None where there was no failure.

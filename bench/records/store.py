@@ -31,7 +31,7 @@ class Unreadable:
     """A record file that could not be read.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         reason: one clause.
     """
 

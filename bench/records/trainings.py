@@ -31,7 +31,7 @@ def read_metrics(path: Path, shown: str = "") -> Mapping[str, Sequence[float]]:
     """Return the columns of a table that may be anybody's, by name.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         shown: how a message names it, the path where empty.
 
     Raises:

@@ -31,7 +31,7 @@ class Trial:
         spacing: rule that chooses the time steps.
         steps: S, the number of steps asked for.
         n: number of samples.
-        seed: of the noise.
+        seed: the seed of the noise.
         batch: samples drawn at once: a block.
         precision: dtype of the network's arithmetic; the state is float32 always.
         device: ``cpu`` or ``cuda``.
@@ -116,7 +116,7 @@ class BlockResult:
     Attributes:
         block: sample indices.
         statistics: sums by jackknife group, by feature space.
-        cost: of this block.
+        cost: the cost of this block.
         previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
     """

@@ -33,7 +33,7 @@ class Mismatch:
     """One file that is not what it should be.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         reason: one clause.
     """
 

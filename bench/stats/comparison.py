@@ -28,17 +28,15 @@ class Comparison:
     Attributes:
         difference: A - B of the debiased values; of the plain ones where a covariance is rank-deficient,
             whose bias the jackknife does not remove. Of scores with a target: of their distances from it.
-        raw_difference: A - B of the plain values, or of their distances from the target.
         se: standard error of the difference, paired through the groups both left out.
         z: difference / se.
         p: two-sided, Student's t with groups - 1 degrees of freedom; with a target the larger of two.
         low: lower end of the 95% interval of the difference.
         high: its upper end.
-        verdict: of A: ``better``, ``worse``, or ``tie`` where p is 5% or more.
+        verdict: how A fares: ``better``, ``worse``, or ``tie`` where p is 5% or more.
     """
 
     difference: float
-    raw_difference: float
     se: float
     z: float
     p: float
@@ -69,7 +67,7 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
         raise UsageError(f"{a.metric} has {len(left_a)} jackknife groups; a comparison needs at least 2")
     corrected = math.isfinite(a.debiased - b.debiased) and "rank-deficient" not in {*a.flags, *b.flags}
     at_a, at_b = (a.debiased, b.debiased) if corrected else (a.value, b.value)
-    difference, raw = at_a - at_b, a.value - b.value
+    difference = at_a - at_b
     z, p = _student(difference, se, freedom)
     if a.target is not None:
         shared = sum(math.sqrt(max(0.0, s.se**2 - _spread(np.asarray(s.leave_one_out)) ** 2)) for s in (a, b))
@@ -77,13 +75,12 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
         p = max(p, _student(at_a + at_b - 2.0 * a.target, across, freedom)[1])
         se = se if (at_a > a.target) == (at_b > a.target) else across
         difference = abs(at_a - a.target) - abs(at_b - a.target)
-        raw = abs(a.value - a.target) - abs(b.value - a.target)
         z = _student(difference, se, freedom)[0]
     reach = float(stdtrit(freedom, 0.5 + level / 2)) * se
     verdict: Verdict = "tie"
     if p < 1.0 - level:
         verdict = "better" if (difference > 0) == a.higher_is_better else "worse"
-    return Comparison(difference, raw, se, z, p, difference - reach, difference + reach, verdict)
+    return Comparison(difference, se, z, p, difference - reach, difference + reach, verdict)
 
 
 def _spread(left: npt.NDArray[np.float64]) -> float:

@@ -29,9 +29,9 @@ class DeviceNeeds:
     """Memory that a sweep needs at once on each of its GPUs, in bytes.
 
     Attributes:
-        weights: of the network and the feature spaces.
+        weights: bytes of the network and the feature spaces.
         network: tensors alive at one time in a call of the network, a sample.
-        spaces: the same of every feature space, and the most samples that it takes at a time.
+        spaces: the bytes of every feature space, and the most samples that it takes at a time.
     """
 
     weights: int

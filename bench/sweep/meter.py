@@ -19,7 +19,7 @@ class Meter:
     Attributes:
         model: what is called.
         clock: the network's share of the time.
-        precision: of the network's arithmetic, by autocast; its answer has the dtype of x again.
+        precision: dtype of the network's arithmetic, by autocast; its answer has the dtype of x again.
         calls: calls of the network so far, each on a whole batch.
         evaluations: rows sent through the network so far.
     """

@@ -36,10 +36,11 @@ class HostMemory:
     """Host memory that a sweep needs at once, in bytes.
 
     Attributes:
-        weights: of the model.
-        images: of the reference.
+        weights: bytes of the model's weights.
+        images: bytes of the reference's images.
         statistics: sums of the trials of one S, which are drawn in turn, and of the reference.
-        features: of the trials of one S and of the reference, where scores need every vector.
+        features: bytes of the feature vectors of the trials of one S and of the reference, where scores need
+            every vector.
     """
 
     weights: int

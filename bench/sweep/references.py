@@ -68,7 +68,7 @@ class References:
     Args:
         loaded: the model; its reference is an image set, or an .npz with mu and sigma.
         metrics: what is to be scored; those with ``uses_reference = False`` get an empty one.
-        spaces: theirs, by name, on ``device``.
+        spaces: the metrics' feature spaces by name, on ``device``.
         device: where images are put.
         progress: called with the number of images measured and of all.
 

@@ -20,11 +20,11 @@ class Sweep:
         samplers: one row of the table each.
         steps: one column each.
         n: samples a trial.
-        seed: of the noise, common to all trials.
+        seed: the seed of the noise, common to all trials.
         spacing: rule that chooses the time steps.
         spacing_at: another rule at some numbers of steps.
         batch: samples at a time; the model's default where None.
-        precision: of the network's arithmetic.
+        precision: the key in `PRECISIONS` of the network's arithmetic.
         devices: torch devices.
         metrics: names; the model's default where empty.
         reference: image set to score against instead of the model's.

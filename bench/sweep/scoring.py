@@ -30,7 +30,7 @@ class Scoring:
     """The metrics of a sweep, each with the reference that it scores against.
 
     Args:
-        names: of the metrics.
+        names: the names of the metrics.
         worker: holds the model and the feature spaces.
         progress: called with the number of reference images measured and of all, where any are.
 
@@ -77,7 +77,7 @@ class Scoring:
         """Yield the influence values (n,) of the samples on every score that has them, by metric.
 
         Args:
-            statistics: of the samples.
+            statistics: the statistics of the samples.
             scored: names of the metrics that gave a score.
         """
         for metric in self.metrics:

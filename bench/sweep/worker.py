@@ -58,8 +58,8 @@ def draw(
         model: the noise predictor, on ``device``.
         sampler: the rule.
         grid: the steps.
-        indices: of the samples; with the seed they decide the noise.
-        seed: of the noise.
+        indices: the indices of the samples; with the seed they decide the noise.
+        seed: the seed of the noise.
         precision: a key of `PRECISIONS`.
         device: where the samples are drawn.
         reached: told the stage, as in ``step 3``, so that an error can say where it came up.
@@ -154,7 +154,7 @@ class Worker:
 
         Args:
             images: uint8 (B, C, H, W).
-            indices: of the samples.
+            indices: the indices of the samples.
             n: number of samples of the whole trial.
             x0: what the images were rounded from; spaces that take it are left out where there is none.
         """

@@ -36,7 +36,7 @@ def train_digits_classifier(
         epochs: passes over the 40,000 images.
         batch: images a step.
         learning_rate: the cycle's highest.
-        seed: of the initial weights, the order of the images, dropout and moves.
+        seed: the seed of the initial weights, the order of the images, dropout and moves.
         report: called with a line after each epoch.
     """
     data = load_images("digits")

@@ -32,7 +32,7 @@ class TrainConfig:
     """A training run. The same config on the same machine gives the same weights to the last bit.
 
     Attributes:
-        name: of the run, for people.
+        name: the name of the run, for people.
         network: "module:factory"; ``factory(images, schedule, learned_range, **network_options)`` returns an
             ``nn.Module`` whose ``forward(x, t)`` maps (B, C, H, W) and int64 (B,) to (B, C, H, W), or to
             (B, 2C, H, W) holding eps and v where the variance is ``learned_range``.
@@ -49,15 +49,15 @@ class TrainConfig:
         batch: images a step, over all micro-batches and processes.
         accumulate: micro-batches of a process a step; their number over all processes must divide ``batch``.
         optimiser: ``adam``, or ``muon`` for the matrices of ``muon_parameters`` and Adam for the rest.
-        learning_rate: of Adam, after the warm-up.
-        muon_learning_rate: of Muon, likewise.
+        learning_rate: the learning rate of Adam, after the warm-up.
+        muon_learning_rate: the learning rate of Muon, after the warm-up.
         muon_parameters: regular expression that the full names of Muon's matrices match.
         warmup: steps over which the learning rate rises linearly.
-        decay: of the learning rates to zero: ``none``, ``cosine`` over the whole run, or ``linear`` over the
-            last ``decay_steps``.
+        decay: how the learning rates fall to zero: ``none``, ``cosine`` over the whole run, or ``linear``
+            over the last ``decay_steps``.
         decay_steps: see ``decay``.
-        beta1: of Adam.
-        beta2: of Adam.
+        beta1: decay rate of Adam's mean of the gradients.
+        beta2: decay rate of its mean of their squares.
         weight_decay: decoupled (AdamW).
         ema: decay of the exponential moving average; at step i it is at most (1 + i) / (10 + i).
         clip: largest global norm of a gradient; infinity for none.
@@ -65,7 +65,7 @@ class TrainConfig:
         precision: ``float32``, or ``bf16`` for the network under autocast.
         channels_last: memory format of network and images.
         compile: whether the network goes through torch.compile.
-        seed: of everything random: initial weights, data order, t, noise, flips, dropout.
+        seed: the seed of everything random: initial weights, data order, t, noise, flips, dropout.
         log_every: steps between rows of the metrics table.
         checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
         pictures: samples in the grid drawn at every checkpoint beside the losses' curves; 0 for neither.

@@ -15,7 +15,7 @@ class Draw(NamedTuple):
     """The random choices of one step's batch, on the CPU.
 
     Attributes:
-        indices: of the images, int64 (B,).
+        indices: the indices of the images, int64 (B,).
         t: time steps, int64 (B,).
         weights: 1 / (T p(t)), float32 (B,).
         noise: standard normal, (B, C, H, W).

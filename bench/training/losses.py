@@ -70,7 +70,6 @@ class DiffusionLoss:
             posterior[0] = betas[0]
         self._abar = abar.to(device)
         self._first = float(abar[0])
-        self._betas = betas.to(device)
         self._low = posterior.log().to(device)
         self._high = betas.log().to(device)
         self._mean_scale = (betas**2 / ((1 - betas) * (1 - abar))).to(device)
@@ -83,7 +82,7 @@ class DiffusionLoss:
         """Return the losses of each image.
 
         Args:
-            output: of the network: eps, or eps and v stacked along the channels; (B, C or 2C, H, W).
+            output: what the network returned: eps, or eps and v along the channels; (B, C or 2C, H, W).
             x0: images in [-1, 1], (B, C, H, W).
             x_t: from :meth:`diffuse`.
             t: int64 (B,).

@@ -23,7 +23,7 @@ from bench.files.atomic import write_atomically
 
 SAMPLER, STEPS = "ddim", 50
 SEED = 0
-"""Of the noise that every grid starts from: between two grids only the weights differ."""
+"""The seed of the noise that every grid starts from: between two grids only the weights differ."""
 
 _SIDE = 64  # least side of an enlarged image in pixels
 _GAP = 2

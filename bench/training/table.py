@@ -22,9 +22,9 @@ class Progress:
 
     Attributes:
         step: optimiser steps done.
-        steps: of the whole run.
+        steps: the number of steps of the whole run.
         loss: mean since the last row of what is minimised.
-        simple: likewise of L_simple.
+        simple: mean of L_simple over the same steps.
         images_per_second: since the last row.
         eta_seconds: until the end at that pace.
     """
@@ -47,7 +47,7 @@ class MetricsTable:
     """A CSV file with the columns `COLUMNS`, a row every few steps.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ def write_losses_by_t(path: Path, by_t: Tensor) -> None:
     """Write the mean losses over ranges of t as CSV.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         by_t: for every t the number of draws and the sums of L_simple and of L_vlb, (3, T).
     """
     count, simple, vlb = by_t

@@ -48,7 +48,7 @@ class Process:
     """The diffusion a network was trained for, as far as its checkpoint or its family tells.
 
     Attributes:
-        schedule: of the forward process; None where it must be given.
+        schedule: the schedule of the forward process; None where it must be given.
         variance: what the second half of the output channels holds; None where it must be given.
         rescale_timesteps: whether the network receives t 1000/T for the time step t; None where it must be
             given.

@@ -24,10 +24,10 @@ from bench.metrics import (
     reference_statistics,
 )
 from bench.metrics.inception import InceptionSpace
-from bench.metrics.reference import from_moments
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from inception_kit import Images, sha256, write_random_weights
+from metric_kit import moments_reference
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -155,7 +155,7 @@ def test_frechet_distance(benchmark, way, moments):
 def test_score_with_its_error(benchmark, d):
     """Value, bias correction and standard error: 21 distances."""
     rng = np.random.default_rng(1)
-    reference = from_moments(Moments.of(rng.normal(size=(4 * d, d))), "s", name="r")
+    reference = moments_reference(Moments.of(rng.normal(size=(4 * d, d))), "s", name="r")
     stats = GroupedStatistics(4 * d, d)
     stats.add(rng.normal(size=(4 * d, d)) * 1.1, range(4 * d))
     benchmark.group = f"score of one trial, d = {d}"

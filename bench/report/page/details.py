@@ -28,7 +28,7 @@ class Strip:
     """Pictures of a trial side by side: its first samples, or the frames of its film.
 
     Attributes:
-        name: of its style class.
+        name: the name of its style class in the page.
         source: the PNG file as a data URI.
         count: number of pictures in it.
         side: pixels of one.

@@ -31,7 +31,7 @@ def inline_svg(figure: Figure, name: str, title: str, points: Mapping[str, Seque
         figure: as drawn.
         name: unique in the page; every id begins with it.
         title: what a reader who does not see it is told.
-        points: by the gid of a line, what each of its markers is.
+        points: what each marker of a line is, by the line's gid.
     """
     for prefix, uri in (("", SVG), ("xlink", XLINK)):
         ET.register_namespace(prefix, uri)

@@ -28,7 +28,7 @@ def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mappi
     """Return the text of every file in ``tables/`` by name.
 
     Args:
-        records: of the folder.
+        records: the records of the folder.
         presets: names of those whose published tables are wanted beside ours.
     """
     files: dict[str, str] = {}

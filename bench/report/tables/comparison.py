@@ -104,7 +104,7 @@ class PublishedTable:
 
     Attributes:
         preset: the protocol.
-        cells: by row, then by number of steps.
+        cells: the cells by row, then by number of steps.
     """
 
     preset: Preset
@@ -179,7 +179,7 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
 
     Args:
         preset: the protocol.
-        records: of any sweeps: the one with the fewest reasons against it is taken.
+        records: the records of any sweeps: the one with the fewest reasons against it is taken.
     """
     by_place: dict[tuple[str, int], list[Record]] = {}
     for known in records:
@@ -287,7 +287,7 @@ COLOURS: Mapping[str, str] = {
     "not comparable": "background-color: #e4e4e8; color: #2a2a30",
     "not run": "",
 }
-"""Of the Styler: text on its background has a contrast of at least 9 to 1."""
+"""The Styler's colours: text on its background has a contrast of at least 9 to 1."""
 
 
 def _styler(table: PublishedTable) -> Styler:

@@ -33,11 +33,11 @@ class ClaimResult:
         claim: the statement.
         verdict: ``holds`` where every link does at 5%; ``fails`` where one is reversed at 5% after
             Bonferroni's correction; ``undecided`` otherwise; ``not tested`` where cells are missing.
-        p: of the verdict: the largest of the links' one-sided p-values (the claim is their intersection), for
-            ``fails`` the corrected smallest of the reverse.
+        p: the p-value of the verdict: the largest of the links' one-sided p-values (the claim is their
+            intersection), for ``fails`` the corrected smallest of the reverse.
         links: with their comparisons, weakest first.
         message: why it was not tested.
-        labels: of the rows, for words.
+        labels: the labels of the rows, for words.
     """
 
     claim: Claim

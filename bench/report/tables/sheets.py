@@ -40,7 +40,7 @@ class Sheet:
         frame: one row each, with unrounded numbers, for CSV and further work.
         note: what a reader must know, below the table, one paragraph a line.
         text: names of the columns of words.
-        marks: of cells that stand out, by (row, column).
+        marks: the marks of cells that stand out, by (row, column).
     """
 
     title: str
@@ -53,7 +53,7 @@ class Sheet:
 
     @property
     def flush_left(self) -> list[bool]:
-        """Of every column, whether it is of words."""
+        """Whether each column is of words."""
         return [name in self.text for name in self.columns]
 
     def paragraphs(self, best: str, tie: str) -> list[str]:

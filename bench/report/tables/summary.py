@@ -30,7 +30,7 @@ class Best:
         row: the sampler.
         score: its score.
         ties: samplers that cannot be told from it at 95% after Holm's correction.
-        milliseconds: of sampling an image.
+        milliseconds: the time of sampling an image.
     """
 
     steps: int

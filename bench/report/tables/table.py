@@ -27,7 +27,7 @@ class Measure:
         weights: hash of the network's.
         space: fingerprint of the feature space.
         reference: hash of the reference.
-        quantisation: of the samples; empty where no score tells it.
+        quantisation: the quantisation of the samples; empty where no score tells it.
     """
 
     weights: str
@@ -60,12 +60,12 @@ class Table:
 
     Attributes:
         title: what they have in common, in words.
-        slug: the same as part of a file name.
+        slug: the title as part of a file name.
         metric: name of the score.
         measure: what the scores were measured with.
         samplers: rule and parameters of every row, as `Trial.sampler` has them, by the row's label.
         columns: numbers of steps, ascending.
-        cells: by (row, column).
+        cells: the cells by (row, column).
         floor: the score of real images, where it was measured.
         floor_record: the record it is from.
     """
