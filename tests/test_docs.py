@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_kit import bench
+from support.commands import bench
 
 from bench import load_results
 from bench.commands.main import main

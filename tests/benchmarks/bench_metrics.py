@@ -6,13 +6,13 @@ torch-fidelity's own), SAMPLER_BENCH_IMAGES the number of images from end to end
 """
 
 import os
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.inception import Images, sha256, write_random_weights
+from support.references import moments_reference
 
 from bench.device.precision import full_float32
 from bench.metrics import (
@@ -24,10 +24,6 @@ from bench.metrics import (
     reference_statistics,
 )
 from bench.metrics.inception import InceptionSpace
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from inception_kit import Images, sha256, write_random_weights
-from metric_kit import moments_reference
 
 torch_fidelity = pytest.importorskip("torch_fidelity")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,187 @@
+"""A third party's distribution, built and installed for real, beside the wheel's own contents."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.commands import bench
+from support.plugins import HEUN, PYPROJECT
+
+from bench import load_results
+from bench.plugins import specs
+from bench.plugins.loading import HOOKS, Registry
+
+ROOT = Path(__file__).parents[2]
+
+
+def build(source, out):
+    """Build a wheel with the build back end that is installed, without a network."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = Path(out).glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with an installed third-party plugin, as pip leaves it."""
+    source = tmp_path_factory.mktemp("plugin")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "heun_plugin.py").write_text(HEUN)
+    wheel = build(source, tmp_path_factory.mktemp("dist"))
+    target = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        target,
+        wheel,
+    ]
+    subprocess.run(command, check=True)
+    return target
+
+
+def test_an_installed_plugin_is_listed_with_its_version(installed):
+    out = bench("list", "samplers", "--json", site=installed)
+    assert out.returncode == 0, out.stderr
+    entry = next(e for e in json.loads(out.stdout)["samplers"] if e["name"] == "heun")
+    assert (entry["plugin"], entry["version"], entry["order"]) == ("heun-for-sampler-bench", "1.2.3", 2)
+
+
+def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(installed, tmp_path):
+    options = ["--model", "exact-gaussian", "--n", "60", "--steps", "5", "--results", tmp_path]
+    out = bench("run", "--samplers", "all", *options, site=installed)
+    assert out.returncode == 0, out.stderr
+    table = load_results(tmp_path).set_index("label")
+    assert len(table) == 7 + 1 + 1
+    assert table.loc["heun"].network_calls == 9
+    record = json.loads(next((tmp_path / "records").glob("*heun*.json")).read_text())
+    assert record["sampler"]["plugin"] == "heun-for-sampler-bench"
+    assert record["provenance"]["code of the sampler"]
+
+
+def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_path):
+    options = ["--samplers", "heun", "ddim", "--model", "exact-gaussian", "--n", "40", "--steps", "5"]
+    bench("run", *options, "--results", tmp_path, site=installed)
+    module = installed / "heun_plugin.py"
+    before = module.read_text()
+    module.write_text(before + "\nCHANGED = True\n")
+    try:
+        out = bench("run", *options, "--results", tmp_path, site=installed)
+    finally:
+        module.write_text(before)
+    assert "stale: heun at S=5: code of the sampler changed since" in out.stderr
+    assert "1 of 2 trials are there already" in out.stderr
+
+
+def test_check_finds_the_plugin_sound(installed):
+    out = bench("check", "heun", site=installed)
+    assert out.returncode == 0, out.stdout
+    assert "FAIL" not in out.stdout
+    assert "declared 2" in out.stdout
+
+
+def test_check_takes_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(HEUN)
+    out = bench("check", tmp_path / "mine.py")
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert "1.9 network calls a step" in out.stdout
+
+
+def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
+    registry = Registry()
+    registry.load_built_ins()
+    before = list(registry.default_samplers)
+    (tmp_path / "raises.py").write_text(
+        "from bench import hookimpl\n@hookimpl\ndef bench_samplers():\n    raise RuntimeError('no')\n"
+    )
+    registry.load_file(tmp_path / "raises.py")
+    (failure,) = registry.failures
+    assert (failure.stage, failure.message) == ("bench_samplers", "RuntimeError: no")
+    assert "RuntimeError: no" in failure.traceback
+    assert list(registry.default_samplers) == before
+    (tmp_path / "good.py").write_text(HEUN)
+    registry.load_file(tmp_path / "good.py")
+    assert "heun" in registry.samplers.entries
+
+
+def test_every_hook_is_documented():
+    assert len(HOOKS) == 7
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for name in HOOKS:
+        assert getattr(specs, name).__doc__
+        assert f"`{name}`" in text
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
+    wheel = build(ROOT, tmp_path)
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {"bench", "samplers", "models"} == {top for top in tops if not top.endswith(".dist-info")}
+    assert any(name.startswith("models/assets/") and name.endswith(".safetensors") for name in names)
+    entry_points = next(name for name in names if name.endswith("entry_points.txt"))
+    assert "sampler-bench = bench.commands.main:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    for package in ("bench", "samplers", "models"):
+        assert f"{package}/py.typed" in names
+
+
+EVERYTHING = '''
+import numpy as np
+from bench import ModelCard, hookimpl
+from bench import Score
+from models.exact import ExactMixture
+from bench.data import load_images
+
+
+class Brightness:
+    """Distance of the mean brightness: a score a plugin could bring."""
+
+    name, space, needs, higher_is_better = "brightness", "pixels", "moments", False
+
+    def score(self, sample, reference):
+        value = abs(float(sample.total.mean.mean() - reference.mean.mean()))
+        return Score("brightness", value, value, float("nan"), (), sample.n, reference.space, reference.hash)
+
+
+def make():
+    return ExactMixture(load_images("digits").images[:3].float() / 127.5 - 1, 0.1)
+
+
+@hookimpl
+def bench_models():
+    return [ModelCard("three-digits", make, "three digits", metrics=("brightness", "fd_pixels"))]
+
+
+@hookimpl
+def bench_metrics():
+    return [Brightness()]
+
+
+@hookimpl
+def bench_spacings():
+    return {"lower-half": lambda T, S: [k * T // (2 * S) for k in range(S)]}
+'''
+
+
+def test_models_metrics_and_spacings_come_from_plugins_too(tmp_path):
+    (tmp_path / "everything.py").write_text(EVERYTHING)
+    plugin = ["--plugin", tmp_path / "everything.py"]
+    options = ["--model", "three-digits", "--spacing", "lower-half", "--samplers", "ddim", "--n", "40"]
+    out = bench("run", *plugin, *options, "--steps", "5", "--results", tmp_path / "r")
+    assert out.returncode == 0, out.stderr
+    row = load_results(tmp_path / "r").set_index("sampler").loc["ddim"]
+    assert (row.model, row.spacing, row.metric) == ("three-digits", "lower-half", "brightness")
+    assert 0 <= row.score < 1
+    assert row.fd_pixels > 0
+    listed = json.loads(bench("list", *plugin, "--json").stdout)
+    for kind, name in (("models", "three-digits"), ("metrics", "brightness"), ("spacings", "lower-half")):
+        assert name in {entry["name"] for entry in listed[kind]}

@@ -1,0 +1,1 @@
+"""What tests share: made records, networks, references, and a browser."""
