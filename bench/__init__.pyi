@@ -1,17 +1,21 @@
 from .data.images import from_uint8, to_uint8
 from .data.sets import load_images
 from .diffusion.grid import Grid, Step, make_grid
+from .diffusion.guidance import ConditionalNetwork, GuidedByGradient, classifier_guided, guided, thresholded
 from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
 from .diffusion.noise import TrajectoryNoise, normal_noise
 from .diffusion.posterior import (
     diffuse,
+    learned_log_variance,
     learned_variance,
     posterior_constants,
     posterior_mean,
     predict_x0,
 )
-from .diffusion.sampling import AtLeast, Sampler, get_sampler, sample, sampler, trajectory
-from .diffusion.schedule import NoiseSchedule
+from .diffusion.prediction import from_denoiser, from_flow, from_prediction, preconditioned
+from .diffusion.sampling import Added, AtLeast, AtMost, Sampler, get_sampler, sample, sampler, trajectory
+from .diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule, zero_terminal_snr
+from .diffusion.spacing import on_levels
 from .errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from .files.download import download
 from .hooks import hookimpl
@@ -26,11 +30,16 @@ from .stats.comparison import compare
 from .stats.score import Score
 
 __all__ = [
+    "Added",
     "AtLeast",
+    "AtMost",
     "BenchError",
     "Clip",
+    "ConditionalNetwork",
+    "ContinuousSchedule",
     "EpsilonModel",
     "Grid",
+    "GuidedByGradient",
     "Metric",
     "ModelCard",
     "Noise",
@@ -38,32 +47,43 @@ __all__ = [
     "NotApplicable",
     "Prediction",
     "Sampler",
+    "Schedule",
     "Score",
     "Step",
     "TrajectoryNoise",
     "UnknownNameError",
     "UsageError",
     "Variance",
+    "classifier_guided",
     "compare",
     "diffuse",
     "download",
     "frechet_distance",
+    "from_denoiser",
+    "from_flow",
+    "from_prediction",
     "from_uint8",
     "get_sampler",
+    "guided",
     "hookimpl",
+    "learned_log_variance",
     "learned_variance",
     "load_images",
     "load_model",
     "load_results",
     "make_grid",
     "normal_noise",
+    "on_levels",
     "posterior_constants",
     "posterior_mean",
+    "preconditioned",
     "predict_x0",
     "published_frame",
     "published_table",
     "sample",
     "sampler",
+    "thresholded",
     "to_uint8",
     "trajectory",
+    "zero_terminal_snr",
 ]

@@ -64,7 +64,7 @@ class ExactGaussian:
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Return eps and, as raw variance, the diagonal of Cov(x_0 | x_t) at (B, C, H, W)."""
-        abar = self.schedule.alphas_cumprod[t.cpu()].to(x).view(-1, 1)
+        abar = self.schedule.alpha_bars(t).to(x).view(-1, 1)
         mean, basis, spectrum = (v.to(x) for v in (self.law_mean, self._basis, self._eigenvalues))
         total = abar * spectrum + 1 - abar
         centred = (x.flatten(1) - abar.sqrt() * mean) @ basis
@@ -139,7 +139,7 @@ class ExactMixture:
             Var[x_0 | x_t] = ((1 - abar)/u)^2 Var_r(mean_k) + std^2 (1 - abar)/u
         """
         means, moments, log_weights = self._table(x)
-        abar = self.schedule.alphas_cumprod[t.cpu()].to(x).view(-1, 1)
+        abar = self.schedule.alpha_bars(t).to(x).view(-1, 1)
         u = abar * self.std**2 + 1 - abar
         flat = x.flatten(1)
         half_norms = means.square().sum(1) / 2

@@ -9,7 +9,9 @@ from typing import Annotated
 from torch import Tensor
 
 from bench import (
+    Added,
     AtLeast,
+    AtMost,
     Clip,
     EpsilonModel,
     Grid,
@@ -33,6 +35,8 @@ def ddim(
     *,
     eta: Annotated[float, AtLeast(0)] = 0.0,
     clip: Clip = "none",
+    quantile: Annotated[float, AtLeast(0), AtMost(1), Added("0.2.0")] = 0.995,
+    greatest: Annotated[float, AtLeast(1), Added("0.2.0")] = 1000.0,
 ) -> Iterator[Tensor]:
     r"""Step from t to s, the next time step of the grid, with z standard normal:
 
@@ -47,19 +51,23 @@ def ddim(
         eta: 0 is deterministic, 1 is DDPM's fixedsmall posterior; above 1, sigma^2 is kept at
             1 - abar_s at most, all the noise that x_s can hold.
         clip: ``none`` as published; ``x0`` clamps x_0 to [-1, 1] and re-derives eps from it;
-            ``x0-raw-eps`` clamps x_0 and keeps the network's eps.
+            ``x0-raw-eps`` clamps x_0 and keeps the network's eps; ``dynamic`` and ``dynamic-raw-eps``
+            threshold x_0 at a quantile of each sample; ``state`` clamps x itself after every step.
+        quantile: of |x_0|, for the dynamic modes.
+        greatest: the largest threshold of the dynamic modes.
 
     Yields:
         x after every step; the last is x_0.
     """
     for step in grid:
         abar_next = step.alpha_bar_next
-        eps = model(x, step.times(x)).eps
-        x0, eps = predict_x0(x, eps, step.alpha_bar, clip)
+        x0, eps = predict_x0(x, model(x, step.times(x)), step.alpha_bar, clip, quantile, greatest)
         variance = min(eta**2 * posterior_constants(step).variance, 1 - abar_next)
         x = sqrt(abar_next) * x0 + sqrt(1 - abar_next - variance) * eps
         if variance > 0:
             x = x + sqrt(variance) * noise(step.index)
+        if clip == "state":
+            x = x.clamp(-1, 1)
         yield x
 
 

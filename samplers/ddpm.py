@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import sqrt
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
 from bench import (
+    Added,
+    AtLeast,
+    AtMost,
     EpsilonModel,
     Grid,
+    GuidedByGradient,
     Noise,
     NotApplicable,
+    Prediction,
     Sampler,
+    Step,
+    Variance,
     hookimpl,
+    learned_log_variance,
     learned_variance,
     posterior_constants,
     posterior_mean,
@@ -33,9 +40,12 @@ def ddpm(
     noise: Noise,
     *,
     variance: Literal["fixedsmall", "fixedlarge", "learned"] = "fixedsmall",
-    clip: Literal["x0", "none"] = "x0",
+    clip: Literal["x0", "none", "dynamic", "state"] = "x0",
+    quantile: Annotated[float, AtLeast(0), AtMost(1), Added("0.2.0")] = 0.995,
+    greatest: Annotated[float, AtLeast(1), Added("0.2.0")] = 1000.0,
+    guide: Annotated[Literal["eps", "mean"], Added("0.2.0")] = "eps",
 ) -> Iterator[Tensor]:
-    r"""Draw x_s from N(mean, variance), s the next time step of the grid, beta' = 1 - abar_t / abar_s:
+    """Draw x_s from N(mean, variance), s the next time step of the grid, beta' = 1 - abar_t / abar_s:
 
         mean       = beta' sqrt(abar_s) / (1 - abar_t) x_0 + (1 - abar_s) sqrt(1 - beta') / (1 - abar_t) x_t
         fixedsmall = beta~ = beta' (1 - abar_s) / (1 - abar_t)    the posterior's, for x_0 a point
@@ -55,30 +65,64 @@ def ddpm(
         grid: the time steps.
         noise: asked for at every step but the last.
         variance: which of the three.
-        clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; or ``none``.
+        clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; ``none``; ``dynamic`` thresholds it at
+            a quantile of each sample; ``state`` clamps x itself after every step.
+        quantile: of |x_0|, for ``dynamic``.
+        greatest: the largest threshold of ``dynamic``.
+        guide: how a classifier of the model guides: ``eps``, inside the model; ``mean``: its scaled gradient
+            at x_t times the variance is added to the mean (Dhariwal & Nichol 2021, arXiv:2105.05233,
+            algorithm 1), at the last step with the variance that published code puts there.
 
     Yields:
         x after every step; the last is x_0.
 
     Raises:
-        NotApplicable: if the variance is to be learned and the model predicts none.
+        NotApplicable: if the variance is to be learned and the model predicts none; if the mean is to be
+            guided and the model has no classifier.
     """
     if variance == "learned" and model.variance == "fixed":
         raise NotApplicable("the model predicts no variance")
+    if guide == "mean" and not isinstance(model, GuidedByGradient):
+        raise NotApplicable("the model has no classifier to guide the mean by")
     for step in grid:
-        eps, raw_variance = model(x, step.times(x))
-        x0, _ = predict_x0(x, eps, step.alpha_bar, clip)
-        mean = posterior_mean(x, x0, step)
-        posterior = posterior_constants(step)
-        if step.last or posterior.beta == 0:
-            x = mean
-        elif variance == "learned":
-            assert raw_variance is not None  # the model said it predicts one
-            x = mean + learned_variance(raw_variance, model.variance, step).sqrt() * noise(step.index)
+        times, shift = step.times(x), None
+        if guide == "mean" and isinstance(model, GuidedByGradient):
+            predicted, shift = model.unguided(x, times), model.gradient(x, times)
         else:
-            fixed = posterior.beta if variance == "fixedlarge" else posterior.variance
-            x = mean + sqrt(fixed) * noise(step.index)
+            predicted = model(x, times)
+        x0, _ = predict_x0(x, predicted, step.alpha_bar, clip, quantile, greatest)
+        mean = posterior_mean(x, x0, step)
+        if shift is not None:
+            mean = mean + _spread(variance, predicted, model.variance, step, grid) * shift
+        if step.last or step.alpha_bar == step.alpha_bar_next:
+            x = mean
+        else:
+            x = mean + _spread(variance, predicted, model.variance, step, grid) ** 0.5 * noise(step.index)
+        if clip == "state":
+            x = x.clamp(-1, 1)
         yield x
+
+
+def _spread(variance: str, predicted: Prediction, kind: Variance, step: Step, grid: Grid) -> Tensor | float:
+    """Return the variance of x_s.
+
+    At the last step, where no noise is drawn and beta~ is 0, a guided mean is still shifted: by 0 with
+    fixedsmall, else by the variance that published code puts there, with beta~ of the step before (Dhariwal &
+    Nichol 2021).
+    """
+    posterior = posterior_constants(step)
+    if variance == "fixedsmall":
+        return posterior.variance
+    if not step.last:
+        if variance == "fixedlarge":
+            return posterior.beta
+        assert predicted.raw_variance is not None  # the model said it predicts one
+        return learned_variance(predicted.raw_variance, kind, step)
+    before = posterior_constants(grid[max(0, step.index - 1)]).variance
+    if variance == "fixedlarge":
+        return before
+    assert predicted.raw_variance is not None
+    return learned_log_variance(predicted.raw_variance, kind, step, before).exp()
 
 
 @hookimpl

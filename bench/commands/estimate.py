@@ -60,8 +60,9 @@ def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
     if not plan.pending:
         return 0.0
     model, device = runner.loaded.model, runner.worker.device
-    x = torch.zeros((plan.pending[0].trial.batch, *model.shape), device=device)
-    times = torch.zeros(len(x), dtype=torch.int64, device=device)
+    first = plan.pending[0]
+    x = torch.zeros((first.trial.batch, *model.shape), device=device)
+    times = first.walk[0].times(x)
     measured = []
     with torch.inference_mode():
         for _ in range(4):

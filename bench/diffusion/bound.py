@@ -133,7 +133,7 @@ def variational_bounds(
     visits: dict[int, list[tuple[int, Step]]] = {}
     for place, chain in enumerate(chains):
         for step in chain.steps:
-            visits.setdefault(step.t, []).append((place, step))
+            visits.setdefault(int(step.t), []).append((place, step))
     x0 = x0.double()
     rows: list[list[Tensor]] = [[prior_term(x0, chain.steps[0].alpha_bar)] for chain in chains]
     for t in sorted(visits, reverse=True):

@@ -22,7 +22,7 @@ from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler, sample, trajectory
-from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.schedule import NoiseSchedule, Schedule
 from bench.errors import BenchError, NotApplicable
 
 ORDER_TOLERANCE = 0.25
@@ -73,13 +73,15 @@ class GaussianOracle:
     shape: tuple[int, int, int] = _SHAPE
     variance: Variance = "x0"
 
-    def __init__(self, schedule: NoiseSchedule, std: float = _STD) -> None:
+    continuous = True
+
+    def __init__(self, schedule: Schedule, std: float = _STD) -> None:
         self.schedule, self.std, self.calls = schedule, std, 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Return eps and Var[x_0 | x_t] = s^2 (1 - abar) / (abar s^2 + 1 - abar)."""
         self.calls += 1
-        abar = self.schedule.alphas_cumprod[t].to(x.dtype).view(-1, 1, 1, 1)
+        abar = self.schedule.alpha_bars(t).to(x).view(-1, 1, 1, 1)
         total = abar * self.std**2 + 1 - abar
         posterior = (self.std**2 * (1 - abar) / total).expand_as(x)
         return Prediction((1 - abar).sqrt() / total * x, posterior)
@@ -102,7 +104,7 @@ def check_sampler(sampler: Sampler) -> list[Clause]:
     return found
 
 
-def output_variance(sampler: Sampler, schedule: NoiseSchedule, grid: Grid, std: float = _STD) -> float:
+def output_variance(sampler: Sampler, schedule: Schedule, grid: Grid, std: float = _STD) -> float:
     """Return the exact variance of a sampler's output for x_T ~ N(0, 1) and data N(0, std^2).
 
     Row 0 of one batch starts from an impulse in x_T, row k + 1 receives it as the noise of the step with

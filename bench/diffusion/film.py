@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.data.images import to_uint8
 from bench.diffusion.posterior import diffuse
-from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.schedule import NoiseSchedule, Schedule
 
 FRAMES = 11
 """Frames of a film: beginning, end and nine between, at equal parts of the steps."""
@@ -39,8 +39,8 @@ class Film:
         return to_uint8(torch.stack(self._frames)).cpu()
 
 
-def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tensor:
-    """Return x_t, from x_0 to x_T at equal parts of T; see `diffuse`.
+def forward_film(image: Tensor, schedule: Schedule, noise: Tensor) -> Tensor:
+    """Return x_t, from x_0 to x_T at equal parts of its time; see `diffuse`.
 
     Args:
         image: x_0 in [-1, 1], (C, H, W).
@@ -52,6 +52,7 @@ def forward_film(image: Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tenso
 
     Source: Ho et al. 2020, arXiv:2006.11239, eq. 4.
     """
-    abar = [1.0, *schedule.alphas_cumprod.tolist()]
-    frames = [diffuse(image, noise, abar[t]) for t in frame_steps(len(abar) - 1)]
+    parts = frame_steps(schedule.T if isinstance(schedule, NoiseSchedule) else FRAMES - 1)
+    times = [schedule.clean + part / parts[-1] * (schedule.last - schedule.clean) for part in parts]
+    frames = [diffuse(image, noise, schedule.alpha_bar(t)) for t in times]
     return to_uint8(torch.stack(frames))

@@ -1,20 +1,17 @@
-"""Grids: which time steps a sampler visits, as a sub-sequence tau of 0 .. T-1."""
+"""Grids: which times a sampler visits, from the noisiest to x_0."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bench.catalog import Catalog, load_plugins
-from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.interfaces import EpsilonModel, takes_real_times
+from bench.diffusion.schedule import NoiseSchedule, Schedule
+from bench.diffusion.spacing import chosen_times, listed_times
 from bench.errors import UsageError
-
-Spacing = Callable[[int, int], list[int]]
-"""A rule (T, S) -> time steps in ascending order."""
 
 
 @dataclass(frozen=True)
@@ -23,40 +20,47 @@ class Step:
 
     Attributes:
         index: 0 for the first step taken (the noisiest), then 1, 2, ...
-        t: the original time step, 0 .. T-1: what the network is told.
+        t: the time that the network is told: a time step 0 .. T-1, or a real time of the schedule.
         alpha_bar: alpha_bar_t.
-        alpha_bar_next: alpha_bar at the next time step taken; 1.0 after the last.
-        t_next: the next time step taken; -1 after the last.
+        alpha_bar_next: alpha_bar at the next time taken; 1.0 after the last.
+        t_next: the next time taken; the schedule's ``clean`` time after the last, -1 or 0.
         last: whether this step ends at x_0.
     """
 
     index: int
-    t: int
+    t: float
     alpha_bar: float
     alpha_bar_next: float
-    t_next: int
+    t_next: float
     last: bool
 
     def times(self, x: Tensor) -> Tensor:
-        """Return t as the int64 tensor (B,) that a network takes beside x (B, C, H, W)."""
-        return torch.full((len(x),), self.t, dtype=torch.int64, device=x.device)
+        """Return t as the tensor (B,) that a network takes beside x (B, C, H, W).
+
+        It is int64 for a time step and float64 for a time between two or of a continuous schedule.
+        """
+        dtype = torch.int64 if isinstance(self.t, int) else torch.float64
+        return torch.full((len(x),), self.t, dtype=dtype, device=x.device)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """An ordered walk through time steps; iterating yields `Step` in the order of sampling.
+    """An ordered walk through times; iterating yields `Step` in the order of sampling.
 
     Attributes:
         schedule: the schedule that gives alpha_bar.
-        timesteps: the time steps in the order of sampling (descending), repeats kept.
+        timesteps: the times in the order of sampling (descending), repeats kept; of a discrete schedule
+            int where they are time steps.
         spacing: the name of the rule that made it, ``"explicit"`` for a given list.
         requested: the number of steps asked for; ``len(grid)`` is the number taken.
+        moved: the greatest distance by which `rounded` moved a time; 0 where none was.
     """
 
-    schedule: NoiseSchedule
-    timesteps: tuple[int, ...]
+    schedule: Schedule
+    timesteps: tuple[float, ...]
     spacing: str
     requested: int
+    moved: float = 0.0
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -74,142 +78,72 @@ class Grid:
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} is outside 0 .. {len(self) - 1}")
         last = index == len(self) - 1
-        t, t_next = self.timesteps[index], -1 if last else self.timesteps[index + 1]
+        t, t_next = self.timesteps[index], self.schedule.clean if last else self.timesteps[index + 1]
         alpha_bar = self.schedule.alpha_bar
         return Step(index, t, alpha_bar(t), alpha_bar(t_next), t_next, last)
 
+    def rounded(self) -> Grid:
+        """Return the grid with every time at the nearest time step, for a network that takes no other.
 
-def uniform(T: int, S: int) -> list[int]:
-    """Return range(0, T, T // S): more than S steps where S does not divide T (30 of 1000 gives 31).
-
-    Source: Song et al. 2021, arXiv:2010.02502, appendix D.2, and its published code.
-    """
-    return list(range(0, T, T // S))
-
-
-def quadratic(T: int, S: int) -> list[int]:
-    """Return int(linspace(0, sqrt(0.8 T), S)^2): dense near t=0, repeats at large S.
-
-    Source: Song et al. 2021, appendix D.2; the 0.8 is in the published code only.
-    """
-    return [int(u * u) for u in _linspace(0, math.sqrt(0.8 * T), S)]
+        The levels move with the times. Of a continuous schedule, which has no time steps, it is the same.
+        """
+        if self.schedule.continuous or all(isinstance(t, int) for t in self.timesteps):
+            return self
+        times = tuple(round(t) for t in self.timesteps)
+        moved = max(abs(a - b) for a, b in zip(times, self.timesteps, strict=True))
+        return replace(self, timesteps=times, moved=moved)
 
 
-def openai(T: int, S: int) -> list[int]:
-    """Return round(k (T-1)/(S-1)), k = 0 .. S-1: both ends included.
-
-    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 4.
-    """
-    if S == 1:
-        return [0]
-    stride, at, steps = (T - 1) / (S - 1), 0.0, []
-    for _ in range(S):  # a running sum, as in the published tables: a product rounds some ties the other way
-        steps.append(round(at))
-        at += stride
-    return steps
-
-
-def openai_ddim(T: int, S: int) -> list[int]:
-    """Return range(0, T, stride) with the first integer stride that gives exactly S steps.
-
-    Source: the ``ddimN`` sections of Nichol & Dhariwal 2021's published code.
-
-    Raises:
-        UsageError: where no integer stride gives S steps (T=1000: 300, 400).
-    """
-    for stride in range(1, T + 1):
-        if len(range(0, T, stride)) == S:
-            return list(range(0, T, stride))
-    raise UsageError(f"no integer stride visits exactly {S} of {T} time steps; use spacing 'openai'")
-
-
-def linspace(T: int, S: int) -> list[int]:
-    """Return round(linspace(0, T-1, S))."""
-    return [round(u) for u in _linspace(0, T - 1, S)]
-
-
-def trailing(T: int, S: int) -> list[int]:
-    """Return round(arange(T, 0, -T/S)) - 1: the last step is T-1, the first about T/S - 1.
-
-    Source: Lin et al. 2023, arXiv:2305.08891, table 2.
-    """
-    return sorted(round(T - k * T / S) - 1 for k in range(S))
-
-
-def every(T: int, S: int) -> list[int]:
-    """Return all T time steps.
-
-    Raises:
-        UsageError: if S is not T.
-    """
-    if S != T:
-        raise UsageError(f"spacing 'all' takes all {T} time steps; ask for {T} steps, not {S}")
-    return list(range(T))
-
-
-RULES: dict[str, Spacing] = {
-    "uniform": uniform,
-    "quadratic": quadratic,
-    "openai": openai,
-    "openai-ddim": openai_ddim,
-    "linspace": linspace,
-    "trailing": trailing,
-    "all": every,
-}
-"""The built-in rules."""
-
-SPACINGS: Catalog[Spacing] = Catalog("spacing", fill=load_plugins)
-"""Every rule: the built-in ones, and those that plugins add through the hook ``bench_spacings``."""
+def grid_for(model: EpsilonModel, steps: int, spacing: str) -> Grid:
+    """Return the grid that a model can walk: `make_grid`'s, rounded where it takes time steps alone."""
+    grid = make_grid(model.schedule, steps, spacing)
+    return grid if takes_real_times(model) else grid.rounded()
 
 
 def make_grid(
-    schedule: NoiseSchedule, steps: int | None = None, spacing: str | Sequence[int] = "uniform"
+    schedule: Schedule, steps: int | None = None, spacing: str | Sequence[float] = "uniform"
 ) -> Grid:
-    """Return the grid of ``steps`` time steps of ``schedule`` that the rule ``spacing`` chooses.
+    """Return the grid of ``steps`` times of ``schedule`` that ``spacing`` chooses.
 
     Args:
         schedule: the model's schedule.
-        steps: S, the number of steps; may be left out with ``"all"`` or an explicit list.
-        spacing: the name of a rule (``uniform``, ``quadratic``, ``openai``, ``openai-ddim``, ``linspace``,
-            ``trailing``, ``all`` or a plugin's), or the time steps themselves in any order.
+        steps: S, the number of steps; may be left out with ``"all"`` or a list.
+        spacing: a rule by name, with parameters after a colon: ``uniform``, ``quadratic``, ``openai``,
+            ``openai-ddim``, ``linspace``, ``trailing`` and ``all`` count time steps; ``time``,
+            ``time-quadratic``, ``logsnr``, ``exponential``, ``edm:rho=7``, ``karras``, ``beta`` and
+            ``ays:model=sdxl`` choose levels of any schedule; or a plugin's. Or the times themselves, in any
+            order, real ones too: ``[999, 750.5, 0]``, ``"999,750.5,0"``, ``"sigma:80,10,1"``,
+            ``"logsnr:-8,0,8"``.
 
     Raises:
-        UsageError: if steps is not in 1 .. T, the rule is unknown, or a listed time step is outside 0 .. T-1.
+        UsageError: if steps is not in 1 .. T, the rule is unknown or does not work on the schedule, or a
+            listed time is outside the schedule.
     """
-    T = schedule.T
-    if not isinstance(spacing, str):
-        chosen, name = sorted(int(t) for t in spacing), "explicit"
-        if steps is not None and steps != len(chosen):
+    T = schedule.T if isinstance(schedule, NoiseSchedule) else None
+    listed = sorted(spacing) if not isinstance(spacing, str) else listed_times(schedule, spacing)
+    if listed is not None:
+        name = spacing if isinstance(spacing, str) else "explicit"
+        if steps is not None and steps != len(listed):
             raise UsageError(
-                f"{len(chosen)} time steps were listed but {steps} steps asked for; leave one out"
+                f"{len(listed)} time steps were listed but {steps} steps asked for; leave one out"
             )
-        steps = len(chosen)
+        steps, chosen = len(listed), [float(t) for t in listed]
     else:
-        name = spacing
+        name = str(spacing)
         if steps is None:
-            if spacing != "all":
-                raise UsageError(f"spacing {spacing!r} needs a number of steps")
+            if name != "all" or T is None:
+                raise UsageError(f"spacing {name!r} needs a number of steps")
             steps = T
-        if not 1 <= steps <= T:
+        if T is not None and not 1 <= steps <= T:
             raise UsageError(f"the number of steps must be from 1 to T={T}, got {steps}")
-        chosen = get_spacing(spacing)(T, steps)
+        if steps < 1:
+            raise UsageError(f"the number of steps must be at least 1, got {steps}")
+        chosen = chosen_times(schedule, steps, name)
     if not chosen:
         raise UsageError("a grid needs at least one time step")
-    if chosen[0] < 0 or chosen[-1] >= T:
-        raise UsageError(f"time steps must lie in 0 .. {T - 1}, got {chosen[0]} .. {chosen[-1]}")
+    first, last = (0, schedule.last) if T is not None else (0.0, schedule.last)
+    if chosen[0] < first or chosen[-1] > last or (T is None and chosen[0] == 0):
+        raise UsageError(f"time steps must lie in {first:g} .. {last:g}, got {chosen[0]:g} .. {chosen[-1]:g}")
+    if T is not None:
+        chosen = [int(t) if float(t).is_integer() else t for t in chosen]
     return Grid(schedule, tuple(reversed(chosen)), name, steps)
-
-
-def get_spacing(name: str) -> Spacing:
-    """Return the rule called ``name``.
-
-    Raises:
-        UnknownNameError: (a ValueError) with the nearest known names.
-    """
-    return SPACINGS.get(name)
-
-
-def _linspace(start: float, stop: float, n: int) -> list[float]:
-    """Return n floats from start to stop, rounded as numpy.linspace rounds them."""
-    step = (stop - start) / (n - 1) if n > 1 else 0.0
-    return [k * step + start for k in range(n - 1)] + [stop if n > 1 else start]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from math import log, sqrt
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from bench.diffusion.grid import Step
-from bench.diffusion.interfaces import Clip, Variance
+from bench.diffusion.interfaces import Clip, Prediction, Variance
+from bench.errors import NotApplicable
 
 _LEAST_VARIANCE = 1e-12  # its root is an 8,000th of the distance of two 8-bit levels: as good as none
 
@@ -29,25 +32,61 @@ def diffuse(x0: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
     return abar.sqrt().to(x0.dtype) * x0 + (1 - abar).sqrt().to(x0.dtype) * noise
 
 
-def predict_x0(x: Tensor, eps: Tensor, alpha_bar: float, clip: Clip = "none") -> tuple[Tensor, Tensor]:
+def predict_x0(
+    x: Tensor,
+    predicted: Prediction | Tensor,
+    alpha_bar: float,
+    clip: Clip = "none",
+    quantile: float = 0.995,
+    greatest: float = math.inf,
+) -> tuple[Tensor, Tensor]:
     """Return (x_0, eps) with x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), clipped as asked.
 
     Args:
         x: x_t, shape (B, C, H, W).
-        eps: predicted noise, shaped like x.
+        predicted: what the network said, whose own x_0 is taken where it tells it; or eps alone.
         alpha_bar: abar_t.
         clip: ``none``; ``x0`` clamps x_0 to [-1, 1] and returns the eps that this x_0 implies;
-            ``x0-raw-eps`` clamps x_0 and returns eps as it came.
+            ``x0-raw-eps`` clamps x_0 and returns eps as it came; ``dynamic`` and ``dynamic-raw-eps`` likewise
+            with `threshold` in the place of the clamp; ``state`` does nothing here.
+        quantile: of `threshold`.
+        greatest: of `threshold`.
 
     Source: Song et al. 2021, arXiv:2010.02502, eq. 9.
+
+    Raises:
+        NotApplicable: at alpha_bar = 0, where eps alone does not tell x_0.
     """
-    x0 = (x - sqrt(1 - alpha_bar) * eps) / sqrt(alpha_bar)
-    if clip == "none":
+    eps, _, x0 = predicted if isinstance(predicted, Prediction) else Prediction(predicted)
+    if x0 is None:
+        if alpha_bar == 0:
+            raise NotApplicable(
+                "at alpha_bar = 0 eps does not tell x_0: the model must predict v, x_0 or a velocity (wrap it"
+                " with bench.from_prediction or bench.from_flow), or the grid begin at a later time"
+            )
+        x0 = (x - sqrt(1 - alpha_bar) * eps) / sqrt(alpha_bar)
+    if clip in ("none", "state"):
         return x0, eps
-    x0 = x0.clamp(-1, 1)
-    if clip == "x0":
+    x0 = threshold(x0, quantile, greatest) if clip.startswith("dynamic") else x0.clamp(-1, 1)
+    if not clip.endswith("raw-eps"):
         eps = (x - sqrt(alpha_bar) * x0) / sqrt(1 - alpha_bar)
     return x0, eps
+
+
+def threshold(x0: Tensor, quantile: float = 0.995, greatest: float = math.inf) -> Tensor:
+    """Return x_0 / q of each sample clamped to [-1, 1], q a quantile of |x_0|, from 1 to ``greatest``.
+
+    Args:
+        x0: predicted x_0, shape (B, C, H, W).
+        quantile: p in (0, 1], by linear interpolation.
+        greatest: the largest q.
+
+    Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3 ("dynamic thresholding").
+    """
+    flat = x0.abs().flatten(1)
+    q = torch.quantile(flat, quantile, dim=1).clamp(1, greatest).view(-1, *(1,) * (x0.ndim - 1))
+    clamped: Tensor = x0.clamp(-q, q) / q
+    return clamped
 
 
 def posterior_mean(x: Tensor, x0: Tensor, step: Step) -> Tensor:

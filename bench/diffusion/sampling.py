@@ -29,6 +29,24 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """Put into ``Annotated[float, AtMost(1)]`` to have a parameter's upper bound checked."""
+
+    bound: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """Put into ``Annotated[float, Added("0.2.0")]`` where a rule gains a parameter after it was published.
+
+    At its default the parameter is left out of `Sampler.spec`, so that the records of earlier versions, which
+    are found by that text, are found still. The default must do what the rule did before.
+    """
+
+    version: str
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A sampling rule with its parameters bound.
 
@@ -61,7 +79,10 @@ class Sampler:
     @property
     def spec(self) -> str:
         """The text that `get_sampler` turns back into this sampler: ``ddim:eta=0.2,clip=none``."""
-        given = ",".join(f"{key}={_text(value)}" for key, value in self.parameters.items())
+        later = _added(self.function)
+        given = ",".join(
+            f"{key}={_text(value)}" for key, value in self.parameters.items() if later.get(key) != value
+        )
         return f"{self.name}:{given}" if given else self.name
 
     @property
@@ -219,6 +240,16 @@ def _keyword_parameters(function: SamplerFunction) -> list[inspect.Parameter]:
     return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
+def _added(function: SamplerFunction) -> dict[str, Any]:
+    """Return the defaults of the parameters that a rule gained later."""
+    kinds = typing.get_type_hints(function, include_extras=True)
+    return {
+        p.name: p.default
+        for p in _keyword_parameters(function)
+        if any(isinstance(mark, Added) for mark in typing.get_args(kinds.get(p.name)))
+    }
+
+
 def _text(value: Parameter) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
@@ -241,6 +272,8 @@ def _coerce(where: str, value: object, kind: Any) -> Parameter:
     for bound in bounds:
         if isinstance(bound, AtLeast) and isinstance(number, int | float) and number < bound.bound:
             raise UsageError(f"{where} must be at least {bound.bound:g}, got {value}")
+        if isinstance(bound, AtMost) and isinstance(number, int | float) and number > bound.bound:
+            raise UsageError(f"{where} must be at most {bound.bound:g}, got {value}")
     return number
 
 

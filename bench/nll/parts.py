@@ -105,7 +105,7 @@ def step_table(chain: Chain, scores: dict[str, Score], sums: Array, n: int) -> p
     """
     prior, decoder = (scores[METRICS[place]] for place in (1, 3))
     first, last = chain.steps[0], chain.steps[-1]
-    rows: list[tuple[str, int | None, int, float, float]] = []
+    rows: list[tuple[str, float | None, float, float, float]] = []
     rows.append(("prior", None, first.t, prior.value, prior.se))
     for step, (total, squares) in zip(chain.steps[:-1], sums.T, strict=True):
         variance = max(squares - total**2 / n, 0.0) / (n - 1)

@@ -19,7 +19,8 @@ from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS
 from bench.diffusion.bound import BoundClip, Chain, ReverseVariance, bound_noise, variational_bounds
 from bench.diffusion.grid import Grid, make_grid
-from bench.errors import NotApplicable
+from bench.diffusion.schedule import NoiseSchedule
+from bench.errors import NotApplicable, UsageError
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
 from bench.nll.parts import METRICS, BlockTerms, make_terms, mean_score, step_table, terms_path
@@ -192,9 +193,14 @@ class BoundRunner:
 
     def _cells(self) -> list[BoundCell]:
         request, model = self.request, self.loaded.model
-        steps = request.steps or (model.schedule.T,)
+        schedule = model.schedule
+        if not isinstance(schedule, NoiseSchedule):
+            raise UsageError(
+                f"the bound is over the time steps of a discrete schedule; {schedule.name} has none"
+            )
+        steps = request.steps or (schedule.T,)
         possible = VARIANCES if model.variance != "fixed" else VARIANCES[:2]
-        walks = [make_grid(model.schedule, count, request.spacing) for count in steps]
+        walks = [make_grid(schedule, count, request.spacing).rounded() for count in steps]
         return [self._cell(walk, variance) for walk in walks for variance in request.variances or possible]
 
     def _cell(self, walk: Grid, variance: ReverseVariance) -> BoundCell:
@@ -246,4 +252,4 @@ class BoundRunner:
 
 
 def _levels(cells: Sequence[BoundCell]) -> set[int]:
-    return {step.t for cell in cells for step in cell.chain.steps}
+    return {int(step.t) for cell in cells for step in cell.chain.steps}

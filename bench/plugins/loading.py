@@ -23,8 +23,8 @@ from typing import Any
 import pluggy
 
 from bench.catalog import Catalog, Origin
-from bench.diffusion.grid import RULES, SPACINGS, Spacing
 from bench.diffusion.sampling import SAMPLERS, Sampler
+from bench.diffusion.spacing import RULES, SPACINGS, Spacing
 from bench.errors import UnknownNameError, UsageError
 from bench.files.download import Download
 from bench.hooks import PROJECT

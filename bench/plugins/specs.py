@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bench.diffusion.grid import Spacing
 from bench.diffusion.sampling import Sampler
+from bench.diffusion.spacing import Spacing
 from bench.files.download import Download
 from bench.hooks import hookspec
 from bench.metrics.metric import Metric
@@ -44,7 +44,7 @@ def bench_downloads() -> Mapping[str, Download]:
 
 @hookspec
 def bench_spacings() -> Mapping[str, Spacing]:
-    """Return rules (T, S) -> ascending time steps, by name."""
+    """Return rules by name: (T, S) -> time steps, or, marked by `on_levels`, (schedule, S) -> times."""
     return {}
 
 

@@ -100,11 +100,13 @@ class GridInfo(Part):
     Attributes:
         steps: number of steps, None for real images.
         distinct_levels: number of different noise levels among them.
+        moved: greatest distance by which a time was rounded to a time step, None where none was.
         folds: number of disjoint sets of real images that the score is the mean of, None for samples.
     """
 
     steps: int | None = None
     distinct_levels: int | None = None
+    moved: float | None = None
     folds: int | None = None
 
 

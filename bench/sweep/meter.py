@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.device.clock import Clock
-from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance
-from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance, takes_real_times
+from bench.diffusion.schedule import Schedule
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Meter:
     evaluations: int = 0
 
     @property
-    def schedule(self) -> NoiseSchedule:
+    def schedule(self) -> Schedule:
         """The model's."""
         return self.model.schedule
 
@@ -39,6 +39,11 @@ class Meter:
     def shape(self) -> tuple[int, int, int]:
         """The model's."""
         return self.model.shape
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the model takes real times."""
+        return takes_real_times(self.model)
 
     @property
     def variance(self) -> Variance:
@@ -53,5 +58,6 @@ class Meter:
             if self.precision == torch.float32:
                 return self.model(x, t)
             with torch.autocast(x.device.type, self.precision):
-                eps, raw_variance = self.model(x, t)
-            return Prediction(eps.to(x.dtype), None if raw_variance is None else raw_variance.to(x.dtype))
+                eps, raw, x0 = self.model(x, t)
+            raw, x0 = (None if part is None else part.to(x.dtype) for part in (raw, x0))
+            return Prediction(eps.to(x.dtype), raw, x0)

@@ -12,7 +12,7 @@ import torch
 from bench.data.images import from_uint8, to_uint8
 from bench.data.sets import content_hash
 from bench.diffusion.film import forward_film
-from bench.diffusion.grid import Grid, make_grid
+from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler
 from bench.errors import BenchError
@@ -237,14 +237,14 @@ class Runner:
 
     def _cell(self, sampler: Sampler, steps: int) -> SampledCell:
         schedule = self.loaded.model.schedule
-        walk = make_grid(schedule, steps, self.sweep.spacing_of(steps))
+        walk = grid_for(self.loaded.model, steps, self.sweep.spacing_of(steps))
         own = {"time steps": grid_hash(walk), "code of the sampler": code_hash(sampler.function)}
         return SampledCell(
             kind="samples",
             trial=self._trial(sampler.spec, steps),
             row=_row_of(sampler),
             model=ModelInfo(self.loaded.weights_hash, schedule.name),
-            grid=GridInfo(len(walk), walk.distinct_levels),
+            grid=GridInfo(len(walk), walk.distinct_levels, moved=walk.moved or None),
             provenance={**self._common_provenance, **own},
             device=self.sweep.devices[0],
             sampler=sampler,

@@ -14,7 +14,7 @@ from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.diffusion.film import Film
-from bench.diffusion.grid import Grid, make_grid
+from bench.diffusion.grid import Grid, Step, grid_for
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.noise import INITIAL, TrajectoryNoise, normal_noise
 from bench.diffusion.sampling import Sampler, get_sampler, trajectory
@@ -126,9 +126,9 @@ class Worker:
 
         try:
             sampler = get_sampler(trial.sampler)
-            grid = make_grid(self.loaded.model.schedule, trial.steps, trial.spacing)
+            grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
             with torch.inference_mode():
-                self._warm_up(trial, len(block))
+                self._warm_up(trial, len(block), grid[0])
                 reset_peak_memory(self.device)
                 drawn = draw(
                     self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
@@ -170,15 +170,14 @@ class Worker:
             statistics[name] = sums.close()
         return statistics
 
-    def _warm_up(self, trial: Trial, batch: int) -> None:
+    def _warm_up(self, trial: Trial, batch: int, step: Step) -> None:
         """Call the network and the spaces once, so that no first call is timed."""
         key = (batch, trial.precision)
         if key in self._warm:
             return
         shape = self.loaded.model.shape
         x = torch.zeros((batch, *shape), device=self.device)
-        times = torch.zeros(batch, dtype=torch.int64, device=self.device)
-        Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, times)
+        Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
         for space in self.spaces.values():
             space(to_uint8(x) if is_quantised(space) else x)

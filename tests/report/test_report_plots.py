@@ -94,7 +94,7 @@ def test_score_against_steps_draws_the_scores(group):
 def test_published_values_are_open_markers_of_their_own_model_and_score_only(group):
     preset = get_preset("ddim-table1-cifar10")
     mine = table([record("ddim:eta=0", s, v) for s, v in ((10, 13.4), (20, 6.9))])
-    assert published_for(mine) == preset.figures()
+    assert published_for(mine) == preset.values()
     assert published_for(group) == ()
     (axes,) = plots.score_against_steps(mine, LIGHT, published_for(mine)).axes
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]

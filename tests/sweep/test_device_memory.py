@@ -109,7 +109,8 @@ def test_one_sentence_a_gpu_that_is_too_small(monkeypatch):
     asked = ("cuda:0", "cuda:1", "cuda:2", "cuda:1")
     batch = 200_000  # 9 X and 8 bytes, slack, and the libraries: 6.3 GiB
     second, third = lacks_on_devices(asked, batch, Wide(), [Space()])
-    told = f"about {device_needs(Wide(), [Space()]).total(batch) / GIB:.1f} GiB are needed on cuda:1 at --batch 200000 (weights 0.0, activations 1.3 by"
+    gib = device_needs(Wide(), [Space()]).total(batch) / GIB
+    told = f"about {gib:.1f} GiB are needed on cuda:1 at --batch 200000 (weights 0.0, activations 1.3 by"
     assert second.startswith(told)
     needs = device_needs(Wide(), [Space()])
     suggested = int(second.rpartition("--batch ")[2])
