@@ -38,6 +38,8 @@ class EpsilonNetwork(nn.Module):
         self.shape = shape
         self.variance: Variance = variance
         self.rescale_timesteps = rescale_timesteps
+        # Sinusoids embed any real time; a table of the best scalar predictor has the time steps only.
+        self.continuous = not getattr(getattr(network, "config", None), "residual", 0)
 
     def forward(self, x: Tensor, t: Tensor) -> Prediction:
         """Predict the noise in x (B, C, H, W) at the original time steps t (B,), in x's precision."""

@@ -46,6 +46,7 @@ class ExactGaussian:
     """
 
     variance: Variance = "x0"
+    continuous = True
 
     def __init__(self, mean: Tensor, covariance: Tensor, schedule: NoiseSchedule | None = None) -> None:
         self.schedule = schedule or NoiseSchedule.linear()
@@ -93,6 +94,7 @@ class ExactMixture:
     """
 
     variance: Variance = "x0"
+    continuous = True
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from bench.diffusion.sampling import Sampler, get_sampler
+from bench.diffusion.spacing import count_listed
 from bench.errors import UnknownNameError, UsageError
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
@@ -60,6 +61,22 @@ def parse_steps(text: str) -> tuple[int, ...]:
         raise UsageError(
             f"--steps takes whole numbers with commas between, as in 10,20,50, got {text!r}"
         ) from None
+
+
+def parse_spacing(text: str) -> str:
+    """Return a spacing as `bench.make_grid` reads it: as it is, or what a file of times holds.
+
+    Raises:
+        UsageError: if the file does not hold numbers.
+    """
+    path = Path(text)
+    if not path.is_file():
+        return text
+    given = path.read_text(encoding="utf-8").replace("\n", ",").replace(" ", ",")
+    listed = ",".join(part for part in given.split(",") if part)
+    if not count_listed(listed):
+        raise UsageError(f"{path} must list times, one a line or with commas between, as in 999,500,0")
+    return listed
 
 
 def parse_devices(text: str) -> tuple[str, ...]:

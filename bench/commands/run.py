@@ -17,6 +17,7 @@ from bench.commands.options import (
     parse_devices,
     parse_metrics,
     parse_samplers,
+    parse_spacing,
     parse_steps,
     print_json,
     report_plugin_failures,
@@ -26,6 +27,7 @@ from bench.commands.options import (
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.commands.usage import DEFAULT_MODEL
+from bench.diffusion.spacing import count_listed
 from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
 from bench.published.presets import Preset, get_preset
@@ -59,6 +61,8 @@ def execute(options: argparse.Namespace) -> int:
     measuring = Measuring(quiet=options.json)
     runner = Runner(sweep, store, measuring)
     plan = runner.plan()
+    for sentence in runner.notes(plan):
+        print(sentence, file=sys.stderr)
     if options.dry_run:
         return dry_run(runner, plan, as_json=options.json)
     _keep_training(runner.loaded.card, store)
@@ -84,15 +88,18 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     own = preset if preset and model == preset.model else None
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
     steps = preset.steps if preset else parse_steps(DEFAULT_STEPS)
+    spacing = parse_spacing(options.spacing) if options.spacing else ""
+    listed = count_listed(spacing)
     devices = parse_devices(options.device)
     return Sweep(
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
-        steps=parse_steps(options.steps) if options.steps is not None else steps,
+        steps=parse_steps(options.steps) if options.steps is not None else (listed,) if listed else steps,
+        capped=options.steps is None and preset is None,
         n=n if options.n is None else options.n,
         seed=options.seed,
-        spacing=options.spacing or (preset.spacing if preset else "uniform"),
-        spacing_at=preset.spacing_at if preset and not options.spacing else {},
+        spacing=spacing or (preset.spacing if preset else "uniform"),
+        spacing_at=preset.spacing_at if preset and not spacing else {},
         batch=options.batch,
         precision=options.precision,
         devices=devices,
@@ -149,7 +156,10 @@ def _report(
         for path in paths:
             print(f"  {path}")
     for record in failed:
-        where = f"{record.title} ({record.sampler.plugin})"
+        at_fault = (
+            f"model {record.trial.model}" if record.stage.startswith("model") else record.sampler.plugin
+        )
+        where = f"{record.title} ({at_fault})"
         print(f"failed: {where}, {record.stage}: {record.message}", file=sys.stderr)
     if failed:
         print(

@@ -56,7 +56,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
     parser.add_argument("--n", type=int, help="samples a trial [1000]")
-    parser.add_argument("--spacing", help="rule that chooses the time steps [uniform]")
+    parser.add_argument(
+        "--spacing",
+        help="rule that chooses the times, as in edm:rho=7; times as in 999,500,0; or a file [uniform]",
+    )
     add_model(parser, default=None)
     parser.add_argument(
         "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"

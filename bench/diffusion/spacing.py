@@ -256,7 +256,7 @@ def chosen_times(schedule: Schedule, steps: int, spacing: str) -> list[float]:
     parameters = dict(_parameter(spacing, item) for item in given.split(",")) if given else {}
     try:
         if getattr(rule, "takes_schedule", False):
-            return [float(t) for t in rule(schedule, steps, **parameters)]
+            return [_snapped(schedule, float(t)) for t in rule(schedule, steps, **parameters)]
         if isinstance(schedule, NoiseSchedule):
             return [int(t) for t in rule(schedule.T, steps, **parameters)]
     except UsageError:
@@ -296,12 +296,31 @@ def listed_times(schedule: Schedule, spacing: str) -> list[float] | None:
     return sorted(numbers)
 
 
+def count_listed(spacing: str) -> int:
+    """Return how many times or levels a text lists; 0 where it is the name of a rule."""
+    kind, _, values = spacing.rpartition(":")
+    if kind not in ("", "sigma", "logsnr"):
+        return 0
+    parts = [part.strip() for part in values.split(",") if part.strip()]
+    try:
+        return len([float(part) for part in parts])
+    except ValueError:
+        return 0
+
+
+def _snapped(schedule: Schedule, t: float) -> float:
+    """Return a time that rounding has moved off an end of the schedule, or off a time step, put back."""
+    close = 1e-9 * max(1.0, schedule.last)
+    steps = () if schedule.continuous else (round(t),)
+    return next((at for at in (schedule.first, schedule.last, *steps) if abs(t - at) < close), t)
+
+
 def _times(schedule: Schedule, sigmas: Iterable[float]) -> list[float]:
     """Return the times of levels, ascending."""
     times = []
     for sigma in sigmas:
         try:
-            times.append(schedule.time(1 / (1 + float(sigma) ** 2)))
+            times.append(_snapped(schedule, schedule.time(1 / (1 + float(sigma) ** 2))))
         except ValueError:
             low, high = _sigma_ends(schedule)
             raise UsageError(
@@ -311,6 +330,7 @@ def _times(schedule: Schedule, sigmas: Iterable[float]) -> list[float]:
 
 
 def _karras(schedule: Schedule, S: int, rho: float, least: float, most: float) -> list[float]:
+    _times(schedule, [most, least])  # an end that was asked for and is outside is named as it was given
     roots = _linspace(least ** (1 / rho), most ** (1 / rho), S)
     sigmas = [root**rho for root in roots]
     if S > 1:  # the ends are levels of the schedule, whatever the roots' rounding

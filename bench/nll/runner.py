@@ -34,7 +34,7 @@ from bench.records.provenance import grid_hash
 from bench.records.record import GridInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import Cost, Failure, Trial
-from bench.sweep.meter import Meter
+from bench.sweep.meter import Meter, metered
 
 NAME = "nll"
 """What stands in the place of a sampler's name in these records."""
@@ -155,7 +155,7 @@ class BoundRunner:
             with torch.inference_mode():
                 x0 = from_uint8(self.images[block.start : block.stop].to(device), torch.float64)
                 noise = bound_noise(request.seed, block, self.loaded.model.shape, device)
-                model = Meter(self.loaded.model, Clock(device), PRECISIONS[request.precision])
+                model = metered(self.loaded.model, Clock(device), PRECISIONS[request.precision])
                 reset_peak_memory(device)
                 whole = Clock(device)
                 with whole.running():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.data.images import to_uint8
 from bench.data.sets import is_here, load_images
+from bench.diffusion.answers import ModelError, check_contract
 from bench.diffusion.interfaces import EpsilonModel
 from bench.errors import BenchError, UsageError
 from bench.files.source import walk
@@ -53,10 +54,13 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
         BenchError: if its weights are missing, damaged or wrong.
     """
     card = get_card(spec)
-    model = card.load()
-    for attribute in ("schedule", "shape", "variance"):
-        if not hasattr(model, attribute):
-            raise UsageError(f"model {spec!r} has no attribute {attribute!r}; see bench.EpsilonModel")
+    try:
+        model = card.load()
+    except BenchError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {spec!r} could not be made: {type(error).__name__}: {error}") from error
+    check_contract(model, repr(spec))
     if hasattr(model, "to"):
         model = model.to(device)
     if isinstance(model, nn.Module):

@@ -42,7 +42,7 @@ def read_blocks(folder: Path) -> Iterator[tuple[range, dict[str, Any], Cost]]:
         try:
             with np.load(_path(folder, block), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            cost = Cost(**json.loads(str(arrays.pop("cost"))))
+            cost = Cost.from_json(json.loads(str(arrays.pop("cost"))))
         except (*UNREADABLE, TypeError):
             continue
         reached = block.stop

@@ -18,9 +18,10 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
 
     Columns: ``model, weights, kind, sampler, label, parameters``, then one for every parameter of the
     samplers that are there, under its own name (``eta, clip, variance``), then ``spacing, steps,
-    distinct_levels, network_calls, n, seed, batch, precision, device, metric, score, score_se,
-    score_debiased, feature_space, reference, sampling_seconds, model_seconds, sampler_seconds,
-    scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty, versions...``;
+    distinct_levels, network_calls, evaluations, gradients, n, seed, batch, precision, device, metric,
+    score, score_se, score_debiased, feature_space, reference, sampling_seconds, model_seconds,
+    sampler_seconds, scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty,
+    versions...``;
     besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
     features were kept. Seconds are of the whole trial.
 
@@ -62,6 +63,8 @@ def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
         "steps": trial.steps,
         "distinct_levels": record.grid.distinct_levels,
         "network_calls": cost.calls if cost else None,
+        "evaluations": cost.evaluations if cost else None,
+        "gradients": cost.gradients if cost else None,
         **{name: getattr(trial, name) for name in ("n", "seed", "batch", "precision", "device")},
     }
     for place, (name, score) in enumerate(record.scores.items()):

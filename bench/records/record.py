@@ -238,7 +238,7 @@ class Record:
             grid=GridInfo.from_json(fields.get("grid", {})),
             provenance=dict(fields.get("provenance", {})),
             scores={name: Score.from_json(score) for name, score in fields.get("scores", {}).items()},
-            cost=Cost(**fields["cost"]) if fields.get("cost") else None,
+            cost=Cost.from_json(fields["cost"]) if fields.get("cost") else None,
             environment=Environment.from_json(fields.get("environment", {})),
             failure=Failure(status, failure["stage"], message, failure["traceback"]) if failure else None,
             format=fields["format"],

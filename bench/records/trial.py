@@ -86,11 +86,14 @@ class Cost:
     """What drawing and scoring took, added up over blocks.
 
     Attributes:
-        calls: network calls of one sample's trajectory, counted.
+        calls: what the sampler asks of the model for one sample, counted: the latency.
         sampling_seconds: from x_T to x_0, with the noise.
         model_seconds: the network's part of it.
         scoring_seconds: from x_0 to features.
         peak_bytes: greatest memory use, of the GPU where there is one, else of the process.
+        evaluations: rows sent through the network for one sample, counted inside a guide: the cost; None in
+            records of versions that did not count them.
+        gradients: rows of a classifier's gradient for one sample, each a pass forward and one back.
     """
 
     calls: float = 0
@@ -98,6 +101,13 @@ class Cost:
     model_seconds: float = 0
     scoring_seconds: float = 0
     peak_bytes: int = 0
+    evaluations: float | None = None
+    gradients: float = 0
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Cost:
+        """Return the cost that a record or a block holds, whatever else stands beside its fields."""
+        return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -106,6 +116,8 @@ class Cost:
             self.model_seconds + other.model_seconds,
             self.scoring_seconds + other.scoring_seconds,
             max(self.peak_bytes, other.peak_bytes),
+            max((one for one in (self.evaluations, other.evaluations) if one is not None), default=None),
+            max(self.gradients, other.gradients),
         )
 
 

@@ -19,6 +19,8 @@ class Sweep:
         model: what ``--model`` takes.
         samplers: one row of the table each.
         steps: one column each.
+        capped: whether a number of steps above the model's T stands for T: of the default ones, which nobody
+            asked for.
         n: samples a trial.
         seed: the seed of the noise, common to all trials.
         spacing: rule that chooses the time steps.
@@ -53,6 +55,7 @@ class Sweep:
     plugins: tuple[Path, ...] = ()
     spacing_at: Mapping[int, str] = field(default_factory=dict)
     keep_features: bool = False
+    capped: bool = False
 
     def __post_init__(self) -> None:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")

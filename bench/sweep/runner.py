@@ -15,6 +15,7 @@ from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler
+from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import BenchError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -85,6 +86,10 @@ class Runner:
         self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features)
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
+        schedule = self.loaded.model.schedule
+        if sweep.capped and isinstance(schedule, NoiseSchedule):
+            self.sweep = replace(sweep, steps=tuple(sorted({min(s, schedule.T) for s in sweep.steps})))
+        self._asked = sweep
         self.scoring = Scoring(names, self.worker, progress)
 
     def plan(self) -> Plan[SampledCell]:
@@ -95,6 +100,17 @@ class Runner:
         """
         cells = [self._cell(sampler, steps) for steps in self.sweep.steps for sampler in self.sweep.samplers]
         return ledger.plan(self.store, cells, self._missing)
+
+    def notes(self, plan: Plan[SampledCell]) -> Iterator[str]:
+        """Yield a sentence for everything that is done other than it was asked for."""
+        if self.sweep.steps != self._asked.steps:
+            steps = ", ".join(map(str, self.sweep.steps))
+            yield f"the model has {self.sweep.steps[-1]} time steps: S = {steps}"
+        moved = [entry.cell.walk.moved for entry in plan.entries if entry.cell.walk.moved]
+        if moved:
+            trials = f"{len(moved)} trials take" if len(moved) > 1 else "1 trial takes"
+            far = f"by up to {max(moved):.2g}"
+            yield f"{trials} times rounded to time steps, {far}: the model takes no others"
 
     def _missing(self, record: Record) -> str:
         kept = not self.sweep.keep_features or self.store.has_features(record, self.worker.spaces)

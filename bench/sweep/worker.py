@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
+from bench.diffusion.answers import ModelError
 from bench.diffusion.film import Film
 from bench.diffusion.grid import Grid, Step, grid_for
 from bench.diffusion.interfaces import EpsilonModel
@@ -25,7 +26,7 @@ from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
 from bench.records.trial import PREVIEWS, BlockResult, Cost, Failure, Task, Trial, WorkerSetup
-from bench.sweep.meter import Meter
+from bench.sweep.meter import metered
 
 
 class Drawn(NamedTuple):
@@ -69,7 +70,7 @@ def draw(
     """
     shape = model.shape
     allow_tf32(precision == "tf32")
-    meter = Meter(model, Clock(device), PRECISIONS[precision])
+    meter = metered(model, Clock(device), PRECISIONS[precision])
     whole = Clock(device)
     film = Film(len(grid)) if indices.start == 0 else None
 
@@ -86,8 +87,16 @@ def draw(
     reached("result")
     if not bool(torch.isfinite(x).all()):
         raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
+    each = len(indices)
+    cost = Cost(
+        calls=meter.rows / each,
+        sampling_seconds=whole.seconds,
+        model_seconds=meter.clock.seconds,
+        evaluations=meter.evaluations / each,
+        gradients=meter.gradients / each,
+    )
     frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
-    return Drawn(x, frames, Cost(meter.evaluations / len(indices), whole.seconds, meter.clock.seconds))
+    return Drawn(x, frames, cost)
 
 
 @dataclass
@@ -135,6 +144,8 @@ class Worker:
                 )
                 reached("scoring")
                 return self._score(trial, block, drawn)
+        except ModelError as error:
+            return Failure.of(error, f"model at {stage}")
         except Exception as error:
             return Failure.of(error, stage)
 
@@ -177,7 +188,7 @@ class Worker:
             return
         shape = self.loaded.model.shape
         x = torch.zeros((batch, *shape), device=self.device)
-        Meter(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
+        metered(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
         for space in self.spaces.values():
             space(to_uint8(x) if is_quantised(space) else x)

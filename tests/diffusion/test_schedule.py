@@ -55,7 +55,7 @@ def test_float64_tables_keep_what_float32_loses():
     assert lost > 1e-5
 
 
-@pytest.mark.parametrize("betas", [[], [0.0], [1.0], [0.1, -0.1], [float("nan")], [[0.1]]])
+@pytest.mark.parametrize("betas", [[], [0.0], [1.0, 0.5], [1.1], [0.1, -0.1], [float("nan")], [[0.1]]])
 def test_bad_betas_are_refused(betas):
     with pytest.raises(ValueError, match="beta"):
         NoiseSchedule.from_betas(betas)

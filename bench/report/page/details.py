@@ -121,6 +121,10 @@ def facts_of(record: Record) -> dict[str, str]:
     if cost:
         sampling, model = cost.sampling_seconds, cost.model_seconds
         facts["network calls"] = f"{cost.calls:g} an image, counted"
+        if cost.evaluations is not None and cost.evaluations != cost.calls:
+            facts["network evaluations"] = f"{cost.evaluations:g} rows an image, counted inside the guide"
+        if cost.gradients:
+            facts["classifier gradients"] = f"{cost.gradients:g} an image, each a pass forward and one back"
         facts["seconds"] = (
             f"sampling {sampling:.3g} (network {model:.3g}, sampler and noise {sampling - model:.3g}),"
             f" scoring {cost.scoring_seconds:.3g}"

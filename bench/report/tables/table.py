@@ -265,7 +265,8 @@ def _group(members: list[Record], floors: list[Record], name: str, measure: Meas
     title = f"{trial.model}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{trial.model}-{name}")
     if trial.spacing != "uniform":
-        slug += f"-{trial.spacing}"
+        many = len(trial.spacing) > 40  # a list of times
+        slug += f"-{short_hash({'spacing': trial.spacing}) if many else trial.spacing}"
     floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
     return Table(title, slug, name, measure, samplers, columns, cells, score, floor)
