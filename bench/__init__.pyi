@@ -1,5 +1,6 @@
 from .data.images import from_uint8, to_uint8
 from .data.sets import load_images
+from .diffusion.conditions import ConditionalModel
 from .diffusion.grid import Grid, Step, make_grid
 from .diffusion.guidance import ConditionalNetwork, GuidedByGradient, classifier_guided, guided, thresholded
 from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
@@ -35,6 +36,7 @@ __all__ = [
     "AtMost",
     "BenchError",
     "Clip",
+    "ConditionalModel",
     "ConditionalNetwork",
     "ContinuousSchedule",
     "EpsilonModel",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,16 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench import ModelCard, NoiseSchedule, Prediction, Variance, from_uint8, hookimpl
+from bench import (
+    ConditionalModel,
+    ModelCard,
+    NoiseSchedule,
+    Prediction,
+    UsageError,
+    Variance,
+    from_uint8,
+    hookimpl,
+)
 from bench.files.assets import read_asset
 from bench.files.tensors import metadata_of
 from models.errors import CheckpointError
@@ -24,6 +33,9 @@ from models.layers import sinusoidal_embedding
 
 WEIGHTS_FILE, TRAINING_FILE = "digits.safetensors", "digits-training.csv"
 WEIGHTS_BYTES = 4651720
+CONDITIONAL_FILE = "digits-conditional.safetensors"
+CONDITIONAL_TRAINING_FILE = "digits-conditional-training.csv"
+CONDITIONAL_SHA256 = "0" * 64
 WEIGHTS_SHA256 = "2709c02b4709bce6b50ce7030b6c2cfeacc8002b012afd4b17c5624151f69a71"
 
 _LEAST_VARIANCE = 1e-6  # of a direction of the data: pixels that are always black have none
@@ -73,6 +85,7 @@ class DigitsNetwork(nn.Module):
         hidden: the width of the inside of a block.
         blocks: how many.
         embedding: width of the embedding of t.
+        classes: K, the number of labels that the network is told; 0 for none. Label K is "none".
     """
 
     alpha_bar: Tensor
@@ -92,6 +105,7 @@ class DigitsNetwork(nn.Module):
         hidden: int = 512,
         blocks: int = 3,
         embedding: int = 64,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -106,6 +120,7 @@ class DigitsNetwork(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        self.labels = nn.Embedding(classes + 1, embedding) if classes else None
         self.modulate = nn.Linear(embedding, 2 * sum(self._sizes))
         self.enter = nn.Linear(dimensions, width)
         self.up = nn.ModuleList(nn.Linear(width, hidden) for _ in range(blocks))
@@ -118,12 +133,15 @@ class DigitsNetwork(nn.Module):
         for down in downs:
             nn.init.normal_(down.weight, std=0.2 / math.sqrt(hidden * blocks))
 
-    def condition(self, t: Tensor) -> Conditioning:
-        """Return what the layers need to know of the time steps t, int64 (B,)."""
+    def condition(self, t: Tensor, label: Tensor | None = None) -> Conditioning:
+        """Return what the layers need to know of the time steps t, int64 (B,), and of labels (B,)."""
         abar = self.alpha_bar[t].unsqueeze(1)
         spectrum = self.spectrum.double()
         sd = (abar * spectrum + 1 - abar).sqrt()
-        embedded = self.embed(sinusoidal_embedding(t, self._embedding))
+        told = sinusoidal_embedding(t, self._embedding)
+        if self.labels is not None and label is not None:
+            told = told + self.labels(label)
+        embedded = self.embed(told)
         gains, biases = self.modulate(embedded).chunk(2, 1)
         return Conditioning(
             (abar.sqrt() * self.mean.double()).float(),
@@ -134,9 +152,14 @@ class DigitsNetwork(nn.Module):
             biases,
         )
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Map x (B, C, H, W) and t (B,) to eps and, with learned_range, v: (B, C or 2C, H, W)."""
-        return self.predict(x, self.condition(t))
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map x (B, C, H, W) and t (B,) to eps and, with learned_range, v: (B, C or 2C, H, W).
+
+        A network with a table of labels takes labels (B,) too, and K for "none", which it is without them.
+        """
+        if self.labels is not None and label is None:
+            label = torch.full_like(t, self.labels.num_embeddings - 1)
+        return self.predict(x, self.condition(t, label))
 
     def predict(self, x: Tensor, at: Conditioning) -> Tensor:
         """Return what `forward` does, for one row of ``at`` to each image or a single row for all."""
@@ -176,6 +199,33 @@ def make_digits_network(
     spectrum, basis = torch.linalg.eigh(torch.cov(x.T))
     shape = (images.shape[1], images.shape[2], images.shape[3])
     return DigitsNetwork(x.mean(0), basis, spectrum, schedule, shape, learned_range, **options)
+
+
+def make_conditional_digits(
+    images: Tensor, schedule: NoiseSchedule, learned_range: bool, classes: int = 10
+) -> DigitsNetwork:
+    """Return the shipped network with a table of K labels and one for "none", which begins at zero.
+
+    Args:
+        images: uint8 (N, C, H, W), of the shipped network's shape.
+        schedule: the shipped network's.
+        learned_range: whether the output holds v; the shipped network's does.
+        classes: K.
+
+    Raises:
+        UsageError: if the images or the variance are not those of the shipped network.
+    """
+    base = load_digits()
+    if tuple(images.shape[1:]) != base.shape or not learned_range or schedule != base.schedule:
+        raise UsageError("the conditional digits begin as the shipped network, on its images")
+    started = base.network
+    network = DigitsNetwork(
+        started.mean, started.basis, started.spectrum, schedule, base.shape, True, classes=classes
+    )
+    network.load_state_dict(started.state_dict(), strict=False)
+    assert network.labels is not None
+    nn.init.zeros_(network.labels.weight)
+    return network
 
 
 class DigitsModel(nn.Module):
@@ -219,6 +269,62 @@ class DigitsModel(nn.Module):
         channels = self.shape[0]
         v = output[:, channels:].clamp(-1, 1) if self.network.learned_range else None
         return Prediction(output[:, :channels], v)
+
+
+class ConditionalDigits(nn.Module):
+    """The conditional network as `bench.guided` takes it: (x, t, label) -> Prediction.
+
+    Attributes:
+        schedule: the shipped network's.
+        shape: (1, 12, 12).
+        variance: ``learned_range``.
+        prediction: ``eps``.
+        classes: 10 digits.
+    """
+
+    prediction: Literal["eps"] = "eps"
+
+    def __init__(self, network: DigitsNetwork, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        assert network.labels is not None
+        self.network = network.eval().requires_grad_(False)
+        self.schedule, self.shape = schedule, network.shape
+        self.variance: Variance = "learned_range"
+        self.classes = network.labels.num_embeddings - 1
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Prediction:
+        """Predict the noise in x (B, 1, 12, 12) at time steps t (B,) for labels (B,), and v in [-1, 1]."""
+        with torch.no_grad():
+            output = self.network(x, t, label)
+        channels = self.shape[0]
+        return Prediction(output[:, :channels], output[:, channels:].clamp(-1, 1))
+
+
+def load_conditional_digits(path: Path | str | None = None) -> ConditionalModel:
+    """Return the shipped conditional model, or one that ``train digits-conditional`` made.
+
+    Raises:
+        UsageError: if the file is missing, truncated, damaged or of another network.
+    """
+    shipped = path is None
+    data = read_asset(CONDITIONAL_FILE, CONDITIONAL_SHA256) if shipped else Path(path or "").read_bytes()
+    tensors = load(data)
+    if "labels.weight" not in tensors:
+        raise CheckpointError(f"{path or CONDITIONAL_FILE} holds no network with labels")
+    schedule, side = NoiseSchedule.linear(), math.isqrt(len(tensors["mean"]))
+    network = DigitsNetwork(
+        tensors["mean"],
+        tensors["basis"],
+        tensors["spectrum"],
+        schedule,
+        (1, side, side),
+        True,
+        classes=len(tensors["labels.weight"]) - 1,
+    )
+    network.load_state_dict(tensors)
+    return ConditionalModel(
+        ConditionalDigits(network, schedule), fingerprint=hashlib.sha256(data).hexdigest()
+    )
 
 
 def load_digits(path: Path | str | None = None) -> DigitsModel:
@@ -276,7 +382,7 @@ def read_digits(data: bytes, name: str) -> DigitsModel:
 
 @hookimpl
 def bench_models() -> Sequence[ModelCard]:
-    """Register the default model."""
+    """Register the default model and its conditional sister."""
     return [
         ModelCard(
             "digits",
@@ -285,6 +391,20 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
-            training=Path(str(resources.files("models").joinpath("assets", TRAINING_FILE))),
-        )
+            training=_asset(TRAINING_FILE),
+        ),
+        ModelCard(
+            "digits-conditional",
+            load_conditional_digits,
+            "shipped: the network of digits told which digit, for classifier-free guidance:"
+            " digits-conditional:guidance=3,label=uniform",
+            data="digits",
+            held_out="digits-held-out",
+            metrics=("fd_digits", "fd_pixels"),
+            training=_asset(CONDITIONAL_TRAINING_FILE),
+        ),
     ]
+
+
+def _asset(name: str) -> Path:
+    return Path(str(resources.files("models").joinpath("assets", name)))

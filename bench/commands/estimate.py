@@ -11,6 +11,7 @@ from bench.commands.options import print_json
 from bench.commands.progress import say_plan
 from bench.device.clock import Clock
 from bench.diffusion.calls import count_calls
+from bench.diffusion.conditions import bound
 from bench.errors import NotApplicable
 from bench.records.ledger import Plan
 from bench.sweep.runner import Runner, SampledCell
@@ -59,8 +60,9 @@ def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
     """Return the seconds of one network call on one block, the best of three after a warm-up."""
     if not plan.pending:
         return 0.0
-    model, device = runner.loaded.model, runner.worker.device
+    device = runner.worker.device
     first = plan.pending[0]
+    model = bound(runner.loaded.model, range(first.trial.batch), first.trial.seed)
     x = torch.zeros((first.trial.batch, *model.shape), device=device)
     times = first.walk[0].times(x)
     measured = []

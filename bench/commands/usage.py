@@ -19,6 +19,7 @@ PRESETS = ("ddim-table1-cifar10", "ddim-table1-celeba64", "iddpm-steps")
 RECIPES = (
     "digits",
     "digits-quick",
+    "digits-conditional",
     "cifar10-ddpm",
     "cifar10-iddpm",
     "cifar10-small",

@@ -18,6 +18,7 @@ from bench.data.sets import content_hash
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS
 from bench.diffusion.bound import BoundClip, Chain, ReverseVariance, bound_noise, variational_bounds
+from bench.diffusion.conditions import BoundPerSample
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import NotApplicable, UsageError
@@ -87,6 +88,11 @@ class BoundRunner:
         self.request, self.store = request, store
         self.device = torch.device(request.device)
         self.loaded = load_model(request.model, self.device)
+        if isinstance(self.loaded.model, BoundPerSample):
+            raise UsageError(
+                f"model {request.model!r} is conditional, and there is no likelihood under guidance: the"
+                " bound takes unconditional models"
+            )
         self.images = find_images(self.loaded, request)
         self.provenance = {
             "weights": self.loaded.weights_hash,

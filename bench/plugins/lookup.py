@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from bench.data.images import to_uint8
 from bench.data.sets import is_here, load_images
 from bench.diffusion.answers import ModelError, check_contract
+from bench.diffusion.conditions import ConditionalModel
 from bench.diffusion.interfaces import EpsilonModel
 from bench.errors import BenchError, UsageError
 from bench.files.source import walk
@@ -38,7 +40,28 @@ def get_card(spec: str) -> ModelCard:
         return known.entries[spec]
     if colon and file.endswith(".py"):
         return ModelCard(spec, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+    name, colon, options = spec.partition(":")
+    if colon and name in known.entries:
+        return _conditioned(known.entries[name], spec, options)
     return registry().open_model(spec) or known.get(spec)
+
+
+def _conditioned(card: ModelCard, spec: str, options: str) -> ModelCard:
+    """Return the card of a conditional model with options: ``NAME:guidance=3,label=uniform``."""
+    given = {}
+    for item in options.split(","):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"model {spec!r}: expected key=value after the colon, got {item!r}")
+        given[key.strip()] = value.strip()
+
+    def load() -> EpsilonModel:
+        model = card.load()
+        if not isinstance(model, ConditionalModel):
+            raise UsageError(f"model {card.name!r} takes no options: it has no conditions to guide")
+        return model.with_options(given)
+
+    return replace(card, name=spec, load=load)
 
 
 def load_model(spec: str, device: torch.device | str = "cpu", reference: str | None = None) -> LoadedModel:

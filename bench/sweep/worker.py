@@ -14,6 +14,7 @@ from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.diffusion.answers import ModelError
+from bench.diffusion.conditions import bound
 from bench.diffusion.film import Film
 from bench.diffusion.grid import Grid, Step, grid_for
 from bench.diffusion.interfaces import EpsilonModel
@@ -70,7 +71,7 @@ def draw(
     """
     shape = model.shape
     allow_tf32(precision == "tf32")
-    meter = metered(model, Clock(device), PRECISIONS[precision])
+    meter = metered(bound(model, indices, seed), Clock(device), PRECISIONS[precision])
     whole = Clock(device)
     film = Film(len(grid)) if indices.start == 0 else None
 
@@ -188,7 +189,8 @@ class Worker:
             return
         shape = self.loaded.model.shape
         x = torch.zeros((batch, *shape), device=self.device)
-        metered(self.loaded.model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
+        model = bound(self.loaded.model, range(batch), trial.seed)
+        metered(model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
         for space in self.spaces.values():
             space(to_uint8(x) if is_quantised(space) else x)

@@ -69,6 +69,8 @@ class TrainConfig:
         log_every: steps between rows of the metrics table.
         checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
         pictures: samples in the grid drawn at every checkpoint beside the losses' curves; 0 for neither.
+        label_dropout: probability with which a label is hidden from a network that takes one, (x, t, label),
+            with K for "none"; such a network can be guided. None: the network takes no labels.
         summary: one line for people.
     """
 
@@ -106,6 +108,7 @@ class TrainConfig:
     log_every: int = 100
     checkpoint_every: int = 1000
     pictures: int = 36
+    label_dropout: float | None = None
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -171,6 +174,8 @@ class TrainConfig:
     def hash(self) -> str:
         """16 hex digits over everything that decides the weights."""
         parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
+        if self.label_dropout is None:  # runs of earlier versions, which did not know it, go on
+            del parts["label_dropout"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -21,6 +21,7 @@ class Draw(NamedTuple):
         noise: standard normal, (B, C, H, W).
         flips: which images are mirrored, bool (B,).
         dropout_seed: for the network's own randomness.
+        hidden: whose label is hidden, bool (B,); None where there are no labels.
     """
 
     indices: Tensor
@@ -29,6 +30,7 @@ class Draw(NamedTuple):
     noise: Tensor
     flips: Tensor
     dropout_seed: int
+    hidden: Tensor | None = None
 
 
 def batch_indices(seed: int, step: int, batch: int, count: int) -> Tensor:

@@ -117,6 +117,9 @@ class _Run:
     def __init__(self, config: TrainConfig, out: Path, device: torch.device, data: ImageData) -> None:
         self.config, self.out, self.device = config, out, device
         self.data_hash, self.images = data.hash, data.images.to(device)
+        self.labels = data.labels
+        if config.label_dropout is not None and self.labels is None:
+            raise UsageError(f"label_dropout needs images with labels, and {config.data} has none")
         self.schedule = config.make_schedule()
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = make_network(config, data.images, self.schedule).to(device)
@@ -125,7 +128,7 @@ class _Run:
         self._description()  # what cannot be described fails now and not at the first checkpoint
         self.processes = Processes.present()
         self.parallel = self.processes.wrap(self.network, device)
-        self.forward: Callable[[Tensor, Tensor], Tensor] = (
+        self.forward: Callable[..., Tensor] = (
             torch.compile(self.parallel) if config.compile else self.parallel
         )
         self.parts = self._own_parts()
@@ -210,6 +213,9 @@ class _Run:
             torch.randn(config.batch, *self.images.shape[1:], generator=generator),
             torch.rand(config.batch, generator=generator) < 0.5,
             derived_seed(generator),
+            None
+            if config.label_dropout is None
+            else torch.rand(config.batch, generator=generator) < config.label_dropout,
         )
 
     def _optimise(self, draw: Draw) -> Tensor:
@@ -255,9 +261,16 @@ class _Run:
         t, noise = draw.t[part].to(self.device), draw.noise[part].to(self.device)
         x_t = self.loss.diffuse(x0, t, noise)
         times = t * (1000.0 / config.timesteps) if config.rescale_timesteps else t
+        condition = () if draw.hidden is None else (self._labels_of(draw.indices[part], draw.hidden[part]),)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.forward(x_t, times)
+            output = self.forward(x_t, times, *condition)
         return self.loss(output, x0, x_t, t, noise)
+
+    def _labels_of(self, indices: Tensor, hidden: Tensor) -> Tensor:
+        """Return the labels of some images, those that are hidden as K."""
+        assert self.labels is not None  # the run began with labels
+        none = int(self.labels.max()) + 1
+        return torch.where(hidden, none, self.labels[indices]).to(self.device)
 
     def _log(self, report: Callable[[Progress], None] | None) -> None:
         now, config = time.perf_counter(), self.config

@@ -45,6 +45,21 @@ DIGITS_QUICK = DIGITS.but(
     checkpoint_every=100,
 )
 
+DIGITS_CONDITIONAL = DIGITS.but(
+    name="digits-conditional",
+    summary="the shipped network told which digit, fine-tuned",
+    network="models.digits:make_conditional_digits",
+    network_options={"classes": 10},
+    steps=2000,
+    optimiser="adam",
+    learning_rate=1e-3,
+    warmup=100,
+    decay_steps=1500,
+    precision="float32",
+    label_dropout=0.15,
+)
+"""The shipped network with a table of labels, which begins at zero: Ho & Salimans 2022, arXiv:2207.12598."""
+
 CIFAR10_DDPM = TrainConfig(
     name="cifar10-ddpm",
     summary="35.7 M U-Net of Ho et al. 2020, L_simple, fixed variance",
@@ -148,6 +163,7 @@ RECIPES: Mapping[str, TrainConfig] = MappingProxyType(
         for config in (
             DIGITS,
             DIGITS_QUICK,
+            DIGITS_CONDITIONAL,
             CIFAR10_DDPM,
             CIFAR10_IDDPM,
             CIFAR10_SMALL,
