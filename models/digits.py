@@ -35,7 +35,7 @@ WEIGHTS_FILE, TRAINING_FILE = "digits.safetensors", "digits-training.csv"
 WEIGHTS_BYTES = 4651720
 CONDITIONAL_FILE = "digits-conditional.safetensors"
 CONDITIONAL_TRAINING_FILE = "digits-conditional-training.csv"
-CONDITIONAL_SHA256 = "0" * 64
+CONDITIONAL_SHA256 = "a59ae1144f1768d24fa2c2e7e45967735786483222f8b3e5a91d92bff259cc02"
 WEIGHTS_SHA256 = "2709c02b4709bce6b50ce7030b6c2cfeacc8002b012afd4b17c5624151f69a71"
 
 _LEAST_VARIANCE = 1e-6  # of a direction of the data: pixels that are always black have none

@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.commands.estimate import dry_run, say_cost
 from bench.commands.options import (
@@ -32,15 +33,17 @@ from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
 from bench.published.presets import Preset, get_preset
 from bench.records.frame import frame, plain_rows
+from bench.records.ledger import Plan
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.trial import with_option
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, write_tables
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
 from bench.sweep.preflight import missing_requirements
 from bench.sweep.request import Sweep
-from bench.sweep.runner import Runner
+from bench.sweep.runner import Runner, SampledCell
 
 DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
@@ -58,26 +61,46 @@ def execute(options: argparse.Namespace) -> int:
         return 1
     if not options.dry_run:
         store.prepare()
+    scales = options.guidance or []
+    models = [with_option(sweep.model, "guidance", f"{scale:g}") for scale in scales] or [sweep.model]
+    sweeps = [replace(sweep, model=model) for model in models]
+    if options.dry_run:
+        return max(_dry_run(one, store, options) for one in sweeps)
+    started, records = time.perf_counter(), list[Record]()
+    for one in sweeps:
+        records += _swept(one, store, options, preset)
+    status = _report(records, store, time.perf_counter() - started, options.json, preset)
+    return 1 if registry.failures else status
+
+
+def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace) -> int:
+    runner = Runner(sweep, store)
+    plan = runner.plan()
+    _say_notes(runner, plan)
+    return dry_run(runner, plan, as_json=options.json)
+
+
+def _swept(sweep: Sweep, store: Store, options: argparse.Namespace, preset: Preset | None) -> list[Record]:
+    """Run one sweep and return its records, the real images' last."""
     measuring = Measuring(quiet=options.json)
     runner = Runner(sweep, store, measuring)
     plan = runner.plan()
-    for sentence in runner.notes(plan):
-        print(sentence, file=sys.stderr)
-    if options.dry_run:
-        return dry_run(runner, plan, as_json=options.json)
+    _say_notes(runner, plan)
     _keep_training(runner.loaded.card, store)
     if preset is not None:
         say_cost(runner, plan)
-    started = time.perf_counter()
     if plan.pending:
         with measuring:
             runner.scoring.references.measure()
     with Display(quiet=options.json) as display:
         records = runner.run(plan, display)
         floor = runner.floor()
-    everything = records + ([floor] if floor else [])
-    status = _report(everything, store, time.perf_counter() - started, options.json, preset)
-    return 1 if registry.failures else status
+    return records + ([floor] if floor else [])
+
+
+def _say_notes(runner: Runner, plan: Plan[SampledCell]) -> None:
+    for sentence in runner.notes(plan):
+        print(sentence, file=sys.stderr)
 
 
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:

@@ -63,6 +63,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser, default=None)
     parser.add_argument(
+        "--guidance",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="guidance scales of a conditional model, a table each; 1 is none [the model's]",
+    )
+    parser.add_argument(
         "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
     )
     parser.add_argument(

@@ -73,6 +73,23 @@ class Trial:
         return [range(i, min(i + self.batch, self.n)) for i in range(0, self.n, self.batch)]
 
 
+def split_option(model: str, key: str) -> tuple[str, str | None]:
+    """Return (what ``--model`` was given without an option, the option's value or None)."""
+    name, colon, given = model.partition(":")
+    items = [item.partition("=") for item in given.split(",")] if colon else []
+    value = next((value for found, equals, value in items if equals and found.strip() == key), None)
+    if value is None:
+        return model, None
+    rest = ",".join("".join(item) for item in items if item[0].strip() != key)
+    return f"{name}:{rest}" if rest else name, value
+
+
+def with_option(model: str, key: str, value: str) -> str:
+    """Return what ``--model`` was given with an option set: ``NAME:key=value,...``."""
+    plain, _ = split_option(model, key)
+    return f"{plain},{key}={value}" if ":" in plain else f"{plain}:{key}={value}"
+
+
 @dataclass(frozen=True)
 class Task:
     """One block of one trial: the unit of work, of resuming and of spreading over devices."""
