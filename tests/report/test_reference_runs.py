@@ -52,7 +52,7 @@ def test_the_runs_are_whole(name):
             assert record.cost.calls == record.trial.steps == record.grid.steps
 
 
-@pytest.mark.parametrize("name", ["digits", "exact-digits", "cifar10-small"])
+@pytest.mark.parametrize("name", ["digits", "exact-digits", "cifar10-small", "cifar10-ddpm"])
 def test_the_committed_tables_are_made_of_the_records(name):
     (group,) = tables_of(records(name))
     for form, suffix in (("text", "txt"), ("markdown", "md"), ("csv", "csv")):
@@ -123,6 +123,23 @@ def test_the_cifar10_run_is_whole():
         assert record.environment.commit
     (group,) = tables_of(records("cifar10-small"))
     assert group.title.endswith("cifar10-train-first-5000.npz")
+
+
+def test_the_gpu_run_shows_that_a_network_trained_for_minutes_wants_noise():
+    """What eta = 0 keeps of its errors grows with S; DDPM's fixedsmall is best at every S."""
+    found = {(r.sampler.label, r.trial.steps): r for r in records("cifar10-ddpm") if r.status == "done"}
+    table = {place: record.scores["fd_inception_768"] for place, record in found.items()}
+    assert {record.environment.device_name for record in found.values()} == {"NVIDIA H200"}
+    assert all(record.trial.n == 2000 for record in found.values())
+    for steps in (10, 20, 50):
+        rows = [row for row, column in table if column == steps]
+        assert all(row == SIGMA_HAT or z(table[SIGMA_HAT, steps], table[row, steps]) > 2 for row in rows)
+        best = "ddpm fixedsmall"
+        assert all(row == best or z(table[row, steps], table[best, steps]) > 2 for row in rows)
+    assert z(table["ddim eta=0", 50], table["ddim eta=0", 10]) > 2
+    assert z(table["ddpm fixedsmall", 10], table["ddpm fixedsmall", 50]) > 2
+    skipped = [r for r in records("cifar10-ddpm") if r.status == "skipped"]
+    assert {r.sampler.label for r in skipped} == {"ddpm learned"}
 
 
 def test_sigma_hat_is_worst_up_to_a_hundred_steps_on_cifar10():

@@ -75,7 +75,7 @@ def _kept(table: Table, pictures: Callable[[Record], Tensor | None]) -> Iterator
 
 
 def _model(table: Table) -> str:
-    return table.title.partition(":")[0]
+    return table.trial.model
 
 
 def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
