@@ -18,8 +18,12 @@ ROOT = Path(__file__).parent.parent
 
 def shown(document, hook):
     """The Python files in a document that implement a hook."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.S)
-    return [block for block in blocks if f"def {hook}" in block]
+    return [block for block in blocks(document) if f"def {hook}" in block]
+
+
+def blocks(document):
+    """The Python blocks of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.S)
 
 
 @pytest.mark.parametrize(("document", "number"), [("README.md", 1), ("docs/plugins.md", 2)])
@@ -46,6 +50,26 @@ def test_the_rule_with_a_memory_beats_ddim_as_the_document_says(tmp_path):
     score = load_results(results).set_index("sampler").score
     assert score["dpm-solver-2m"] == pytest.approx(2.18, abs=0.02)
     assert score["ddim"] == pytest.approx(4.75, abs=0.02)
+
+
+def test_the_wrapper_shown_is_the_exact_model_of_its_own_images():
+    """Images in [0, 1] with law N(0.6, 0.01) are images in [-1, 1] with law N(0.2, 0.04)."""
+    (source,) = (block for block in blocks("docs/models.md") if "class Wrapped" in block)
+    space = {}
+    exec(source, space)
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    own = torch.cumprod(1 - betas, 0)
+
+    def exact(x, t, mean, variance, table):
+        a = table[t].view(-1, 1, 1, 1)
+        return (1 - a).sqrt() / (a * variance + 1 - a) * (x - a.sqrt() * mean)
+
+    model = space["Wrapped"](lambda x, t: exact(x, t - 1, 0.6, 0.01, own), betas)
+    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.tensor([0, 10, 500, 900, 999])
+    known = exact(x, t, 0.2, 0.04, model.schedule.alphas_cumprod)
+    assert float((model(x, t).eps - known).abs().max()) < 1e-9
+    assert space["make_model"]()(x, t).eps.shape == x.shape
 
 
 def test_the_score_shown_tells_images_from_noise(tmp_path):

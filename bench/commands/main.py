@@ -83,7 +83,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"unknown verb {verb!r}; {hint}")
     options = command_parser(verb).parse_args(arguments[1:])
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
-    return int(pkgutil.resolve_name(f"bench.commands.{verb}:execute")(options))
+    return int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
 
 
 def command_parser(verb: str) -> Parser:

@@ -343,6 +343,23 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def check_model_options(parser: argparse.ArgumentParser) -> None:
+    """Tell whether a model is wired right, on images of what it was trained on.
+
+    Real noise is added to real images and the model is asked for it, as it is and under the usual mistakes:
+    the sign, times that are shifted or reversed, another range of images, another schedule, another
+    parametrisation. Exit status 1 where one of them explains the model better.
+    """
+    parser.add_argument("model", help="a name from `list models`, FILE.py:FUNCTION or a checkpoint")
+    parser.add_argument(
+        "--reference", metavar="IMAGES", help="images of what it was trained on [the model's]"
+    )
+    parser.add_argument("--n", type=int, default=64, help="images [64]")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    add_plugins(parser)
+    add_json(parser)
+
+
 def completion_options(parser: argparse.ArgumentParser) -> None:
     """Print a script that lets a shell complete verbs and options of the command ``sampler-bench``.
 
@@ -380,6 +397,7 @@ VERBS: Mapping[str, Verb] = {
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
     "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
     "train": Verb("train a model", train_options),
+    "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
     "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),
 }
