@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -169,18 +170,31 @@ def file_slug(text: str) -> str:
 
 
 def write_strip(path: Path, images: Tensor) -> None:
-    """Write uint8 images (k, C, H, W) side by side as a lossless PNG."""
-    k, channels, height, width = images.shape
-    strip = images.permute(2, 0, 3, 1).reshape(height, k * width, channels).numpy()
-    picture = Image.fromarray(strip[..., 0] if channels == 1 else strip)
+    """Write uint8 images (k, C, H, W) side by side as a lossless PNG that says their shape.
+
+    One channel is grey and three are colours; others lie below each other in grey.
+    """
+    _, channels, height, width = images.shape
+    info = PngInfo()
+    info.add_text("shape", f"{channels},{height},{width}")
+    strip = shown_images(images).permute(2, 0, 3, 1).flatten(1, 2).numpy()
+    picture = Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip)
     with writing(path) as file:
-        picture.save(file, format="PNG")
+        picture.save(file, format="PNG", pnginfo=info)
 
 
 def read_strip(path: Path) -> Tensor:
-    """Return the square images that `write_strip` put side by side."""
+    """Return the images (k, C, H, W) that `write_strip` put side by side; square ones if it says no shape."""
     with Image.open(path) as picture:
-        strip = torch.from_numpy(np.array(picture))
+        strip, told = torch.from_numpy(np.array(picture)), picture.info.get("shape")
     strip = strip[..., None] if strip.ndim == 2 else strip
-    height, width, channels = strip.shape
-    return strip.reshape(height, width // height, height, channels).permute(1, 3, 0, 2)
+    side, planes = strip.shape[0], strip.shape[2]
+    channels, height, width = map(int, told.split(",")) if told else (planes, side, side)
+    shown = strip.reshape(side, -1, width, planes).permute(1, 3, 0, 2)
+    return shown.reshape(len(shown), channels, height, width)
+
+
+def shown_images(images: Tensor) -> Tensor:
+    """Return images (k, C, H, W) with one channel or three: other numbers below each other in one."""
+    k, channels, height, width = images.shape
+    return images if channels in (1, 3) else images.reshape(k, 1, channels * height, width)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bench.records.record import FLOOR, Record
-from bench.records.store import Store
+from bench.records.store import Store, shown_images
 from bench.report.tables.table import Table
 
 TILE = 40
@@ -80,28 +80,29 @@ def _model(table: Table) -> str:
 
 def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
     """Return rows of pictures, every pixel repeated, with their names before them."""
-    side = rows[0].images.shape[-1]
-    scale = max(1, -(-TILE // side))
-    side *= scale
-    width = LABEL + max(len(row.images) for row in rows) * (side + GAP) + MARGIN
+    _, _, tall, wide = shown_images(rows[0].images).shape
+    scale = max(1, -(-TILE // wide))
+    tall, wide = tall * scale, wide * scale
+    width = LABEL + max(len(row.images) for row in rows) * (wide + GAP) + MARGIN
     breaks = [i > 0 and rows[i].section != rows[i - 1].section for i in range(len(rows))]
-    height = 2 * MARGIN + 24 + len(rows) * (side + GAP) + 10 * sum(breaks)
+    height = 2 * MARGIN + 24 + len(rows) * (tall + GAP) + 10 * sum(breaks)
     picture = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     draw.text((MARGIN, MARGIN), title, "black", font)
     y = MARGIN + 24
     for row, new in zip(rows, breaks, strict=True):
         y += 10 * new
-        draw.text((MARGIN, y + side / 2), row.section, "#777777", font, anchor="lm")
-        draw.text((MARGIN + 58, y + side / 2), row.label, "black", font, anchor="lm")
+        draw.text((MARGIN, y + tall / 2), row.section, "#777777", font, anchor="lm")
+        draw.text((MARGIN + 58, y + tall / 2), row.label, "black", font, anchor="lm")
         for place, image in enumerate(row.images):
-            picture.paste(_enlarged(image, scale), (LABEL + place * (side + GAP), y))
-        y += side + GAP
+            picture.paste(_enlarged(image, scale), (LABEL + place * (wide + GAP), y))
+        y += tall + GAP
     return picture
 
 
 def _enlarged(image: Tensor, scale: int) -> Image.Image:
     """Return a uint8 image (C, H, W) with every pixel repeated: what the network made, no smoothing."""
+    (image,) = shown_images(image.unsqueeze(0))
     large = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     pixels = large.permute(1, 2, 0).to(torch.uint8).numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")

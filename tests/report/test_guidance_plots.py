@@ -1,0 +1,106 @@
+"""Guidance as an axis: tables that differ in the scale alone, their plots, and images of any shape."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support.reports import record
+
+from bench.commands.main import main
+from bench.records.store import Store, read_strip, write_strip
+from bench.records.trial import split_option, with_option
+from bench.report.plots.guidance import scales_of, score_against_another, score_against_guidance
+from bench.report.tables.table import tables_of
+
+
+def test_an_option_of_a_model_is_taken_out_and_put_in():
+    assert split_option("digits-conditional:guidance=3,label=uniform", "guidance") == (
+        "digits-conditional:label=uniform",
+        "3",
+    )
+    assert split_option("digits:guidance=3", "guidance") == ("digits", "3")
+    assert split_option("mine.py:make", "guidance") == ("mine.py:make", None)
+    assert with_option("digits", "guidance", "2") == "digits:guidance=2"
+    assert with_option("digits:label=3,guidance=4", "guidance", "2") == "digits:label=3,guidance=2"
+
+
+def scored(scale, spec, value, recall):
+    made = record(spec, 20, value, model=f"conditional:guidance={scale:g}", metric="fd")
+    other = replace(made.scores["fd"], metric="recall", value=recall, higher_is_better=True)
+    trial = replace(made.trial, metrics=("fd", "recall"))
+    return replace(made, trial=trial, key=trial.key, scores={**made.scores, "recall": other})
+
+
+def test_tables_of_several_scales_make_two_plots():
+    records = [
+        scored(w, spec, value + w, 1 / w)
+        for w in (4, 1, 2)
+        for spec, value in (("ddim:eta=0", 1), ("ddim:eta=1", 2))
+    ]
+    (scales,) = scales_of(tables_of(records))
+    assert list(scales.tables) == [1, 2, 4]
+    assert scales.model == "conditional"
+    curves = dict(scales.curves())
+    assert [(w, score.value) for w, _, score in curves["ddim eta=1, S=20"]] == [(1, 3), (2, 4), (4, 6)]
+    (axes,) = score_against_guidance(scales).axes
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 4]
+    (axes,) = score_against_another(scales).axes
+    assert axes.get_xlabel() == "recall (higher is better)"
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "4"] * 2
+    assert scales_of(tables_of([record("ddim:eta=0", 10)])) == []
+    assert scales_of(tables_of([scored(2, "ddim:eta=0", 1, 1)])) == []
+
+
+def test_guidance_is_an_axis_of_the_sweep(tmp_path, capsys):
+    command = ["run", "--model", "digits-conditional:label=balanced", "--guidance", "1", "3", "--n", "40"]
+    command += ["--samplers", "ddim", "--steps", "5", "--metrics", "fd_pixels", "--results", str(tmp_path)]
+    assert main([*command, "--json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["kind"] == "samples"]
+    assert [(row["network_calls"], row["evaluations"]) for row in rows] == [(5, 5), (5, 10)]
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert "digits-conditional-label-balanced-fd_pixels-guidance.png" in names
+    assert main(["verify", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main([*command[:2], "digits", *command[3:]]) == 2
+    assert "model 'digits' takes no options: it has no conditions to guide" in capsys.readouterr().err
+    assert main(["nll", "--model", "digits-conditional", "--n", "4", "--results", str(tmp_path)]) == 2
+    assert "there is no likelihood under guidance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 6), (2, 4, 4), (4, 5, 3), (5, 4, 4), (2, 1, 1)])
+def test_images_of_any_shape_are_kept_to_the_bit(shape, tmp_path):
+    images = torch.randint(0, 256, (7, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    write_strip(tmp_path / "strip.png", images)
+    assert torch.equal(read_strip(tmp_path / "strip.png"), images)
+
+
+SHAPES = """
+import torch
+from models.exact import ExactGaussian
+
+def make(*shape):
+    size = torch.tensor(shape).prod()
+    return ExactGaussian(torch.zeros(shape), 0.04 * torch.eye(int(size)))
+
+def wide():
+    return make(3, 6, 8)
+
+def five():
+    return make(5, 4, 4)
+
+def points():
+    return make(2, 1, 1)
+"""
+
+
+@pytest.mark.parametrize("factory", ["wide", "five", "points"])
+def test_models_of_any_shape_are_drawn_scored_and_reported(factory, tmp_path):
+    path = tmp_path / "shapes.py"
+    path.write_text(SHAPES)
+    command = ["run", "--model", f"{path}:{factory}", "--samplers", "ddim", "--steps", "4", "--n", "40"]
+    assert main([*command, "--metrics", "fd_pixels", "--results", str(tmp_path / "r")]) == 0
+    assert main(["report", "--results", str(tmp_path / "r")]) == 0
+    store = Store(tmp_path / "r")
+    kept = [store.previews(one) for one in store.read()[0] if one.kind == "samples"]
+    assert kept[0].shape[1:] == {"wide": (3, 6, 8), "five": (5, 4, 4), "points": (2, 1, 1)}[factory]
