@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +23,10 @@ from models.errors import CheckpointError
 PICKLES = {".pt", ".pth", ".ckpt", ".bin"}
 AVERAGED = ("ema_model", "ema", "model_ema", "ema_state_dict")
 RAW = ("net_model", "model", "state_dict", "model_state_dict")
+AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "online_model.", *AVERAGED_PREFIXES)
+"""Prefixes that wrappers put before a network's names: DataParallel, torch.compile, Lightning, averages."""
+
 CONFIG_KEY, PROCESS_KEY = "sampler_bench_config", "sampler_bench_process"
 """Metadata of this project's own .safetensors files, as JSON."""
 
@@ -71,7 +78,7 @@ def read_checkpoint(
         if own := metadata.get(CONFIG_KEY):
             config = {**_json(own, path), "_process": _json(metadata.get(PROCESS_KEY, "{}"), path)}
         return Checkpoint(str(path), _select(path, state, ema), config)
-    if path.suffix in PICKLES:
+    if path.suffix in PICKLES or path.name.endswith(".pth.tar"):
         return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
     raise CheckpointError(
         f"{path} is not a checkpoint file: "
@@ -105,6 +112,8 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
             f"{folder} does not say that it holds averaged weights: leave ema out to load it"
         )
     root = next((f for f in [folder, *networks] if (f / "config.json").is_file()), None)
+    if root is not None and (index := next(iter(sorted(root.glob("*.safetensors.index.json"))), None)):
+        return Checkpoint(str(folder), _sharded(index), _neighbour(index, required=True))
     weights = root and _weights_in(root)
     if weights is None:
         raise CheckpointError(
@@ -112,6 +121,19 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
         )
     state = _read_safetensors(weights)[0] if weights.suffix == ".safetensors" else _read_pickle(weights)
     return Checkpoint(str(folder), _select(weights, state, None), _neighbour(weights, required=True))
+
+
+def _sharded(index: Path) -> dict[str, Tensor]:
+    """Return the weights of several .safetensors that an index lists."""
+    names = _json(index.read_bytes(), index).get("weight_map")
+    if not isinstance(names, dict):
+        raise CheckpointError(f"{index} lists no weights: get it again")
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(map(str, names.values()))):
+        state |= _read_safetensors(index.parent / Path(name).name)[0]
+    if missing := sorted(set(names) - set(state)):
+        raise CheckpointError(f"{index} lists {missing[0]}, which its files do not hold: get them again")
+    return state
 
 
 def _weights_in(folder: Path) -> Path | None:
@@ -165,7 +187,8 @@ def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's remarks on the pickle's protocol
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with _plain_data():
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make the reader raise anything
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
@@ -173,6 +196,14 @@ def _read_pickle(path: Path) -> Any:
                 "save its state dict alone, best as .safetensors"
             ) from error
         raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint: get it again") from error
+
+
+def _plain_data() -> AbstractContextManager[Any]:
+    """Let a pickle hold options (argparse.Namespace) and NumPy numbers beside weights: mere data."""
+    scalar = np.float64(0).__reduce__()[0]  # the function that a pickle names, wherever this NumPy keeps it
+    numbers = [np.dtype, scalar, *(type(np.dtype(name)) for name in ("float64", "float32", "int64"))]
+    allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.5
+    return allow([argparse.Namespace, *numbers]) if allow is not None else nullcontext()
 
 
 def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]:
@@ -188,14 +219,30 @@ def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]
         warnings.warn(f"{name} holds no averaged (EMA) weights: expect a much worse FID", stacklevel=2)
     chosen = raw if ema is False or averaged is None else averaged
     assert chosen is not None
-    prefix = "module." if all(key.startswith("module.") for key in chosen) else ""
-    return {key[len(prefix) :]: weight for key, weight in chosen.items()}
+    return unwrapped(chosen)
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the prefixes that all of its names share and that wrappers put there."""
+    found = dict(state)
+    while prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in found)), ""):
+        found = {key.removeprefix(prefix): weight for key, weight in found.items()}
+    return found
+
+
+def _apart(state: dict[str, Tensor]) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:
+    """Return (averaged, raw) weights of a state dict that holds both side by side, by their prefixes."""
+    for prefix in AVERAGED_PREFIXES:
+        averaged = {key: weight for key, weight in state.items() if key.startswith(prefix)}
+        if averaged and len(averaged) < len(state):
+            return averaged, {key: weight for key, weight in state.items() if key not in averaged}
+    return None, state
 
 
 def _candidates(value: Any) -> tuple[dict[str, Tensor] | None, dict[str, Tensor] | None]:
     """Return the averaged and the raw state dict among what was saved."""
     if _is_state(value):
-        return None, value
+        return _apart(value)
     if (
         isinstance(value, list | tuple) and len(value) >= 4
     ):  # ermongroup: [model, optimiser, epoch, step, (ema)]

@@ -38,7 +38,12 @@ def decode(
     def read(file: Path) -> Pixels | Exception:
         try:
             with Image.open(file) as image:
-                mode = "L" if image.mode in ("1", "L", "I;16", "LA") else "RGB"
+                if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                    raise UsageError(
+                        f"{file} has more than 8 bits a channel (mode {image.mode}); save it with 8, in the"
+                        " range that the model's images have"
+                    )
+                mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
                 ready = image.convert(mode)
             if prepare is not None:
                 ready = prepare(ready, file)

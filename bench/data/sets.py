@@ -80,9 +80,10 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
         source: ``digits`` (40,000 training images, 12 x 12), ``digits-held-out`` (6,000 others, never
             trained on); ``cifar10``, ``cifar10-test`` or ``celeba64``, looked for in the folder that
             SAMPLER_BENCH_DATA names (``data`` if it is not set) or in FOLDER with ``cifar10:FOLDER``; an .npz
-            file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W), (N, H, W, C) or (N, C, H, W)
-            with C = 1 or 3; an archive or folder of CIFAR-10; or a folder of images of one size, searched at
-            any depth and read in the order of their names.
+            file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W), (N, H, W, C) with C = 1 or 3,
+            or (N, C, H, W); an .npy file of such an array; an archive or folder of CIFAR-10; or a folder of
+            images of one size, searched at any depth, hidden files apart, and read in the order of their
+            names.
         strict: whether a file that cannot be decoded is an error; otherwise it is left out and listed.
 
     Raises:
@@ -144,9 +145,11 @@ def _digits(name: str) -> ImageData:
 
 def _npz(path: Path) -> ImageData:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path} is a single array; save it as .npz under the key {_KEYS[0]!r}")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            stack = _channels_first(opened, path, "the array")
+            return ImageData(str(path), stack, content_hash(stack))
+        with opened as arrays:
             key = next((k for k in _KEYS if k in arrays), None)
             if key is None:
                 found = ", ".join(arrays.files) or "nothing"
@@ -174,19 +177,28 @@ def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pat
         pixels = pixels[:, None]
     elif pixels.ndim == 4 and pixels.shape[3] in (1, 3):
         pixels = pixels.transpose(0, 3, 1, 2)
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+    if pixels.ndim != 4 or 0 in pixels.shape:
         raise UsageError(
-            f"{key} in {path} has shape {pixels.shape}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with"
-            " 1 or 3 channels and at least one image"
+            f"{key} in {path} has shape {pixels.shape}; expected (N, H, W), (N, H, W, C) with 1 or 3"
+            " channels, or (N, C, H, W), and at least one image"
         )
     return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
 def _folder(path: Path, strict: bool) -> ImageData:
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    files = sorted(
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in _SUFFIXES and p.is_file() and not _is_hidden(p.relative_to(path))
+    )
     if not files:
         raise UsageError(f"{path} holds no images; looked for {', '.join(sorted(_SUFFIXES))} at any depth")
     return _decoded(str(path), *decode(files, strict))
+
+
+def _is_hidden(place: Path) -> bool:
+    """Return whether a file is one that systems leave beside images: ``._1.png``, ``.thumbs/1.png``."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
 
 
 def _decoded(name: str, pixels: Pixels, unreadable: tuple[Path, ...]) -> ImageData:

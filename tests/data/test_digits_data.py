@@ -111,3 +111,25 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path):
     for size in (2, 3):
         Image.fromarray(np.zeros((size, size), np.uint8)).save(folder / f"{size}.png")
     raises(folder, r"3.png is 3 x 3 x 1 where the images before it in .* are 2 x 2 x 1")
+
+
+def test_an_array_file_is_a_set_of_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "stack.npy", pixels)
+    assert np.array_equal(load_images(tmp_path / "stack.npy").images.numpy(), pixels)
+    np.save(tmp_path / "colours.npy", pixels[:, :4, :4, :3])
+    assert load_images(tmp_path / "colours.npy").images.shape == (5, 3, 4, 4)
+
+
+def test_hidden_files_are_no_images_and_deep_ones_are_refused(tmp_path):
+    for name in ("a.png", ".hidden.png", ".thumbs/b.png", "__MACOSX/c.png"):
+        place = tmp_path / "images" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(place)
+    assert len(load_images(tmp_path / "images")) == 1
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(tmp_path / "images" / "a.png")
+    assert len(load_images(tmp_path / "links")) == 1
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "images" / "deep.png")
+    with pytest.raises(UsageError, match=r"deep\.png has more than 8 bits a channel"):
+        load_images(tmp_path / "images")

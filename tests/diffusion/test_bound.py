@@ -385,7 +385,7 @@ class Scaled:
         self.steps = {step.t: step for step in grid}
 
     def __call__(self, x, t):
-        eps, raw = self.model(x, t)
+        eps, raw, _ = self.model(x, t)
         optimal = learned_variance(raw, "x0", self.steps[int(t[0])])
         return Prediction(eps, (self.factor * optimal).log())
 

@@ -42,7 +42,7 @@ class Recorder(nn.Module):
 def test_network_receives_rescaled_time_and_its_output_is_split() -> None:
     network = Recorder()
     model = EpsilonNetwork(network, NoiseSchedule.cosine(4000), (3, 4, 4), "learned_range", True)
-    eps, raw = model(torch.zeros(3, 3, 4, 4), torch.tensor([0, 1001, 3999]))
+    eps, raw, _ = model(torch.zeros(3, 3, 4, 4), torch.tensor([0, 1001, 3999]))
     assert network.times[0].tolist() == [0.0, 250.25, 999.75]
     assert raw is not None
     assert eps[0, :, 0, 0].tolist() == [0, 1, 2]

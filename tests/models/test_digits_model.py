@@ -96,7 +96,7 @@ def test_one_time_step_for_all_and_one_for_each_are_the_same(model):
 def test_the_input_is_left_alone_and_the_contract_kept(model):
     x = torch.randn(3, 1, 12, 12)
     before = x.clone()
-    eps, v = model(x, torch.full((3,), 9))
+    eps, v, _ = model(x, torch.full((3,), 9))
     assert torch.equal(x, before)
     assert eps.shape == v.shape == (3, *model.shape) and eps.dtype == torch.float32
     assert (model.schedule, model.variance) == (NoiseSchedule.linear(), "learned_range")
