@@ -53,7 +53,7 @@ def ddim(
         clip: ``none`` as published; ``x0`` clamps x_0 to [-1, 1] and re-derives eps from it;
             ``x0-raw-eps`` clamps x_0 and keeps the network's eps; ``dynamic`` and ``dynamic-raw-eps``
             threshold x_0 at a quantile of each sample; ``state`` clamps x itself after every step.
-        quantile: of |x_0|, for the dynamic modes.
+        quantile: the quantile of |x_0|, for the dynamic modes.
         greatest: the largest threshold of the dynamic modes.
 
     Yields:

@@ -67,7 +67,7 @@ def ddpm(
         variance: which of the three.
         clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; ``none``; ``dynamic`` thresholds it at
             a quantile of each sample; ``state`` clamps x itself after every step.
-        quantile: of |x_0|, for ``dynamic``.
+        quantile: the quantile of |x_0|, for ``dynamic``.
         greatest: the largest threshold of ``dynamic``.
         guide: how a classifier of the model guides: ``eps``, inside the model; ``mean``: its scaled gradient
             at x_t times the variance is added to the mean (Dhariwal & Nichol 2021, arXiv:2105.05233,

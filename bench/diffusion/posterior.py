@@ -49,8 +49,8 @@ def predict_x0(
         clip: ``none``; ``x0`` clamps x_0 to [-1, 1] and returns the eps that this x_0 implies;
             ``x0-raw-eps`` clamps x_0 and returns eps as it came; ``dynamic`` and ``dynamic-raw-eps`` likewise
             with `threshold` in the place of the clamp; ``state`` does nothing here.
-        quantile: of `threshold`.
-        greatest: of `threshold`.
+        quantile: the quantile that `threshold` takes.
+        greatest: the greatest threshold.
 
     Source: Song et al. 2021, arXiv:2010.02502, eq. 9.
 

@@ -200,7 +200,7 @@ def from_flow(
     Args:
         network: (x_s, s) -> eps - x_0, with x_s = (1 - s) x_0 + s eps and s float64 (B,) in (0, 1].
         shape: (C, H, W).
-        shift: of `ContinuousSchedule.flow`: what ``uniform`` grids take for equal parts.
+        shift: the shift of `ContinuousSchedule.flow`: what ``uniform`` grids take for equal parts.
 
     Source: Liu et al. 2023, arXiv:2209.03003; Lipman et al. 2023, arXiv:2210.02747.
     """
@@ -242,7 +242,7 @@ def preconditioned(
 
     Args:
         network: F(x, c_noise, ...) -> tensor; further arguments of the denoiser are handed on.
-        kind: of the preconditioning.
+        kind: which preconditioning.
         sigma_data: standard deviation of the data, for ``edm``.
 
     Source: Karras et al. 2022, arXiv:2206.00364, table 1.

@@ -148,7 +148,7 @@ class Wiring:
         data_range: the same of the images.
         outside: share of the predicted x_0 outside [-1, 1] there, by more than a level of 8 bits.
         batch_gap: greatest difference between a batch's answers and the same samples' alone.
-        seconds: of a call, per image.
+        seconds: what a call takes, per image.
         facts: what the model says of itself.
         verdicts: sentences about what is wrong, none where nothing is.
     """
@@ -173,7 +173,7 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
     Args:
         model: the noise predictor.
         images: uint8 (B, C, H, W), of what it was trained on; 64 are enough.
-        seed: of the noise.
+        seed: the seed of the noise.
 
     Raises:
         ModelError: if the model's answers are none; see `bench.diffusion.answers`.

@@ -149,8 +149,9 @@ class TrainConfig:
         return min(self.ema, (1 + step) / (10 + step))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the config as what ``json.dumps`` takes."""
-        return asdict(self) | {"network_options": dict(self.network_options)}
+        """Return the config as what ``json.dumps`` takes, and TOML: what is None is left out."""
+        given = asdict(self) | {"network_options": dict(self.network_options)}
+        return {name: value for name, value in given.items() if value is not None}
 
     def but(self, **changes: Any) -> TrainConfig:
         """Return the config with some values changed."""
@@ -174,8 +175,6 @@ class TrainConfig:
     def hash(self) -> str:
         """16 hex digits over everything that decides the weights."""
         parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
-        if self.label_dropout is None:  # runs of earlier versions, which did not know it, go on
-            del parts["label_dropout"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ class Scales:
     """Tables that differ in nothing but the guidance scale.
 
     Attributes:
-        tables: by scale, ascending.
+        tables: the tables by scale, ascending.
         model: what ``--model`` was given, without the scale.
     """
 
