@@ -1,8 +1,8 @@
 """Everything that waits for a GPU, in parts: tests, ratios, a training run, its sweep and table.
 
     tox -e gpu -- --out DIR                       # all parts; those that are done in DIR are not done again
-    python tests/gpu/session.py speed --out DIR   # one part
-    python tests/gpu/session.py --small --out DIR # the same on a CPU, in a minute or two, to see that it runs
+    python tests/gpu/measures.py speed --out DIR   # one part
+    python tests/gpu/measures.py --small --out DIR # the same on a CPU, in a minute or two, to see that it runs
 
 Each part writes DIR/PART.json and prints a line a number. A part that fails costs itself; the exit status is
 then 1, and the same command tries it again.
@@ -60,7 +60,7 @@ checkpoint_every = {every}
 the end, and an average over the last thousand steps instead of ten thousand."""
 
 
-class Session:
+class Machine:
     """One machine, its folder of results, and the size of what is done.
 
     Args:
@@ -113,38 +113,38 @@ class Session:
         return done.stdout
 
 
-def check(session: Session) -> Mapping[str, Any]:
+def check(machine: Machine) -> Mapping[str, Any]:
     """Run every test that needs CUDA."""
-    said = session.command("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "cuda", "tests")
+    said = machine.command("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "cuda", "tests")
     return {"pytest": said.strip().splitlines()[-1]}
 
 
-def noise(session: Session) -> Mapping[str, Any]:
+def noise(machine: Machine) -> Mapping[str, Any]:
     """Compare the counter-based noise with the CPU's numbers, and its time with that of torch.randn."""
-    batch, shape = (64 if session.small else 1024), (3, 32, 32)
-    here = normal_noise(0, range(16), 1, shape, device=session.device)
+    batch, shape = (64 if machine.small else 1024), (3, 32, 32)
+    here = normal_noise(0, range(16), 1, shape, device=machine.device)
     gap = float((here.cpu() - normal_noise(0, range(16), 1, shape)).abs().max())
-    ours = session.seconds_of(lambda: normal_noise(0, range(batch), 1, shape, device=session.device))
-    theirs = session.seconds_of(lambda: torch.randn(batch, *shape, device=session.device))
+    ours = machine.seconds_of(lambda: normal_noise(0, range(batch), 1, shape, device=machine.device))
+    theirs = machine.seconds_of(lambda: torch.randn(batch, *shape, device=machine.device))
     return {"largest difference from the CPU": gap, "seconds over those of torch.randn": ours / theirs}
 
 
-def speed(session: Session) -> Mapping[str, Any]:
+def speed(machine: Machine) -> Mapping[str, Any]:
     """Measure bare calls in every precision and memory format, and the sampling loop over bare calls."""
     found: dict[str, Any] = {}
-    for batch in session.batches:
-        found |= _calls(session, batch) | _overhead(session, batch)
+    for batch in machine.batches:
+        found |= _calls(machine, batch) | _overhead(machine, batch)
     return found
 
 
-def _calls(session: Session, batch: int) -> dict[str, Any]:
+def _calls(machine: Machine, batch: int) -> dict[str, Any]:
     found = {}
-    t = torch.full((batch,), 500, device=session.device)
+    t = torch.full((batch,), 500, device=machine.device)
     for last in (False, True):
         layout = torch.channels_last if last else torch.contiguous_format
-        x = torch.randn(batch, 3, 32, 32, device=session.device).to(memory_format=layout)
-        network = session.network().to(memory_format=layout)
-        for mode in MODES[:1] if session.small else MODES:
+        x = torch.randn(batch, 3, 32, 32, device=machine.device).to(memory_format=layout)
+        network = machine.network().to(memory_format=layout)
+        for mode in MODES[:1] if machine.small else MODES:
             compiled = [False, True] if last and mode == "bfloat16" and batch == 256 else [False]
             for compile_ in compiled:  # which takes a minute: once is enough
                 call = torch.compile(network) if compile_ else network
@@ -152,19 +152,19 @@ def _calls(session: Session, batch: int) -> dict[str, Any]:
                 dtype = getattr(torch, mode.replace("tf32", "float32"))
                 with (
                     torch.inference_mode(),
-                    torch.autocast(session.device.type, dtype, dtype != torch.float32),
+                    torch.autocast(machine.device.type, dtype, dtype != torch.float32),
                 ):
-                    taken = session.seconds_of(lambda call=call, x=x: call(x, t))
+                    taken = machine.seconds_of(lambda call=call, x=x: call(x, t))
                 words = [mode, *(["channels_last"] if last else []), *(["compiled"] if compile_ else [])]
                 found[f"images a second, batch {batch}, {' '.join(words)}"] = batch / taken
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return found
 
 
-def _overhead(session: Session, batch: int) -> dict[str, Any]:
+def _overhead(machine: Machine, batch: int) -> dict[str, Any]:
     """Return whole trajectories over the network's own share of them."""
-    found, steps = {}, 2 if session.small else 10
-    model = session.model()
+    found, steps = {}, 2 if machine.small else 10
+    model = machine.model()
     for spec in SAMPLERS:
         whole = []
         learned = "learned" in spec
@@ -173,7 +173,7 @@ def _overhead(session: Session, batch: int) -> dict[str, Any]:
         for _ in range(3):
             started = time.perf_counter()
             with torch.inference_mode():
-                drawn = draw(subject, get_sampler(spec), grid, range(batch), 0, "tf32", session.device)
+                drawn = draw(subject, get_sampler(spec), grid, range(batch), 0, "tf32", machine.device)
             whole.append((time.perf_counter() - started, drawn.cost.model_seconds))
         taken, network = min(whole)
         found[f"{spec}: whole block over network calls, batch {batch}"] = taken / network
@@ -193,32 +193,32 @@ class _WithVariance:
         return Prediction(eps, torch.zeros_like(eps))
 
 
-def memory(session: Session) -> Mapping[str, Any]:
+def memory(machine: Machine) -> Mapping[str, Any]:
     """Compare the memory that a sweep is estimated to need with the peak of drawing a block."""
-    model, found = session.model(), {}
-    cpu = EpsilonNetwork(UNet(session.config).eval(), model.schedule, model.shape)
+    model, found = machine.model(), {}
+    cpu = EpsilonNetwork(UNet(machine.config).eval(), model.schedule, model.shape)
     needs = device_needs(cpu, [])
-    for batch in session.batches:
+    for batch in machine.batches:
         found[f"estimated GiB, batch {batch}"] = needs.total(batch) / 2**30
-        if session.device.type == "cuda":
+        if machine.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             free = torch.cuda.mem_get_info()[0]
             grid = make_grid(model.schedule, 2)
             with torch.inference_mode():
-                draw(model, get_sampler("ddim"), grid, range(batch), 0, "float32", session.device)
+                draw(model, get_sampler("ddim"), grid, range(batch), 0, "float32", machine.device)
             found[f"peak GiB of tensors, batch {batch}"] = torch.cuda.max_memory_allocated() / 2**30
             found[f"GiB taken from the card, batch {batch}"] = (free - torch.cuda.mem_get_info()[0]) / 2**30
     return found
 
 
-def fid(session: Session) -> Mapping[str, Any]:
+def fid(machine: Machine) -> Mapping[str, Any]:
     """Time FID from end to end beside torch-fidelity's, with and without TF32 on its side."""
-    file = session.out / "fid-benchmark.json"
-    session.command(
+    file = machine.out / "fid-benchmark.json"
+    machine.command(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py", "-o", "addopts="),
         *("--benchmark-only", f"--benchmark-json={file.resolve()}", "-k", "end_to_end", "tests/benchmarks"),
-        SAMPLER_BENCH_IMAGES="32" if session.small else "5000",
+        SAMPLER_BENCH_IMAGES="32" if machine.small else "5000",
     )
     rows = json.loads(file.read_text())["benchmarks"]
     seconds = {row["params"]["way"]: row["stats"]["min"] for row in rows}
@@ -227,54 +227,54 @@ def fid(session: Session) -> Mapping[str, Any]:
     }
 
 
-def train(session: Session) -> Mapping[str, Any]:
+def train(machine: Machine) -> Mapping[str, Any]:
     """Train the CIFAR-10 network for about the seconds asked for: a short run tells the pace."""
-    pace = float(_trained(session, session.out / "pace", 10 if session.small else 150)["images_per_second"])
-    steps = max(session.steps, int(session.training_seconds * pace / session.batch) // 100 * 100)
-    last = _trained(session, session.out / "cifar10-ddpm", steps)
+    pace = float(_trained(machine, machine.out / "pace", 10 if machine.small else 150)["images_per_second"])
+    steps = max(machine.steps, int(machine.training_seconds * pace / machine.batch) // 100 * 100)
+    last = _trained(machine, machine.out / "cifar10-ddpm", steps)
     return {"steps": steps, "L_simple": last["simple"], "images a second": last["images_per_second"]}
 
 
-def _trained(session: Session, out: Path, steps: int) -> dict[str, str]:
+def _trained(machine: Machine, out: Path, steps: int) -> dict[str, str]:
     """Train into a folder and return the last row of the table."""
-    options = {"dropout": 0.1, **(SMALL if session.small else {})}
+    options = {"dropout": 0.1, **(SMALL if machine.small else {})}
     listed = ", ".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
-    recipe = session.out / f"{out.name}.toml"
+    recipe = machine.out / f"{out.name}.toml"
     recipe.write_text(
         TRAINING.format(
             options=f"{{{listed}}}",
-            batch=session.batch,
+            batch=machine.batch,
             steps=steps,
             warmup=steps // 20,
             decay=steps // 3,
             every=max(50, steps // 4 // 50 * 50),
-            compile=str(not session.small).lower(),
+            compile=str(not machine.small).lower(),
         )
     )
-    session.command("-m", "bench", "train", str(recipe), "--out", str(out), "--device", session.device.type)
+    machine.command("-m", "bench", "train", str(recipe), "--out", str(out), "--device", machine.device.type)
     rows = (out / "metrics.csv").read_text().splitlines()
     return dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
 
 
-def sweep(session: Session) -> Mapping[str, Any]:
+def sweep(machine: Machine) -> Mapping[str, Any]:
     """Sweep every sampler over the trained network and write table, plots and report."""
-    results = session.out / "results"
-    named = session.out / "cifar10-ddpm" / "cifar10-ddpm.safetensors"  # so that titles tell which model it is
+    results = machine.out / "results"
+    named = machine.out / "cifar10-ddpm" / "cifar10-ddpm.safetensors"  # so that titles tell which model it is
     shutil.copyfile(named.with_name("weights.safetensors"), named)
     asked = ["run", "--model", str(named), "--samplers", "all"]
-    asked += ["--reference", "cifar10", "--n", str(session.n), "--results", str(results)]
-    asked += ["--metrics", "fd_inception_768" if not session.small else "fd_pixels"]
-    asked += ["--steps", "10,20,50,100" if not session.small else "2"]
-    asked += ["--device", session.device.type, "--precision", "tf32", "--batch", "500"]
+    asked += ["--reference", "cifar10", "--n", str(machine.n), "--results", str(results)]
+    asked += ["--metrics", "fd_inception_768" if not machine.small else "fd_pixels"]
+    asked += ["--steps", "10,20,50,100" if not machine.small else "2"]
+    asked += ["--device", machine.device.type, "--precision", "tf32", "--batch", "500"]
     try:
-        session.command("-m", "bench", *asked)
+        machine.command("-m", "bench", *asked)
     finally:
-        session.command("-m", "bench", "table", "--results", str(results))
-    session.command("-m", "bench", "report", "--results", str(results))
-    return {"table": session.command("-m", "bench", "table", "--results", str(results))}
+        machine.command("-m", "bench", "table", "--results", str(results))
+    machine.command("-m", "bench", "report", "--results", str(results))
+    return {"table": machine.command("-m", "bench", "table", "--results", str(results))}
 
 
-PARTS: dict[str, Callable[[Session], Mapping[str, Any]]] = {
+PARTS: dict[str, Callable[[Machine], Mapping[str, Any]]] = {
     part.__name__: part for part in (check, noise, speed, memory, fid, train, sweep)
 }
 
@@ -296,28 +296,28 @@ def main() -> int:
         parser.error(f"unknown part {sorted(unknown)[0]!r}; known: {', '.join(PARTS)}")
     if not options.small and not torch.cuda.is_available():
         parser.error("no CUDA device is there; --small does the same in a size for a CPU")
-    session = Session(
+    machine = Machine(
         options.out,
         options.small,
         options.training_seconds or (1 if options.small else 400),
         options.n or (20 if options.small else 2000),
         options.seconds,
     )
-    session.out.mkdir(parents=True, exist_ok=True)
+    machine.out.mkdir(parents=True, exist_ok=True)
     failed = False
     for name in options.parts or PARTS:
-        file = session.out / f"{name}.json"
+        file = machine.out / f"{name}.json"
         if file.exists():
             print(f"{name}: done before, {file}", flush=True)
             continue
         started = time.perf_counter()
         try:
-            found = dict(PARTS[name](session))
+            found = dict(PARTS[name](machine))
         except Exception:
             failed = True
             print(f"{name}: failed\n{traceback.format_exc()}", flush=True)
             continue
-        device = torch.cuda.get_device_name() if session.device.type == "cuda" else "CPU"
+        device = torch.cuda.get_device_name() if machine.device.type == "cuda" else "CPU"
         found |= {"device": device, "torch": torch.__version__, "seconds": time.perf_counter() - started}
         file.write_text(json.dumps(found, indent=1))
         for key, value in found.items():
