@@ -2,7 +2,7 @@
 
     tox -e gpu -- --out DIR                       # all parts; those that are done in DIR are not done again
     python tests/gpu/measures.py speed --out DIR   # one part
-    python tests/gpu/measures.py --small --out DIR # the same on a CPU, in a minute or two, to see that it runs
+    python tests/gpu/measures.py --small --out DIR # the same on a CPU, in minutes, to see that it runs
 
 Each part writes DIR/PART.json and prints a line a number. A part that fails costs itself; the exit status is
 then 1, and the same command tries it again.
