@@ -17,10 +17,9 @@ import torch
 from scipy.special import ndtr
 from torch import Tensor
 
-from bench.diffusion.guidance import ConditionalNetwork, GuidedModel, guided
-from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance
+from bench.diffusion.guidance import Around, ConditionalNetwork, GuidedModel, guided
+from bench.diffusion.interfaces import EpsilonModel, Prediction
 from bench.diffusion.noise import INITIAL, normal_noise
-from bench.diffusion.schedule import Schedule
 from bench.errors import UnknownNameError, UsageError
 
 LABEL_DRAW = 1 << 33
@@ -54,7 +53,8 @@ def labels_of(
         indices: indices of the samples.
         seed: seed of the run.
         classes: K; the label K is "none".
-        shares: how often each label is in the training data; None where nobody knows.
+        shares: how often each label is in the training data; None where nobody knows: then ``data`` is
+            ``uniform``.
 
     Raises:
         UsageError: if there is no such rule, or a label is not 0 .. K.
@@ -84,7 +84,7 @@ def _listed(rule: str, classes: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ConditionalModel:
+class ConditionalModel(Around):
     """A conditional network with the rule for its labels and its guidance, to be bound to samples.
 
     Attributes:
@@ -106,24 +106,9 @@ class ConditionalModel:
     fingerprint: str = ""
 
     @property
-    def schedule(self) -> Schedule:
-        """The network's."""
-        return self.network.schedule
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The network's."""
-        return self.network.shape
-
-    @property
-    def variance(self) -> Variance:
-        """The network's."""
-        return self.network.variance
-
-    @property
-    def continuous(self) -> bool:
-        """Whether the network takes real times."""
-        return bool(getattr(self.network, "continuous", False))
+    def inside(self) -> ConditionalNetwork:
+        """The network."""
+        return self.network
 
     def at(self, indices: Sequence[int] | range, seed: int) -> GuidedModel:
         """Return the guided model for the samples with some indices."""

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bench.diffusion.interfaces import Clip, EpsilonModel, Prediction, Variance, takes_real_times
+from bench.diffusion.interfaces import Clip, EpsilonModel, Prediction, Variance
 from bench.diffusion.posterior import threshold
 from bench.diffusion.prediction import (
     Predicts,
@@ -66,8 +66,37 @@ class ConditionalNetwork(Protocol):
         ...
 
 
+class Around:
+    """What a wrapper takes from the model or network inside."""
+
+    @property
+    def inside(self) -> EpsilonModel | ConditionalNetwork:
+        """What is wrapped."""
+        raise NotImplementedError
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of what is inside."""
+        return self.inside.schedule
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of what is inside."""
+        return self.inside.shape
+
+    @property
+    def variance(self) -> Variance:
+        """That of what is inside."""
+        return self.inside.variance
+
+    @property
+    def continuous(self) -> bool:
+        """Whether what is inside takes real times."""
+        return self.schedule.continuous or bool(getattr(self.inside, "continuous", False))
+
+
 @dataclass(frozen=True)
-class GuidedModel:
+class GuidedModel(Around):
     """A conditional network under classifier-free guidance; made by `guided`."""
 
     network: ConditionalNetwork = field(repr=False)
@@ -77,24 +106,9 @@ class GuidedModel:
     interval: tuple[float, float] | None = None
 
     @property
-    def schedule(self) -> Schedule:
-        """The network's."""
-        return self.network.schedule
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The network's."""
-        return self.network.shape
-
-    @property
-    def variance(self) -> Variance:
-        """The network's; it is taken from the conditional branch."""
-        return self.network.variance
-
-    @property
-    def continuous(self) -> bool:
-        """Whether the network takes real times."""
-        return self.schedule.continuous or bool(getattr(self.network, "continuous", False))
+    def inside(self) -> ConditionalNetwork:
+        """The network; a variance is that of its conditional branch."""
+        return self.network
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Predict the guided eps, and x_0 where the network tells it, of x (B, C, H, W) at times t (B,)."""
@@ -186,31 +200,16 @@ def _rescaled(out: Tensor, conditional: Tensor, phi: float) -> Tensor:
     return phi * out * ratio + (1 - phi) * out
 
 
-class _Wrapper:
-    """What a wrapper shares with the model inside."""
+class _Wrapper(Around):
+    """A model around another one."""
 
     def __init__(self, model: EpsilonModel) -> None:
         self.model = model
 
     @property
-    def schedule(self) -> Schedule:
-        """The model's."""
-        return self.model.schedule
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The model's."""
-        return self.model.shape
-
-    @property
-    def variance(self) -> Variance:
-        """The model's."""
-        return self.model.variance
-
-    @property
-    def continuous(self) -> bool:
-        """Whether the model takes real times."""
-        return takes_real_times(self.model)
+    def inside(self) -> EpsilonModel:
+        """The model inside."""
+        return self.model
 
     def _x0(self, x: Tensor, predicted: Prediction, alpha_bar: Tensor) -> Tensor:
         if predicted.x0 is not None:

@@ -23,8 +23,6 @@ Predicts = Literal["eps", "x0", "v", "flow", "denoiser"]
 """What a network predicts: noise; x_0; v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022,
 arXiv:2202.00512); the velocity eps - x_0 of rectified flow; or x_0 from x_0 + sigma eps, as EDM does."""
 
-PREDICTS: tuple[Predicts, ...] = ("eps", "x0", "v", "flow", "denoiser")
-
 
 @dataclass
 class Spent:

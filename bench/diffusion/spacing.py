@@ -280,15 +280,12 @@ def listed_times(schedule: Schedule, spacing: str) -> list[float] | None:
     Raises:
         UsageError: if a value is no number, or a level lies outside the schedule.
     """
-    kind, _, values = spacing.rpartition(":")
-    if kind not in ("", "sigma", "logsnr") or "=" in values or not any(c.isdigit() for c in values):
+    kind, numbers = _listed(spacing)
+    if not numbers:
+        # Of a level's name with a value that is no number, only the parameters of a rule are meant otherwise.
+        if kind and "=" not in spacing and any(c.isdigit() for c in spacing):
+            raise UsageError(f"spacing {spacing!r} must list numbers, as in sigma:80,10,1")
         return None
-    try:
-        numbers = [float(part) for part in values.split(",") if part.strip()]
-    except ValueError:
-        if kind == "" or spacing in RULES:
-            return None
-        raise UsageError(f"spacing {spacing!r} must list numbers, as in sigma:80,10,1") from None
     if kind == "sigma":
         return _times(schedule, numbers)
     if kind == "logsnr":
@@ -298,14 +295,18 @@ def listed_times(schedule: Schedule, spacing: str) -> list[float] | None:
 
 def count_listed(spacing: str) -> int:
     """Return how many times or levels a text lists; 0 where it is the name of a rule."""
+    return len(_listed(spacing)[1])
+
+
+def _listed(spacing: str) -> tuple[str, list[float]]:
+    """Return (``sigma``, ``logsnr`` or nothing, the numbers that a text lists); none where it lists none."""
     kind, _, values = spacing.rpartition(":")
     if kind not in ("", "sigma", "logsnr"):
-        return 0
-    parts = [part.strip() for part in values.split(",") if part.strip()]
+        return "", []
     try:
-        return len([float(part) for part in parts])
+        return kind, [float(part) for part in values.split(",") if part.strip()]
     except ValueError:
-        return 0
+        return kind, []
 
 
 def _snapped(schedule: Schedule, t: float) -> float:
@@ -345,9 +346,8 @@ def _sigma_ends(schedule: Schedule) -> tuple[float, float]:
     first, last = schedule.alpha_bar(schedule.first), schedule.alpha_bar(schedule.last)
     if last == 0:
         last = schedule.alpha_bar(schedule.last - (1e-3 if schedule.continuous else 1))
-    # The nearest numbers inside: an end's own sigma must not fall outside by a rounding.
-    ends = math.sqrt(1 / first - 1), math.sqrt(1 / last - 1)
-    return ends[0], min(ends[1], _within(last, ends[1]))
+    # The nearest number inside: an end's own sigma must not fall outside by a rounding.
+    return math.sqrt(1 / first - 1), _within(last, math.sqrt(1 / last - 1))
 
 
 def _within(alpha_bar: float, sigma: float) -> float:
