@@ -8,7 +8,8 @@ that is how it was trained, and the way out is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,6 +68,11 @@ class Probe:
         with torch.inference_mode():
             return checked(self.model, self.model(x, times), x).eps
 
+    @cached_property
+    def answers(self) -> list[Tensor]:
+        """The model's answers at every level, as it is: several readings are of these."""
+        return [self.eps(self.x0, place) for place in range(len(self.times))]
+
     def error(self, reading: Reading) -> list[float]:
         """Return the mean square error of the noise at every level, 1 for a model that always says 0."""
         return [float((reading(self, i) - self.noise).square().mean()) for i in range(len(self.times))]
@@ -87,7 +93,7 @@ def _reversed(probe: Probe, place: int) -> Tensor:
 def _answering(predicts: Predicts) -> Reading:
     def read(probe: Probe, place: int) -> Tensor:
         alpha_bar = probe.model.schedule.alpha_bar(probe.times[place])
-        x, raw = diffuse(probe.x0, probe.noise, alpha_bar), probe.eps(probe.x0, place)
+        x, raw = diffuse(probe.x0, probe.noise, alpha_bar), probe.answers[place]
         return from_network(predicts, x, raw, torch.full((len(x),), alpha_bar, dtype=torch.float64))[0]
 
     return read
@@ -111,7 +117,7 @@ def _mirrored(probe: Probe, place: int) -> Tensor:
 
 READINGS: Mapping[str, tuple[Reading, str]] = {
     "the sign turned": (
-        lambda probe, place: -probe.eps(probe.x0, place),
+        lambda probe, place: -probe.answers[place],
         "it predicts -eps: return bench.Prediction(-eps)",
     ),
     "times counted from 1": (_shifted(1), "its times are counted from 1: call the network with t + 1"),
@@ -186,7 +192,7 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
     times = tuple(exact if schedule.continuous else sorted({*NEAR, *(int(t) for t in exact)}))
     times = tuple(t for t in times if t <= schedule.last and schedule.alpha_bar(t) > 0)
     probe = Probe(bound(model, range(len(x0)), seed), x0, noise, times)
-    errors = probe.error(lambda one, place: one.eps(one.x0, place))
+    errors = probe.error(lambda one, place: one.answers[place])
     readings, near = {"as it is": _mean(errors)}, {"as it is": _near(times, errors)}
     smaller = _hardness(x0, probe) / _hardness(x0 / 2, probe)
     for name, (reading, _) in READINGS.items():
@@ -197,19 +203,18 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
         # Smaller images are easier to tell from noise: their error is put on the scale of these.
         readings[name] = _mean(found) * (smaller if "images" in name else 1.0)
         near[name] = _near(times, found)
-    answers = [probe.eps(x0, place) for place in range(len(times))]
     alpha_bar = schedule.alpha_bar(times[0])
     x = diffuse(x0, noise, alpha_bar)
-    predicted = (x - (1 - alpha_bar) ** 0.5 * answers[0]) / alpha_bar**0.5
+    predicted = (x - (1 - alpha_bar) ** 0.5 * probe.answers[0]) / alpha_bar**0.5
     alone = Probe(bound(model, range(1), seed), x0[:1], noise[:1], times)
-    gap = max(float((alone.eps(x0[:1], i) - answers[i][:1]).abs().max()) for i in (0, len(times) - 1))
+    gap = max(float((alone.eps(x0[:1], i) - probe.answers[i][:1]).abs().max()) for i in (0, len(times) - 1))
     clock = Clock(x0.device)
     with clock.running():
         probe.eps(x0, len(times) // 2)
     wiring = Wiring(
         times=times,
         errors=tuple(errors),
-        norms=tuple(float(answer.square().mean()) for answer in answers),
+        norms=tuple(float(answer.square().mean()) for answer in probe.answers),
         readings=readings,
         near=near,
         x0_range=_range(predicted),
@@ -225,7 +230,7 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
         },
         verdicts=(),
     )
-    return _judged(wiring)
+    return replace(wiring, verdicts=tuple(_verdicts(wiring)))
 
 
 def _mean(errors: list[float]) -> float:
@@ -255,7 +260,8 @@ def _range(values: Tensor) -> tuple[float, float, float, float]:
     return float(values.min()), float(values.max()), float(values.mean()), float(values.std())
 
 
-def _judged(wiring: Wiring) -> Wiring:
+def _verdicts(wiring: Wiring) -> list[str]:
+    """Return a sentence for everything that is wrong."""
     verdicts = []
     own, (name, best) = wiring.readings["as it is"], min(wiring.readings.items(), key=lambda item: item[1])
     shifts = {name: error for name, error in wiring.near.items() if name.startswith("times counted")}
@@ -277,4 +283,4 @@ def _judged(wiring: Wiring) -> Wiring:
             f"a sample's answer differs by {wiring.batch_gap:.2g} with the batch around it: put the network"
             " into evaluation mode (batch normalisation, dropout)"
         )
-    return Wiring(**{**vars(wiring), "verdicts": tuple(verdicts)})
+    return verdicts

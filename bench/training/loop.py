@@ -118,6 +118,7 @@ class _Run:
         self.config, self.out, self.device = config, out, device
         self.data_hash, self.images = data.hash, data.images.to(device)
         self.labels = data.labels
+        self.no_label = 0 if data.labels is None else int(data.labels.max()) + 1
         if config.label_dropout is not None and self.labels is None:
             raise UsageError(f"label_dropout needs images with labels, and {config.data} has none")
         self.schedule = config.make_schedule()
@@ -269,8 +270,7 @@ class _Run:
     def _labels_of(self, indices: Tensor, hidden: Tensor) -> Tensor:
         """Return the labels of some images, those that are hidden as K."""
         assert self.labels is not None  # the run began with labels
-        none = int(self.labels.max()) + 1
-        return torch.where(hidden, none, self.labels[indices]).to(self.device)
+        return torch.where(hidden, self.no_label, self.labels[indices]).to(self.device)
 
     def _log(self, report: Callable[[Progress], None] | None) -> None:
         now, config = time.perf_counter(), self.config
