@@ -17,6 +17,7 @@ from .diffusion.prediction import from_denoiser, from_flow, from_prediction, pre
 from .diffusion.sampling import Added, AtLeast, AtMost, Sampler, get_sampler, sample, sampler, trajectory
 from .diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule, zero_terminal_snr
 from .diffusion.spacing import on_levels
+from .diffusion.stages import cascade, decoded
 from .errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from .files.download import download
 from .hooks import hookimpl
@@ -56,8 +57,10 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "Variance",
+    "cascade",
     "classifier_guided",
     "compare",
+    "decoded",
     "diffuse",
     "download",
     "frechet_distance",

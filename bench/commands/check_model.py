@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.commands.options import console, load_plugins, print_json
 from bench.data.sets import load_images
+from bench.diffusion.stages import image_shape
 from bench.errors import UsageError
 from bench.plugins.lookup import load_model
 from bench.sweep.wiring import Wiring, examine
@@ -26,9 +27,10 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError(
             f"model {options.model!r} does not say what it was trained on; give --reference with images of it"
         )
-    if tuple(images.shape[1:]) != tuple(loaded.model.shape):
+    shape = image_shape(loaded.model)
+    if tuple(images.shape[1:]) != tuple(shape):
         raise UsageError(
-            f"images are {tuple(images.shape[1:])} and the model's {tuple(loaded.model.shape)} (channels,"
+            f"images are {tuple(images.shape[1:])} and the model's {tuple(shape)} (channels,"
             " height, width); give --reference with images of the model's shape"
         )
     found = examine(loaded.model, images[: options.n], options.seed)

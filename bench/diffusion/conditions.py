@@ -36,9 +36,22 @@ class BoundPerSample(Protocol):
         """Return the model for the samples with some indices."""
 
 
+@runtime_checkable
+class TakesOptions(Protocol):
+    """A model that the command line gives options, as in ``NAME:guidance=3,label=uniform``."""
+
+    def with_options(self, options: dict[str, str]) -> EpsilonModel:
+        """Return the model with options as text."""
+
+
 def bound(model: EpsilonModel, indices: Sequence[int] | range, seed: int) -> EpsilonModel:
     """Return a model for the samples with some indices: itself where nothing in it belongs to a sample."""
     return model.at(indices, seed) if isinstance(model, BoundPerSample) else model
+
+
+def is_conditional(model: EpsilonModel) -> bool:
+    """Return whether something in a model belongs to each sample, within whatever wrapper."""
+    return bound(model, range(1), 0) is not model
 
 
 def labels_of(

@@ -113,7 +113,11 @@ def output_variance(sampler: Sampler, schedule: Schedule, grid: Grid, std: float
     rows = len(grid) + 1
     impulses = torch.eye(rows, dtype=torch.float64).view(rows, rows, 1, 1, 1) * _IMPULSE
     one = impulses.expand(rows, rows, 1, 1, 1)
-    end = sample(GaussianOracle(schedule, std), sampler, grid, one[0].clone(), lambda index: one[index + 1])
+
+    def noise(index: int, draw: int = 0) -> Tensor:
+        return one[index + 1]
+
+    end = sample(GaussianOracle(schedule, std), sampler, grid, one[0].clone(), noise)
     return float((end / _IMPULSE).square().sum())
 
 
@@ -142,7 +146,7 @@ def _start(rows: int = 4) -> Tensor:
     return TrajectoryNoise(0, range(rows), _SHAPE).initial()
 
 
-def _noise(rows: int = 4) -> Callable[[int], Tensor]:
+def _noise(rows: int = 4) -> TrajectoryNoise:
     return TrajectoryNoise(0, range(rows), _SHAPE)
 
 
@@ -178,9 +182,9 @@ def _harmless(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
 def _last_noise(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
     asked: list[int] = []
 
-    def noise(index: int) -> Tensor:
+    def noise(index: int, draw: int = 0) -> Tensor:
         asked.append(index)
-        return _noise()(index)
+        return _noise()(index, draw)
 
     sample(model, sampler, grid, _start(), noise)
     used = f"noise at {len(set(asked))} of {len(grid)} steps"

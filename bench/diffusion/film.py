@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -34,18 +36,23 @@ class Film:
         if taken in self._wanted:
             self._frames.append(x[0].clone())
 
-    def images(self) -> Tensor:
-        """Return the frames as uint8 (frames, C, H, W) on the CPU; what exceeds [-1, 1] is cut off."""
-        return to_uint8(torch.stack(self._frames)).cpu()
+    def images(self, decode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the frames as uint8 (frames, C, H, W) on the CPU; what exceeds [-1, 1] is cut off.
+
+        Args:
+            decode: turns x (frames, c, h, w) into images (frames, C, H, W).
+        """
+        return to_uint8(decode(torch.stack(self._frames))).cpu()
 
 
-def forward_film(image: Tensor, schedule: Schedule, noise: Tensor) -> Tensor:
+def forward_film(x0: Tensor, schedule: Schedule, noise: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
     """Return x_t, from x_0 to x_T at equal parts of its time; see `diffuse`.
 
     Args:
-        image: x_0 in [-1, 1], (C, H, W).
+        x0: an image in [-1, 1], or its latents, (C, H, W).
         schedule: the schedule of the diffusion.
-        noise: standard normal, shaped like the image.
+        noise: standard normal, shaped like x_0.
+        decode: turns x (frames, c, h, w) into images (frames, C, H, W).
 
     Returns:
         uint8 (frames, C, H, W).
@@ -54,5 +61,5 @@ def forward_film(image: Tensor, schedule: Schedule, noise: Tensor) -> Tensor:
     """
     parts = frame_steps(schedule.T if isinstance(schedule, NoiseSchedule) else FRAMES - 1)
     times = [schedule.clean + part / parts[-1] * (schedule.last - schedule.clean) for part in parts]
-    frames = [diffuse(image, noise, schedule.alpha_bar(t)) for t in times]
-    return to_uint8(torch.stack(frames))
+    frames = [diffuse(x0, noise, schedule.alpha_bar(t)) for t in times]
+    return to_uint8(decode(torch.stack(frames)))

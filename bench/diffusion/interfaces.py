@@ -73,8 +73,12 @@ def takes_real_times(model: EpsilonModel) -> bool:
     return model.schedule.continuous or bool(getattr(model, "continuous", False))
 
 
-Noise = Callable[[int], Tensor]
-"""noise(index) -> standard normal values shaped like x, for the step with that index."""
+class Noise(Protocol):
+    """The noise of a trajectory: a function of the step, the same however often it is asked."""
+
+    def __call__(self, index: int, draw: int = 0) -> Tensor:
+        """Return standard normal values shaped like x for the step with an index; ``draw`` counts several."""
+        ...
 
 
 SamplerFunction = Callable[..., Iterator[Tensor]]

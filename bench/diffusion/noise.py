@@ -30,6 +30,14 @@ INITIAL = 0
 """``step`` of the noise that a trajectory starts from; the step with index k draws with ``step = k + 1``."""
 
 
+AUGMENTATION = 1 << 34
+"""``draw`` of the noise that is put on the picture a stage of a cascade is bound to."""
+
+
+STAGE = 1 << 40
+"""How far apart the ``draw`` of two stages of a cascade lie: no sampler counts that far."""
+
+
 _MASK = (1 << 64) - 1
 
 
@@ -92,16 +100,18 @@ class TrajectoryNoise:
         indices: sample indices, one a trajectory.
         shape: shape (C, H, W) of one sample.
         device: where the numbers are made.
+        stage: 0 for a model alone, 1, 2, ... for the later ones of a cascade: a stream of its own each.
     """
 
     seed: int
     indices: Sequence[int] | range
     shape: tuple[int, ...]
     device: torch.device | str = "cpu"
+    stage: int = 0
 
     def initial(self) -> Tensor:
         """Return x_T, standard normal, float32 (B, C, H, W)."""
-        return normal_noise(self.seed, self.indices, INITIAL, self.shape, device=self.device)
+        return self._drawn(INITIAL, 0)
 
     def __call__(self, index: int, draw: int = 0) -> Tensor:
         """Return the noise of the step with an index, standard normal, float32 (B, C, H, W).
@@ -110,7 +120,11 @@ class TrajectoryNoise:
             index: 0 for the first step taken, then 1, 2, ...
             draw: number of the draw, for samplers that need several independent ones at a step.
         """
-        return normal_noise(self.seed, self.indices, index + 1, self.shape, draw=draw, device=self.device)
+        return self._drawn(index + 1, draw)
+
+    def _drawn(self, step: int, draw: int) -> Tensor:
+        draw += self.stage * STAGE
+        return normal_noise(self.seed, self.indices, step, self.shape, draw=draw, device=self.device)
 
 
 def _consecutive(indices: Sequence[int] | range, most: int) -> Iterator[range]:

@@ -17,6 +17,7 @@ from bench.catalog import Catalog, load_plugins
 from bench.diffusion.grid import Grid
 from bench.diffusion.interfaces import EpsilonModel, Noise, SamplerFunction
 from bench.errors import BenchError, UnknownNameError, UsageError
+from bench.spec import parse_options
 
 Parameter = float | int | bool | str
 
@@ -218,16 +219,8 @@ def get_sampler(spec: str) -> Sampler:
     found = SAMPLERS.get(name.strip())
     if not given:
         return found
-    parameters = {}
-    for item in given.split(","):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(
-                f"sampler {spec!r}: expected key=value after the colon, got {item!r}; samplers are separated"
-                " by spaces, parameters by commas"
-            )
-        parameters[key.strip().replace("-", "_")] = value.strip()
-    return found.with_(**parameters)
+    parameters = parse_options(given, f"sampler {spec!r}")
+    return found.with_(**{key.replace("-", "_"): value for key, value in parameters.items()})
 
 
 def _positional(function: SamplerFunction) -> list[inspect.Parameter]:

@@ -16,6 +16,7 @@ from scipy.special import betaincinv
 from bench.catalog import Catalog, load_plugins
 from bench.diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule
 from bench.errors import UsageError
+from bench.spec import parse_options
 
 Spacing = Callable[..., Sequence[float]]
 """A rule (T, S) -> time steps, or, marked by `on_levels`, (schedule, S) -> times; both ascending."""
@@ -253,7 +254,8 @@ def chosen_times(schedule: Schedule, steps: int, spacing: str) -> list[float]:
     """
     name, _, given = spacing.partition(":")
     rule = get_spacing(name)
-    parameters = dict(_parameter(spacing, item) for item in given.split(",")) if given else {}
+    options = parse_options(given, f"spacing {spacing!r}")
+    parameters = {key.replace("-", "_"): _number(value) for key, value in options.items()}
     try:
         if getattr(rule, "takes_schedule", False):
             return [_snapped(schedule, float(t)) for t in rule(schedule, steps, **parameters)]
@@ -356,14 +358,11 @@ def _within(alpha_bar: float, sigma: float) -> float:
     return sigma
 
 
-def _parameter(spacing: str, item: str) -> tuple[str, Any]:
-    key, equals, value = item.partition("=")
-    if not equals:
-        raise UsageError(f"spacing {spacing!r}: expected key=value after the colon, got {item!r}")
+def _number(value: str) -> Any:
     try:
-        return key.strip().replace("-", "_"), float(value)
+        return float(value)
     except ValueError:
-        return key.strip().replace("-", "_"), value.strip()
+        return value
 
 
 def _linspace(start: float, stop: float, n: int) -> list[float]:

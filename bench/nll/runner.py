@@ -18,9 +18,10 @@ from bench.data.sets import content_hash
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS
 from bench.diffusion.bound import BoundClip, Chain, ReverseVariance, bound_noise, variational_bounds
-from bench.diffusion.conditions import BoundPerSample
+from bench.diffusion.conditions import is_conditional
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.stages import CascadeModel, Decodes
 from bench.errors import NotApplicable, UsageError
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
@@ -88,7 +89,12 @@ class BoundRunner:
         self.request, self.store = request, store
         self.device = torch.device(request.device)
         self.loaded = load_model(request.model, self.device)
-        if isinstance(self.loaded.model, BoundPerSample):
+        if isinstance(self.loaded.model, Decodes | CascadeModel):
+            raise UsageError(
+                f"model {request.model!r} makes images of its x_0 by other networks, which have no"
+                " likelihood: the bound takes models of the images themselves"
+            )
+        if is_conditional(self.loaded.model):
             raise UsageError(
                 f"model {request.model!r} is conditional, and there is no likelihood under guidance: the"
                 " bound takes unconditional models"

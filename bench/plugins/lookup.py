@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from bench.data.images import to_uint8
 from bench.data.sets import is_here, load_images
 from bench.diffusion.answers import ModelError, check_contract
-from bench.diffusion.conditions import ConditionalModel
+from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
 from bench.errors import BenchError, UsageError
 from bench.files.source import walk
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
+from bench.spec import parse_options, split_spec
 
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
@@ -35,29 +36,27 @@ def get_card(spec: str) -> ModelCard:
         UsageError: if there is no such model; the message offers the nearest names.
     """
     known = registry().models
-    file, colon, factory = spec.rpartition(":")
     if spec in known.entries:
         return known.entries[spec]
+    name, options = split_spec(spec)
+    file, colon, factory = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return ModelCard(spec, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
-    name, colon, options = spec.partition(":")
-    if colon and name in known.entries:
-        return _conditioned(known.entries[name], spec, options)
+        card = ModelCard(name, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+        return _with_options(card, spec, options)
+    if options and name in known.entries:
+        return _with_options(known.entries[name], spec, options)
     return registry().open_model(spec) or known.get(spec)
 
 
-def _conditioned(card: ModelCard, spec: str, options: str) -> ModelCard:
-    """Return the card of a conditional model with options: ``NAME:guidance=3,label=uniform``."""
-    given = {}
-    for item in options.split(","):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"model {spec!r}: expected key=value after the colon, got {item!r}")
-        given[key.strip()] = value.strip()
+def _with_options(card: ModelCard, spec: str, options: str) -> ModelCard:
+    """Return the card of a model with options: ``NAME:guidance=3,label=uniform``."""
+    given = parse_options(options, f"model {spec!r}")
+    if not given:
+        return card
 
     def load() -> EpsilonModel:
         model = card.load()
-        if not isinstance(model, ConditionalModel):
+        if not isinstance(model, TakesOptions):
             raise UsageError(f"model {card.name!r} takes no options: it has no conditions to guide")
         return model.with_options(given)
 
@@ -84,10 +83,10 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
     except Exception as error:
         raise ModelError(f"model {spec!r} could not be made: {type(error).__name__}: {error}") from error
     check_contract(model, repr(spec))
+    for network in [one for one in walk([model]) if isinstance(one, nn.Module)]:
+        network.to(device).eval().requires_grad_(False)
     if hasattr(model, "to"):
         model = model.to(device)
-    if isinstance(model, nn.Module):
-        model.eval().requires_grad_(False)
     return LoadedModel(
         card, model, weights_hash(model), _reference(card, model, reference), _floor(card, model)
     )

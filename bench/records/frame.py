@@ -18,10 +18,10 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
 
     Columns: ``model, weights, kind, sampler, label, parameters``, then one for every parameter of the
     samplers that are there, under its own name (``eta, clip, variance``), then ``spacing, steps,
-    distinct_levels, network_calls, evaluations, gradients, n, seed, batch, precision, device, metric,
-    score, score_se, score_debiased, feature_space, reference, sampling_seconds, model_seconds,
-    sampler_seconds, scoring_seconds, images_per_second, peak_bytes, status, message, key, commit, dirty,
-    versions...``;
+    distinct_levels, network_calls, evaluations, gradients, upsampler_evaluations, decoder_evaluations, n,
+    seed, batch, precision, device, metric, score, score_se, score_debiased, feature_space, reference,
+    sampling_seconds, model_seconds, sampler_seconds, decoding_seconds, scoring_seconds, images_per_second,
+    peak_bytes, status, message, key, commit, dirty, versions...``;
     besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
     features were kept. Seconds are of the whole trial.
 
@@ -46,6 +46,9 @@ def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in found]
 
 
+_APART = ("gradients", "upsampler_evaluations", "decoder_evaluations")
+"""Work of other networks than the one that is sampled, counted apart."""
+
 _HEAD = frozenset({"model", "weights", "kind", "sampler", "label", "parameters"})
 
 
@@ -64,7 +67,7 @@ def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
         "distinct_levels": record.grid.distinct_levels,
         "network_calls": cost.calls if cost else None,
         "evaluations": cost.evaluations if cost else None,
-        "gradients": cost.gradients if cost else None,
+        **{name: getattr(cost, name, None) for name in _APART},
         **{name: getattr(trial, name) for name in ("n", "seed", "batch", "precision", "device")},
     }
     for place, (name, score) in enumerate(record.scores.items()):
@@ -82,7 +85,7 @@ def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
     sampling = cost.sampling_seconds if cost else None
     row |= {name: getattr(cost, name, None) for name in ("sampling_seconds", "model_seconds")}
     row["sampler_seconds"] = cost.sampling_seconds - cost.model_seconds if cost else None
-    row["scoring_seconds"] = cost.scoring_seconds if cost else None
+    row |= {name: getattr(cost, name, None) for name in ("decoding_seconds", "scoring_seconds")}
     row["images_per_second"] = trial.n / sampling if sampling else None
     row["peak_bytes"] = cost.peak_bytes if cost else None
     row |= {"status": record.status, "message": record.message, "key": record.key}

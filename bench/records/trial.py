@@ -6,7 +6,7 @@ import hashlib
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.errors import BenchError, NotApplicable
 from bench.metrics.groups import GroupedStatistics
+from bench.spec import join_spec, parse_options, split_spec
 
 PREVIEWS = 16
 """Images of each trial that are kept to look at: the first ones."""
@@ -75,19 +76,18 @@ class Trial:
 
 def split_option(model: str, key: str) -> tuple[str, str | None]:
     """Return (what ``--model`` was given without an option, the option's value or None)."""
-    name, colon, given = model.partition(":")
-    items = [item.partition("=") for item in given.split(",")] if colon else []
-    value = next((value for found, equals, value in items if equals and found.strip() == key), None)
-    if value is None:
-        return model, None
-    rest = ",".join("".join(item) for item in items if item[0].strip() != key)
-    return f"{name}:{rest}" if rest else name, value
+    name, given = split_spec(model)
+    options = parse_options(given, f"model {model!r}")
+    value = options.pop(key, None)
+    return join_spec(name, options), value
 
 
 def with_option(model: str, key: str, value: str) -> str:
     """Return what ``--model`` was given with an option set: ``NAME:key=value,...``."""
-    plain, _ = split_option(model, key)
-    return f"{plain},{key}={value}" if ":" in plain else f"{plain}:{key}={value}"
+    name, given = split_spec(model)
+    options = parse_options(given, f"model {model!r}")
+    options.pop(key, None)
+    return join_spec(name, {**options, key: value})
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ class Cost:
         evaluations: rows sent through the network for one sample, counted inside a guide: the cost; None in
             records of versions that did not count them.
         gradients: rows of a classifier's gradient for one sample, each a pass forward and one back.
+        upsampler_evaluations: rows through the later networks of a cascade for one sample.
+        decoder_evaluations: rows through the decoder of a latent model for one sample.
+        decoding_seconds: from x_0 to images, which is no part of sampling.
     """
 
     calls: float = 0
@@ -120,11 +123,21 @@ class Cost:
     peak_bytes: int = 0
     evaluations: float | None = None
     gradients: float = 0
+    upsampler_evaluations: float = 0
+    decoder_evaluations: float = 0
+    decoding_seconds: float = 0
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Cost:
         """Return the cost that a record or a block holds, whatever else stands beside its fields."""
         return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+
+    def with_upsampler(self, later: Cost) -> Cost:
+        """Return the cost of a cascade's stages so far and of the next: its network's rows stand apart."""
+        rows = self.upsampler_evaluations + (later.calls if later.evaluations is None else later.evaluations)
+        more = replace(later, calls=0, evaluations=None, decoder_evaluations=0, upsampler_evaluations=rows)
+        decodes = self.decoder_evaluations + later.decoder_evaluations
+        return replace(self + more, decoder_evaluations=decodes)
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -135,6 +148,9 @@ class Cost:
             max(self.peak_bytes, other.peak_bytes),
             max((one for one in (self.evaluations, other.evaluations) if one is not None), default=None),
             max(self.gradients, other.gradients),
+            max(self.upsampler_evaluations, other.upsampler_evaluations),
+            max(self.decoder_evaluations, other.decoder_evaluations),
+            self.decoding_seconds + other.decoding_seconds,
         )
 
 

@@ -10,7 +10,9 @@ import torch
 
 from bench.data.images import to_uint8
 from bench.device.footprint import footprint
+from bench.diffusion.conditions import bound
 from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.stages import image_shape
 from bench.metrics.space import FeatureSpace, is_quantised
 
 GIB = 2**30
@@ -63,10 +65,12 @@ def device_needs(model: EpsilonModel, spaces: Sequence[FeatureSpace]) -> DeviceN
     """
 
     def call() -> object:
-        return model(torch.zeros(1, *model.shape), torch.zeros(1, dtype=torch.int64))
+        times = torch.full((1,), model.schedule.last)
+        dtype = torch.float64 if model.schedule.continuous else torch.int64
+        return bound(model, range(1), 0)(torch.zeros(1, *model.shape), times.to(dtype))
 
     def score(space: FeatureSpace) -> object:
-        x = torch.zeros(1, *model.shape)
+        x = torch.zeros(1, *image_shape(model))
         return space(to_uint8(x) if is_quantised(space) else x)
 
     network, scoring = footprint(call), [footprint(partial(score, space)) for space in spaces]

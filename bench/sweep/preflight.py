@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.data.sets import load_images, set_hash
 from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.stages import image_shape
 from bench.errors import BenchError
 from bench.metrics.groups import GROUPS
 from bench.metrics.imports import is_statistics
@@ -83,7 +84,7 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
         yield f"the reference is missing: give --reference with {preset.images}, a folder or an .npz file"
     if images is not None and sweep.model == preset.model:
         yield from _wrong_images(preset, images)
-    shape = model.shape if model is not None else preset.image_shape
+    shape = image_shape(model) if model is not None else preset.image_shape
     spaces: list[FeatureSpace] = []
     kept: list[FeatureSpace] = []
     names = sweep.metrics or (card.metrics if card else ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler
 from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.stages import images_of, latents_of
 from bench.errors import BenchError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -154,12 +155,21 @@ class Runner:
             return None
         means = {name: mean_of_scores([scores[name] for scores, _ in scored]) for name in names}
         record = replace(cell.record(), scores=means, message=failures[0].message if failures else "")
-        model = self.loaded.model
-        noise = TrajectoryNoise(cell.trial.seed, range(1), model.shape).initial()
         self.store.prepare()
-        film = forward_film(from_uint8(first[0]), model.schedule, noise[0])
-        self.store.write(record, first[:PREVIEWS], film)
+        self.store.write(record, first[:PREVIEWS], self._forward_film(first[:1]))
         return record
+
+    def _forward_film(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Return the first image on its way to noise; None where the model's x_0 of it is not known."""
+        model = self.loaded.model
+        device = self.worker.device
+        with torch.inference_mode():
+            x0 = latents_of(model, from_uint8(images).to(device))
+            if x0 is None:
+                return None
+            noise = TrajectoryNoise(self.sweep.seed, range(1), model.shape, device).initial()
+            film = forward_film(x0[0], model.schedule, noise[0], partial(images_of, model))
+        return film.cpu()
 
     def _floor_cell(self, sets: Sequence[torch.Tensor]) -> Cell:
         return Cell(

@@ -17,12 +17,14 @@ from torch import Tensor
 from bench.data.images import from_uint8
 from bench.device.clock import Clock
 from bench.diffusion.answers import checked
-from bench.diffusion.conditions import BoundPerSample, bound
+from bench.diffusion.conditions import bound, is_conditional
 from bench.diffusion.interfaces import EpsilonModel, takes_real_times
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.posterior import diffuse
 from bench.diffusion.prediction import Predicts, from_network
 from bench.diffusion.schedule import NoiseSchedule
+from bench.diffusion.stages import Decodes, latents_of
+from bench.errors import UsageError
 
 LEVELS = 12
 """Times at which errors are measured, denser near x_0, where a shift of time shows."""
@@ -184,9 +186,14 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
     Raises:
         ModelError: if the model's answers are none; see `bench.diffusion.answers`.
     """
-    x0 = from_uint8(images)
+    x0 = latents_of(model, from_uint8(images))
+    if x0 is None:
+        raise UsageError(
+            "nobody can say what the x_0 of an image is for this model: give bench.decoded(model, decoder,"
+            " encoder) its encoder, and check the stages of a cascade one by one"
+        )
     noise = TrajectoryNoise(seed, range(len(x0)), model.shape).initial()
-    schedule, conditional = model.schedule, isinstance(model, BoundPerSample)
+    schedule, latent = model.schedule, isinstance(model, Decodes)
     parts = [(k / (LEVELS - 1)) ** 2 for k in range(LEVELS)]
     exact = [schedule.first + part * (schedule.last - schedule.first) for part in parts]
     times = tuple(exact if schedule.continuous else sorted({*NEAR, *(int(t) for t in exact)}))
@@ -197,7 +204,9 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
     smaller = _hardness(x0, probe) / _hardness(x0 / 2, probe)
     for name, (reading, _) in READINGS.items():
         timed = "schedule" in name or "times" in name
-        if (timed and schedule.continuous) or ("channels" in name and model.shape[0] == 1):
+        pictured = "images" in name or "channels" in name
+        mirrored = "channels" in name and model.shape[0] == 1
+        if (timed and schedule.continuous) or (pictured and latent) or mirrored:
             continue
         found = probe.error(reading)
         # Smaller images are easier to tell from noise: their error is put on the scale of these.
@@ -219,13 +228,13 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
         near=near,
         x0_range=_range(predicted),
         data_range=_range(x0),
-        outside=float((predicted.abs() > 1 + 1 / 127.5).float().mean()),
+        outside=0.0 if latent else float((predicted.abs() > 1 + 1 / 127.5).float().mean()),
         batch_gap=gap,
         seconds=clock.seconds / len(x0),
         facts={
             "schedule": schedule.name,
             "variance": model.variance,
-            "conditional": "yes" if conditional else "no",
+            "conditional": "yes" if is_conditional(model) else "no",
             "takes real times": "yes" if takes_real_times(model) else "no, they are rounded",
         },
         verdicts=(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from bench.diffusion.grid import Grid, Step, grid_for
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.noise import INITIAL, TrajectoryNoise, normal_noise
 from bench.diffusion.sampling import Sampler, get_sampler, trajectory
+from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
 from bench.errors import BenchError
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.space import FeatureSpace, get_space, is_quantised
@@ -34,7 +36,7 @@ class Drawn(NamedTuple):
     """Samples of one block, and what drawing them took.
 
     Attributes:
-        x0: the end of the trajectories, float32 (B, C, H, W).
+        x0: the end of the trajectories, float32 (B, C, H, W); of a latent model decoded.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none where the block does not hold it.
         cost: calls and seconds of sampling.
     """
@@ -69,16 +71,43 @@ def draw(
     Raises:
         BenchError: if the result is not finite.
     """
-    shape = model.shape
     allow_tf32(precision == "tf32")
-    meter = metered(bound(model, indices, seed), Clock(device), PRECISIONS[precision])
-    whole = Clock(device)
-    film = Film(len(grid)) if indices.start == 0 else None
+    model = bound(model, indices, seed)
+    noise = TrajectoryNoise(seed, indices, model.shape, device)
+    first, stages = (model.model, model.stages) if isinstance(model, CascadeModel) else (model, ())
+    drawn = _walked(first, sampler, grid, noise, precision, reached)
+    for number, stage in enumerate(stages, start=1):
+        reached(f"binding of stage {number + 1}")
+        above = replace(noise, stage=number)
+        larger = stage.bound_to(drawn.x0, above)
+        rule = stage.sampler or sampler
+        steps = grid_for(larger, stage.steps or grid.requested, stage.spacing or grid.spacing)
+        above = replace(above, shape=larger.shape)
+        later = _walked(larger, rule, steps, above, precision, reached, stage.temperature)
+        drawn = later._replace(cost=drawn.cost.with_upsampler(later.cost))
+    return drawn
 
-    noise = TrajectoryNoise(seed, indices, shape, device)
+
+def _walked(
+    model: EpsilonModel,
+    sampler: Sampler,
+    grid: Grid,
+    noise: TrajectoryNoise,
+    precision: str,
+    reached: Callable[[str], None],
+    temperature: float = 1.0,
+) -> Drawn:
+    """Draw with one model that is bound to its samples, and decode what it draws."""
+    device = torch.device(noise.device)
+    meter = metered(model, Clock(device), PRECISIONS[precision])
+    whole, decoding, each = Clock(device), Clock(device), len(noise.indices)
+    film = Film(len(grid)) if noise.indices[0] == 0 else None
+
     reached("step 1")
     with whole.running():
         x = noise.initial()
+        if temperature != 1:
+            x *= temperature
         if film:
             film.see(0, x)
         for taken, x in enumerate(trajectory(meter, sampler, grid, x, noise), start=1):  # noqa: B020
@@ -88,16 +117,21 @@ def draw(
     reached("result")
     if not bool(torch.isfinite(x).all()):
         raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
-    each = len(indices)
+    with decoding.running():
+        images = images_of(model, x)
+    decodes = isinstance(model, Decodes)
     cost = Cost(
         calls=meter.rows / each,
         sampling_seconds=whole.seconds,
         model_seconds=meter.clock.seconds,
         evaluations=meter.evaluations / each,
         gradients=meter.gradients / each,
+        decoder_evaluations=float(decodes),
+        decoding_seconds=decoding.seconds if decodes else 0.0,
     )
-    frames = film.images() if film else torch.empty((0, *shape), dtype=torch.uint8)
-    return Drawn(x, frames, cost)
+    decode = partial(images_of, model)
+    frames = film.images(decode) if film else torch.empty((0, *images.shape[1:]), dtype=torch.uint8)
+    return Drawn(images, frames, cost)
 
 
 @dataclass
@@ -121,7 +155,8 @@ class Worker:
             registry().load_file(file)
         loaded = load_model(setup.model, device, setup.reference)
         metrics = [registry().metrics.get(name) for name in setup.metrics]
-        spaces = {m.space: get_space(m.space, loaded.model.shape).to(device) for m in metrics}
+        shape = image_shape(loaded.model)
+        spaces = {m.space: get_space(m.space, shape).to(device) for m in metrics}
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep)
 
@@ -192,8 +227,9 @@ class Worker:
         model = bound(self.loaded.model, range(batch), trial.seed)
         metered(model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
+        images = torch.zeros((batch, *image_shape(model)), device=self.device)
         for space in self.spaces.values():
-            space(to_uint8(x) if is_quantised(space) else x)
+            space(to_uint8(images) if is_quantised(space) else images)
         self._warm.add(key)
 
 

@@ -96,7 +96,7 @@ def test_the_film_of_real_images_is_the_forward_process(tmp_path):
 
 def test_forward_film_of_a_short_schedule_has_a_frame_a_step():
     schedule = load_model(MODEL).model.schedule
-    film = forward_film(torch.zeros(1, 2, 2), schedule, torch.ones(1, 2, 2))
+    film = forward_film(torch.zeros(1, 2, 2), schedule, torch.ones(1, 2, 2), lambda x: x)
     expected = [0.0, *(1 - schedule.alphas_cumprod).sqrt().tolist()]
     frames = [expected[t] for t in frame_steps(len(expected) - 1)]
     assert film[:, 0, 0, 0].tolist() == [int(min(255, 127.5 * value + 128)) for value in frames]

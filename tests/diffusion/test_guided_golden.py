@@ -18,6 +18,8 @@ from bench import (
     ContinuousSchedule,
     NoiseSchedule,
     Prediction,
+    TrajectoryNoise,
+    cascade,
     classifier_guided,
     from_denoiser,
     from_flow,
@@ -254,11 +256,15 @@ def test_a_cascade_binds_the_base_s_eight_bits():
     grid = make_grid(model.schedule, spacing=base["timesteps"])
     small = sample(model, sampler, grid, array(f"{name}_xT"), Noises(name))
     assert float((small - array(f"{name}_base")).abs().max()) < case["tolerance"]
-    low = ((small + 1) * 127.5).round() / 127.5 - 1
     schedule = NoiseSchedule.linear()
-    larger = from_prediction(
-        lambda x, t: toys.upsampler_net(x, t, low, schedule.alpha_bars(t)), schedule, (3, 8, 8), "eps"
-    )
+
+    def upsampler(low):
+        return from_prediction(
+            lambda x, t: toys.upsampler_net(x, t, low, schedule.alpha_bars(t)), schedule, (3, 8, 8), "eps"
+        )
+
+    stage = cascade(model, upsampler).stages[0]
+    larger = stage.bound_to(small, TrajectoryNoise(0, range(len(small)), (3, 8, 8), stage=1))
     grid = make_grid(schedule, spacing=up["timesteps"])
     end = sample(larger, get_sampler("ddim:clip=x0"), grid, array(f"{name}_up_xT"), None)
     assert float((end - array(f"{name}_final")).abs().max()) < case["tolerance"]

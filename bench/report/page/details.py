@@ -125,9 +125,13 @@ def facts_of(record: Record) -> dict[str, str]:
             facts["network evaluations"] = f"{cost.evaluations:g} rows an image, counted inside the guide"
         if cost.gradients:
             facts["classifier gradients"] = f"{cost.gradients:g} an image, each a pass forward and one back"
+        for name in ("upsampler", "decoder"):
+            if rows := getattr(cost, f"{name}_evaluations"):
+                facts[f"{name} evaluations"] = f"{rows:g} rows an image"
+        decoding = f" decoding {cost.decoding_seconds:.3g}," if cost.decoder_evaluations else ""
         facts["seconds"] = (
             f"sampling {sampling:.3g} (network {model:.3g}, sampler and noise {sampling - model:.3g}),"
-            f" scoring {cost.scoring_seconds:.3g}"
+            f"{decoding} scoring {cost.scoring_seconds:.3g}"
         )
         facts["peak memory"] = f"{cost.peak_bytes / 2**20:,.0f} MiB"
     dirty = " with local changes" if environment.dirty else ""
