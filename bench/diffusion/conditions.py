@@ -54,6 +54,15 @@ def is_conditional(model: EpsilonModel) -> bool:
     return bound(model, range(1), 0) is not model
 
 
+def labels_in(model: object) -> Tensor | None:
+    """Return the labels (B,) that a model was bound to, within whatever wrapper; None without any."""
+    while model is not None:
+        if isinstance(labels := getattr(model, "labels", None), Tensor):
+            return labels
+        model = getattr(model, "inside", None)
+    return None
+
+
 def labels_of(
     rule: str, indices: Sequence[int] | range, seed: int, classes: int, shares: Sequence[float] | None = None
 ) -> Tensor:

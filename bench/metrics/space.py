@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ Shape = tuple[int, int, int]
 SPACES: dict[str, str] = {
     "pixels": "bench.metrics.pixels:pixel_space",
     "digits": "bench.metrics.digits:digit_space",
+    "digits_recognised": "bench.metrics.labels:recognised_space",
     "samples": "bench.metrics.samples:sample_space",
     "dinov2_l14": "bench.metrics.vision:vision_space",
     "clip_l14_336": "bench.metrics.vision:vision_space",
@@ -39,6 +41,9 @@ class FeatureSpace(Protocol):
         name: the name of the space, as in ``inception_2048``.
         dim: number of features d.
         fingerprint: name and hash of all that decides the numbers: weights, layer, resize, dtype, flags.
+
+    A space with an attribute ``quantised`` that is False is called with x_0 in the place of uint8 images; one
+    with ``labelled`` that is True with (images, labels), int64 (B,), and serves conditional models only.
     """
 
     @property
@@ -89,6 +94,32 @@ def get_space(name: str, shape: Shape) -> FeatureSpace:
 def is_quantised(space: FeatureSpace) -> bool:
     """Return whether a space takes uint8 images, as most do; otherwise it takes x_0 itself."""
     return bool(getattr(space, "quantised", True))
+
+
+def takes_labels(space: FeatureSpace) -> bool:
+    """Return whether a space is called with (images, labels): the labels that samples were drawn for."""
+    return bool(getattr(space, "labelled", False))
+
+
+def features_of(
+    space: FeatureSpace,
+    images: torch.Tensor,
+    x0: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """Return the features (B, d) of samples; None where the space takes something that is not given.
+
+    Args:
+        space: maps them.
+        images: uint8 (B, C, H, W).
+        x0: what they were rounded from.
+        labels: what they were drawn for, (B,).
+    """
+    given = images if is_quantised(space) else x0
+    if given is None or (takes_labels(space) and labels is None):
+        return None
+    call: Callable[..., torch.Tensor] = space
+    return call(given, labels) if takes_labels(space) else call(given)
 
 
 def fingerprint(name: str, **parts: Any) -> str:

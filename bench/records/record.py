@@ -111,6 +111,21 @@ class GridInfo(Part):
 
 
 @dataclass(frozen=True)
+class ImagesInfo(Part):
+    """How the values of a trial's images are spread, in [-1, 1]; see `bench.metrics.levels`.
+
+    Attributes:
+        mean: their mean.
+        sd: their standard deviation.
+        outside: share of the values that lay far outside [-1, 1] before they were rounded.
+    """
+
+    mean: float | None = None
+    sd: float | None = None
+    outside: float | None = None
+
+
+@dataclass(frozen=True)
 class Environment(Part):
     """The machine, the versions and the command that made a record.
 
@@ -146,6 +161,7 @@ class Record:
         model: name of the schedule and hash of the weights.
         grid: the steps taken.
         provenance: what would make the record stale if it changed, by name.
+        images: how the values of the samples are spread; empty in records of versions that did not look.
         scores: the scores by metric, the first is the table's.
         cost: calls, seconds and memory; None where nothing was drawn.
         environment: machine, versions, command.
@@ -163,6 +179,7 @@ class Record:
     model: ModelInfo = field(default_factory=ModelInfo)
     grid: GridInfo = field(default_factory=GridInfo)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    images: ImagesInfo = field(default_factory=ImagesInfo)
     scores: Mapping[str, Score] = field(default_factory=dict)
     cost: Cost | None = None
     environment: Environment = field(default_factory=Environment)
@@ -208,6 +225,7 @@ class Record:
             "model": self.model.to_json(),
             "grid": self.grid.to_json(),
             "provenance": dict(self.provenance),
+            "images": self.images.to_json(),
             "scores": {name: score.to_json() for name, score in self.scores.items()},
             "cost": dataclasses.asdict(self.cost) if self.cost is not None else {},
             "environment": self.environment.to_json(),
@@ -237,6 +255,7 @@ class Record:
             model=ModelInfo.from_json(fields.get("model", {})),
             grid=GridInfo.from_json(fields.get("grid", {})),
             provenance=dict(fields.get("provenance", {})),
+            images=ImagesInfo.from_json(fields.get("images", {})),
             scores={name: Score.from_json(score) for name, score in fields.get("scores", {}).items()},
             cost=Cost.from_json(fields["cost"]) if fields.get("cost") else None,
             environment=Environment.from_json(fields.get("environment", {})),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.errors import BenchError, NotApplicable
 from bench.metrics.groups import GroupedStatistics
+from bench.metrics.levels import Levels
 from bench.spec import join_spec, parse_options, split_spec
 
 PREVIEWS = 16
@@ -164,6 +165,7 @@ class BlockResult:
         cost: the cost of this block.
         previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
+        levels: how the images' values are spread.
     """
 
     block: range
@@ -171,10 +173,15 @@ class BlockResult:
     cost: Cost
     previews: Tensor
     film: Tensor
+    levels: Levels
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all but the cost as arrays for ``numpy.savez``."""
-        arrays = {"previews": self.previews.numpy(), "film": self.film.numpy()}
+        arrays = {
+            "previews": self.previews.numpy(),
+            "film": self.film.numpy(),
+            "levels": self.levels.to_array(),
+        }
         for space, statistics in self.statistics.items():
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
         return arrays
@@ -190,9 +197,11 @@ class BlockResult:
         for name, array in arrays.items():
             space, _, part = name.rpartition("/")
             by_space.setdefault(space, {})[part] = array
-        images = {name: torch.from_numpy(array) for name, array in by_space.pop("").items()}
+        alone = by_space.pop("")
+        levels = Levels.from_array(alone["levels"])
+        previews, film = (torch.from_numpy(alone[name]) for name in ("previews", "film"))
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
-        return cls(block, statistics, cost, images["previews"], images["film"])
+        return cls(block, statistics, cost, previews, film, levels)
 
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.
@@ -210,6 +219,7 @@ class BlockResult:
         self.block = range(self.block.start, other.block.stop)
         self.cost = self.cost + other.cost
         self.previews = torch.cat([self.previews, other.previews])
+        self.levels += other.levels
 
 
 @dataclass(frozen=True)

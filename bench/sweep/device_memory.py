@@ -13,7 +13,7 @@ from bench.device.footprint import footprint
 from bench.diffusion.conditions import bound
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
-from bench.metrics.space import FeatureSpace, is_quantised
+from bench.metrics.space import FeatureSpace, features_of
 
 GIB = 2**30
 
@@ -71,7 +71,7 @@ def device_needs(model: EpsilonModel, spaces: Sequence[FeatureSpace]) -> DeviceN
 
     def score(space: FeatureSpace) -> object:
         x = torch.zeros(1, *image_shape(model))
-        return space(to_uint8(x) if is_quantised(space) else x)
+        return features_of(space, to_uint8(x), x, torch.zeros(1, dtype=torch.int64))
 
     network, scoring = footprint(call), [footprint(partial(score, space)) for space in spaces]
     most = [getattr(space, "most_at_once", None) for space in spaces]

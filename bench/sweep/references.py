@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.metrics.copying import CopyingMetric
 from bench.metrics.groups import Needs
 from bench.metrics.imports import import_npz, is_statistics
+from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress, measure_references, reference_statistics
 from bench.metrics.metric import Metric
 from bench.metrics.reference import Reference, hash_images, reference_hash
@@ -89,6 +90,7 @@ class References:
         self._space_of = {metric.name: metric.space for metric in metrics}
         self._found: dict[str, Reference] = {}
         self._unmeasured: dict[str, Needs] = {}
+        self._levels: Levels | None = None
         for name, alike in by_space(metrics).items():
             self._place(name, [metric for metric in alike if getattr(metric, "uses_reference", True)])
 
@@ -114,6 +116,12 @@ class References:
         }
         return {name: own[space] for name, space in self._space_of.items()}
 
+    @property
+    def levels(self) -> Levels | None:
+        """How the values of the reference's images are spread; None where only statistics are known."""
+        self.measure()
+        return self._levels
+
     @cached_property
     def _images(self) -> Tensor:
         return _source(self._loaded).images()
@@ -135,6 +143,7 @@ class References:
             device=self._device,
             progress=self._progress,
         )
+        self._levels = Levels.of(self._images)
         self._found |= dict(zip(self._unmeasured, made, strict=True))
         self._unmeasured = {}
         del self._images

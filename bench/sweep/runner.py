@@ -27,7 +27,7 @@ from bench.records import ledger
 from bench.records.blocks import merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash
-from bench.records.record import FLOOR, GridInfo, ModelInfo, Record, RowInfo
+from bench.records.record import FLOOR, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import PREVIEWS, BlockResult, Failure, Task, Trial, WorkerSetup
 from bench.stats.resampling import influence_se
@@ -236,8 +236,10 @@ class Runner:
     def _finish(self, cell: Cell, result: BlockResult | None) -> Record:
         """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
         assert result is not None  # the trial is whole
-        scores, failures = self.scoring.scores(result.statistics)
-        record = replace(cell.record(), scores=scores, cost=result.cost)
+        scores, failures = self.scoring.scores(result.statistics, result.levels)
+        levels = result.levels
+        images = ImagesInfo(levels.mean, levels.sd, levels.share_outside)
+        record = replace(cell.record(), images=images, scores=scores, cost=result.cost)
         record = record.failed(failures[0]) if failures else record
         self.store.drop_features(record)
         if self.sweep.keep_features:

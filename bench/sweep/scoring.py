@@ -10,11 +10,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.diffusion.conditions import is_conditional
+from bench.errors import UsageError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.influence import influence_of
+from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import Metric
+from bench.metrics.space import is_quantised, takes_labels
 from bench.plugins.loading import registry
 from bench.records.trial import Failure
 from bench.stats.resampling import jackknife
@@ -43,7 +47,13 @@ class Scoring:
 
     def __init__(self, names: Sequence[str], worker: Worker, progress: Progress | None = None) -> None:
         loaded, device, self.spaces = worker.loaded, worker.device, worker.spaces
-        chosen = map(registry().metrics.get, names)
+        chosen = [registry().metrics.get(name) for name in names]
+        labelled = [metric.name for metric in chosen if takes_labels(self.spaces[metric.space])]
+        if labelled and not is_conditional(loaded.model):
+            raise UsageError(
+                f"{labelled[0]} asks whether samples show their labels, and model {loaded.card.name!r} takes"
+                " none: leave it out of --metrics"
+            )
         self.metrics: list[Metric] = [with_held_out(loaded, m, self.spaces[m.space], device) for m in chosen]
         self.references = References(loaded, self.metrics, self.spaces, device, progress)
 
@@ -59,16 +69,27 @@ class Scoring:
             **{f"code of the feature space of {m.name}": code_hash(spaces[m.space]) for m in metrics},
         }
 
-    def scores(self, statistics: Statistics) -> tuple[dict[str, Score], list[Failure]]:
-        """Return the scores, and why a metric gave none: one that fails costs no other its score."""
+    def scores(
+        self, statistics: Statistics, levels: Levels | None = None
+    ) -> tuple[dict[str, Score], list[Failure]]:
+        """Return the scores, and why a metric gave none: one that fails costs no other its score.
+
+        Args:
+            statistics: the statistics of the samples.
+            levels: how the samples' values are spread: scores of rounded images are flagged by it.
+        """
         scores, failures = dict[str, Score](), list[Failure]()
         for metric in self.metrics:
             if metric.space not in statistics:
                 continue
             try:
-                scores[metric.name] = metric.score(statistics[metric.space], self.references.of(metric.name))
+                score = metric.score(statistics[metric.space], self.references.of(metric.name))
             except Exception as error:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
+                continue
+            if levels is not None and is_quantised(self.spaces[metric.space]):
+                score = replace(score, flags=(*score.flags, *levels.flags(self.references.levels)))
+            scores[metric.name] = score
         return scores, failures
 
     def influences(

@@ -15,7 +15,7 @@ from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.diffusion.answers import ModelError
-from bench.diffusion.conditions import bound
+from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.film import Film
 from bench.diffusion.grid import Grid, Step, grid_for
 from bench.diffusion.interfaces import EpsilonModel
@@ -24,7 +24,8 @@ from bench.diffusion.sampling import Sampler, get_sampler, trajectory
 from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
 from bench.errors import BenchError
 from bench.metrics.groups import GroupedStatistics
-from bench.metrics.space import FeatureSpace, get_space, is_quantised
+from bench.metrics.levels import Levels
+from bench.metrics.space import FeatureSpace, features_of, get_space
 from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
@@ -39,11 +40,13 @@ class Drawn(NamedTuple):
         x0: the end of the trajectories, float32 (B, C, H, W); of a latent model decoded.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none where the block does not hold it.
         cost: calls and seconds of sampling.
+        labels: what the samples were drawn for, int64 (B,); None where the model takes no labels.
     """
 
     x0: Tensor
     film: Tensor
     cost: Cost
+    labels: Tensor | None = None
 
 
 def draw(
@@ -85,7 +88,7 @@ def draw(
         above = replace(above, shape=larger.shape)
         later = _walked(larger, rule, steps, above, precision, reached, stage.temperature)
         drawn = later._replace(cost=drawn.cost.with_upsampler(later.cost))
-    return drawn
+    return drawn._replace(labels=labels_in(model))
 
 
 def _walked(
@@ -189,13 +192,19 @@ class Worker:
         clock = Clock(self.device)
         with clock.running():
             images = to_uint8(drawn.x0)
-            statistics = self.measure(images, block, trial.n, drawn.x0)
+            levels = Levels.of(images, drawn.x0)
+            statistics = self.measure(images, block, trial.n, drawn.x0, drawn.labels)
         previews = images[: max(0, PREVIEWS - block.start)].cpu()
         cost = drawn.cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
-        return BlockResult(block, statistics, cost, previews, drawn.film)
+        return BlockResult(block, statistics, cost, previews, drawn.film, levels)
 
     def measure(
-        self, images: Tensor, indices: range, n: int, x0: Tensor | None = None
+        self,
+        images: Tensor,
+        indices: range,
+        n: int,
+        x0: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> dict[str, GroupedStatistics]:
         """Return the statistics of samples ``indices`` of n, by feature space.
 
@@ -204,16 +213,17 @@ class Worker:
             indices: the indices of the samples.
             n: number of samples of the whole trial.
             x0: what the images were rounded from; spaces that take it are left out where there is none.
+            labels: what the samples were drawn for; likewise.
         """
         statistics = {}
         images = to_device(images, self.device)
         x0 = None if x0 is None else x0.to(self.device)
         for name, space in self.spaces.items():
-            given = images if is_quantised(space) else x0
-            if given is None:
+            features = features_of(space, images, x0, labels)
+            if features is None:
                 continue
             sums = GroupedStatistics(n, space.dim, keep_features=name in self.keep_features)
-            sums.add(space(given), list(indices))
+            sums.add(features, list(indices))
             statistics[name] = sums.close()
         return statistics
 
@@ -228,8 +238,9 @@ class Worker:
         metered(model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
         normal_noise(0, range(batch), INITIAL, shape, device=self.device)
         images = torch.zeros((batch, *image_shape(model)), device=self.device)
+        labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():
-            space(to_uint8(images) if is_quantised(space) else images)
+            features_of(space, to_uint8(images), images, labels)
         self._warm.add(key)
 
 

@@ -134,6 +134,12 @@ def facts_of(record: Record) -> dict[str, str]:
             f"{decoding} scoring {cost.scoring_seconds:.3g}"
         )
         facts["peak memory"] = f"{cost.peak_bytes / 2**20:,.0f} MiB"
+    images = record.images
+    if images.mean is not None:
+        facts["images"] = (
+            f"mean {images.mean:.3f}, standard deviation {images.sd:.3f}, {images.outside:.1%} of the values"
+            " far outside [-1, 1] before rounding"
+        )
     dirty = " with local changes" if environment.dirty else ""
     plugin = f"{record.sampler.plugin} {record.sampler.version}".strip()
     facts |= {

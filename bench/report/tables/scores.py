@@ -21,6 +21,8 @@ FLAGS = {
     "imported-reference": "scored against statistics of others, whose weights and resize are not known",
     "other-weights": "a feature network with weights other than the published ones",
     "incomplete": "samples are missing",
+    "saturated": "more than 5% of the values lay far outside [-1, 1] and were cut off",
+    "range": "mean or spread of the images is far from the reference's: look at the pictures first",
     "no-error": "too few samples for a standard error",
     "fewer-references": "fewer reference images than samples",
     "copies-training-images": "samples are nearer to training images than real images are",
