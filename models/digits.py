@@ -194,8 +194,15 @@ def _activate(h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
 def make_digits_network(
     images: Tensor, schedule: NoiseSchedule, learned_range: bool, **options: Any
 ) -> DigitsNetwork:
-    """Return an untrained network for uint8 images (N, C, H, W), with their mean and principal directions."""
-    x = from_uint8(images).flatten(1).double()
+    """Return an untrained network for images, with their mean and principal directions.
+
+    Args:
+        images: uint8 (N, C, H, W), or latents of any floating-point numbers.
+        schedule: gives abar_t.
+        learned_range: whether the output holds v in a second half of channels.
+        options: further arguments of `DigitsNetwork`.
+    """
+    x = (images if images.is_floating_point() else from_uint8(images)).flatten(1).double()
     spectrum, basis = torch.linalg.eigh(torch.cov(x.T))
     shape = (images.shape[1], images.shape[2], images.shape[3])
     return DigitsNetwork(x.mean(0), basis, spectrum, schedule, shape, learned_range, **options)

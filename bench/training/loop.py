@@ -35,7 +35,7 @@ from bench.training.losses import DiffusionLoss
 from bench.training.optimisers import make_optimisers
 from bench.training.pictures import Averaged, draw_samples, plot_losses, save_samples
 from bench.training.processes import Processes, without_exchange
-from bench.training.setup import SelfDescribing, load_training_images, make_network
+from bench.training.setup import OfLatents, SelfDescribing, load_training_images, make_network
 from bench.training.table import MetricsTable, Progress, write_losses_by_t
 from bench.training.timesteps import make_timesteps
 
@@ -125,6 +125,8 @@ class _Run:
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         network = make_network(config, data.images, self.schedule).to(device)
         self.network = network.to(memory_format=self.layout)
+        _, *image_shape = self.images.shape
+        self.shape = network.latent_shape if isinstance(network, OfLatents) else tuple(image_shape)
         self.average = MovingAverage(self.network)
         self._description()  # what cannot be described fails now and not at the first checkpoint
         self.processes = Processes.present()
@@ -211,7 +213,7 @@ class _Run:
             batch_indices(config.seed, step, config.batch, len(self.images)),
             t,
             weights,
-            torch.randn(config.batch, *self.images.shape[1:], generator=generator),
+            torch.randn(config.batch, *self.shape, generator=generator),
             torch.rand(config.batch, generator=generator) < 0.5,
             derived_seed(generator),
             None
@@ -259,6 +261,9 @@ class _Run:
         if config.flip:
             x0 = torch.where(draw.flips[part].to(self.device).view(-1, 1, 1, 1), x0.flip(3), x0)
         x0 = from_uint8(x0).contiguous(memory_format=self.layout)
+        if isinstance(self.network, OfLatents):
+            with torch.no_grad():
+                x0 = self.network.encode(x0)
         t, noise = draw.t[part].to(self.device), draw.noise[part].to(self.device)
         x_t = self.loss.diffuse(x0, t, noise)
         times = t * (1000.0 / config.timesteps) if config.rescale_timesteps else t
@@ -339,9 +344,10 @@ class _Run:
             return
         if self.step >= config.log_every:
             plot_losses(self.out / LOSS_PLOT, self.table.read(), config.name)
-        _, channels, height, width = self.images.shape
-        shape = (channels, height, width)
-        model = Averaged(self.average.module, self.schedule, shape, config.rescale_timesteps)
+        channels, height, width = self.shape
+        model = Averaged(
+            self.average.module, self.schedule, (channels, height, width), config.rescale_timesteps
+        )
         drawn = draw_samples(model, config.pictures, self.device)
         save_samples(self._samples, drawn)
         self.since += time.perf_counter() - began  # the pace is that of training

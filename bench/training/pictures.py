@@ -20,6 +20,7 @@ from bench.drawing.curves import training_curves
 from bench.drawing.figures import rendered
 from bench.drawing.pictures import save_picture
 from bench.files.atomic import write_atomically
+from bench.training.setup import OfLatents
 
 SAMPLER, STEPS = "ddim", 50
 SEED = 0
@@ -47,10 +48,11 @@ class Averaged:
 
 @torch.no_grad()
 def draw_samples(model: Averaged, count: int, device: torch.device) -> Tensor:
-    """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less."""
+    """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less, decoded."""
     noise = TrajectoryNoise(SEED, range(count), model.shape, device)
     grid = make_grid(model.schedule, min(STEPS, model.schedule.T), "linspace")
-    return to_uint8(sample(model, get_sampler(SAMPLER), grid, noise.initial(), noise)).cpu()
+    x0 = sample(model, get_sampler(SAMPLER), grid, noise.initial(), noise)
+    return to_uint8(model.network.decode(x0) if isinstance(model.network, OfLatents) else x0).cpu()
 
 
 def save_samples(path: Path, images: Tensor) -> None:

@@ -60,6 +60,21 @@ DIGITS_CONDITIONAL = DIGITS.but(
 )
 """The shipped network with a table of labels, which begins at zero: Ho & Salimans 2022, arXiv:2207.12598."""
 
+DIGITS_LATENT = DIGITS.but(
+    name="digits-latent",
+    summary="a diffusion in the latents of the shipped autoencoder of the digits",
+    network="models.latent:make_latent_network",
+    network_options={"width": 128, "hidden": 256, "blocks": 3, "embedding": 64},
+    objective="simple",
+    variance="fixedlarge",
+    steps=10_000,
+    optimiser="adam",
+    learning_rate=2e-3,
+    decay_steps=5000,
+    precision="float32",
+)
+"""Rombach et al. 2022, arXiv:2112.10752: L_simple in latents."""
+
 CIFAR10_DDPM = TrainConfig(
     name="cifar10-ddpm",
     summary="35.7 M U-Net of Ho et al. 2020, L_simple, fixed variance",
@@ -164,6 +179,7 @@ RECIPES: Mapping[str, TrainConfig] = MappingProxyType(
             DIGITS,
             DIGITS_QUICK,
             DIGITS_CONDITIONAL,
+            DIGITS_LATENT,
             CIFAR10_DDPM,
             CIFAR10_IDDPM,
             CIFAR10_SMALL,

@@ -30,6 +30,25 @@ class SelfDescribing(Protocol):
         """Return what the loader needs besides the weights."""
 
 
+@runtime_checkable
+class OfLatents(Protocol):
+    """A network that is trained on latents: images go through its frozen encoder first.
+
+    Attributes:
+        latent_shape: (c, h, w) of the latents of one image.
+    """
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Give (c, h, w)."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latents (B, c, h, w) of images in [-1, 1], (B, C, H, W)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images of latents."""
+
+
 def load_training_images(config: TrainConfig, strict: bool, warn: Callable[[str], None]) -> ImageData:
     """Return the images that ``config`` names, after a warning that names and counts what was left out.
 
