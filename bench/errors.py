@@ -26,3 +26,14 @@ class UnknownNameError(UsageError):
 
 class NotApplicable(BenchError):  # noqa: N818  it is no error
     """A sampler cannot run on a model, through no fault of either: the trial is skipped, with the reason."""
+
+
+USERS_CODE = (Exception, SystemExit)
+"""What a user's code may raise: an exit inside it must not end the program without a word."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return what a user's code raised as a sentence."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import importlib.util
 import inspect
+import io
 import os
 import pkgutil
 import sys
@@ -32,6 +33,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without some letter shows another in its place
+            stream.reconfigure(errors="replace")
     try:
         return _dispatch(arguments)
     except UsageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,10 @@ def print_json(value: Any) -> None:
 
 
 def console() -> Console:
-    """Return a terminal for tables: wide where output goes to a file."""
-    made = Console(highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(width=200, highlight=False)
+    """Return a terminal for tables: wide where output goes to a file; names stand as they are given."""
+    make = partial(Console, highlight=False, markup=False, emoji=False)
+    made = make()
+    return made if made.is_terminal else make(width=200)
 
 
 def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record], bool]:

@@ -54,7 +54,7 @@ class Bar:
         terminal = console()
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
-        shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+        shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn())
         self._progress = Progress(*shown, console=terminal, disable=not self._live)
 
     def __enter__(self) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.diffusion.interfaces import EpsilonModel, Prediction
-from bench.errors import BenchError
+from bench.errors import USERS_CODE, BenchError, sentence_of
 
 RETURN = "it must return bench.Prediction(eps, raw_variance)"
 
@@ -55,6 +55,45 @@ def checked(model: EpsilonModel, answer: object, x: Tensor) -> Prediction:
         return answer
     raw, x0 = (None if part is None else part.to(x.dtype) for part in (raw, x0))
     return Prediction(eps.to(x.dtype), raw, x0)
+
+
+def check_function(name: str, ask: Callable[[Tensor, int], Prediction], x: Tensor, tolerance: float) -> None:
+    """Raise ModelError if a model is no function of its input: samples must not depend on chance or company.
+
+    Args:
+        name: what the model is called.
+        ask: (x, number of samples) -> its answer for the first so many samples of a block.
+        x: a block of noise, (B, C, H, W).
+        tolerance: how far two answers may differ, as a part of the greatest value.
+
+    Raises:
+        ModelError: if it changes x, answers differently when asked twice, or for half the batch.
+    """
+    before = x.clone()
+    try:
+        first = ask(x, len(x)).eps.clone()  # a model may give the same memory again
+    except BenchError:
+        raise
+    except USERS_CODE as error:
+        raise ModelError(
+            f"model {name} cannot answer for a block of noise, x of {x.dtype} and shape {tuple(x.shape)}:"
+            f" {sentence_of(error)}"
+        ) from error
+    if not torch.equal(x, before):
+        raise ModelError(f"model {name} changes the x it is given in place; let it work on a copy")
+    size = max(1e-6, float(first.abs().max()))
+    mode = "put every network in it into evaluation mode"
+    if (gap := float((ask(x, len(x)).eps - first).abs().max()) / size) > tolerance:
+        raise ModelError(
+            f"model {name} answers differently when it is asked twice, by {gap:.2g} of its greatest value: it"
+            f" draws random numbers (dropout?); {mode}"
+        )
+    half = max(1, len(x) // 2)
+    if (gap := float((ask(x[:half], half).eps - first[:half]).abs().max()) / size) > tolerance:
+        raise ModelError(
+            f"model {name} answers differently for half of a batch, by {gap:.2g} of its greatest value: a"
+            f" sample's answer depends on those beside it (batch normalisation?); {mode}"
+        )
 
 
 def check_contract(model: object, name: str) -> None:

@@ -23,7 +23,7 @@ from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler, sample, trajectory
 from bench.diffusion.schedule import NoiseSchedule, Schedule
-from bench.errors import BenchError, NotApplicable
+from bench.errors import USERS_CODE, BenchError, NotApplicable, sentence_of
 
 ORDER_TOLERANCE = 0.25
 """How far the measured order may lie from the declared one."""
@@ -98,8 +98,8 @@ def check_sampler(sampler: Sampler) -> list[Clause]:
             kept, detail = measure(sampler, model, grid)
         except NotApplicable as reason:
             kept, detail = None, str(reason)
-        except Exception as error:
-            kept, detail = False, f"{type(error).__name__}: {error}"
+        except USERS_CODE as error:
+            kept, detail = False, sentence_of(error)
         found.append(Clause(text, kept, detail))
     return found
 

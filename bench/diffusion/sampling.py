@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
+import torch
 from torch import Tensor
 
 from bench.catalog import Catalog, load_plugins
@@ -182,6 +183,8 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yield x after every step of a sampler; the last is x_0.
 
+    No graph for gradients is kept, unless x_T requires them.
+
     Args:
         model: the noise predictor.
         sampler: from `get_sampler` or a ``@sampler`` function.
@@ -193,8 +196,14 @@ def trajectory(
         BenchError: if the sampler yields nothing or something that is not shaped like x.
         NotApplicable: if the sampler cannot run on this model.
     """
-    taken, shape = 0, x.shape
-    for taken, x in enumerate(sampler(model, x, grid, noise), start=1):  # noqa: B020
+    taken, shape, graph = 0, x.shape, torch.is_grad_enabled() and x.requires_grad
+    steps = iter(sampler(model, x, grid, noise))
+    while True:
+        with torch.set_grad_enabled(graph):  # for one step at a time: the caller's mode is his own
+            following = next(steps, None)
+        if following is None:
+            break
+        taken, x = taken + 1, following
         if not isinstance(x, Tensor) or x.shape != shape:
             got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise BenchError(

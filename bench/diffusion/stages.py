@@ -62,6 +62,16 @@ def latents_of(model: EpsilonModel, images: Tensor) -> Tensor | None:
     return images if image_shape(model) == tuple(model.shape) else None
 
 
+def unclipped(model: EpsilonModel, sampler: Sampler) -> Sampler:
+    """Return the sampler with ``clip=none`` where a model's x_0 are latents: [-1, 1] is the range of images.
+
+    It is the sampler itself for a model of images, and where there is nothing to clip with.
+    """
+    first = model.model if isinstance(model, CascadeModel) else model
+    clips = sampler.parameters.get("clip", "none") != "none"
+    return sampler.with_(clip="none") if clips and isinstance(first, Decodes) else sampler
+
+
 @dataclass(frozen=True)
 class _Followed(Around):
     """A model with something after its x_0: asked, bound to samples and given options as it is alone."""
@@ -219,7 +229,7 @@ def cascade(
             "an upsampler of a cascade must return a model for pictures (B, C, h, w), as in lambda low:"
             f" bench.from_prediction(lambda x, t: network(x, t, low), ...), not {type(larger).__name__}"
         )
-    rule = None if sampler is None else get_sampler(sampler)
+    rule = None if sampler is None else unclipped(larger, get_sampler(sampler))
     stage = Stage(upsampler, image_shape(larger), rule, steps, spacing, temperature, augmentation)
     first, before = (base.model, base.stages) if isinstance(base, CascadeModel) else (base, ())
     return CascadeModel(first, (*before, stage))

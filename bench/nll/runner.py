@@ -22,7 +22,7 @@ from bench.diffusion.conditions import is_conditional
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import CascadeModel, Decodes
-from bench.errors import NotApplicable, UsageError
+from bench.errors import USERS_CODE, NotApplicable, UsageError
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
 from bench.nll.parts import METRICS, BlockTerms, make_terms, mean_score, step_table, terms_path
@@ -173,7 +173,7 @@ class BoundRunner:
                 with whole.running():
                     chains = [cell.chain for cell in cells]
                     bounds = variational_bounds(model, x0, chains, noise, request.clip, after_level)
-        except Exception as error:
+        except USERS_CODE as error:
             failure = Failure.of(error, stage)
             return [(cell, failure) for cell in cells]
         # Network calls are shared: a cell's cost is that of its own calls, as if it were alone.

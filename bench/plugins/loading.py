@@ -25,7 +25,7 @@ import pluggy
 from bench.catalog import Catalog, Origin
 from bench.diffusion.sampling import SAMPLERS, Sampler
 from bench.diffusion.spacing import RULES, SPACINGS, Spacing
-from bench.errors import UnknownNameError, UsageError
+from bench.errors import USERS_CODE, UnknownNameError, UsageError, sentence_of
 from bench.files.download import Download
 from bench.hooks import PROJECT
 from bench.metrics.metric import Metric
@@ -38,6 +38,7 @@ BUILT_INS = (
     "samplers.ddim",
     "models.exact",
     "models.digits",
+    "models.latent",
     "models.cifar10",
     "models.plugin",
     "bench.metrics.builtin",
@@ -45,6 +46,9 @@ BUILT_INS = (
     "bench.sweep.executors.processes",
 )
 
+
+OWN_PACKAGES = ("samplers", "models")
+"""The project's packages with names that users take too."""
 
 HOOKS = tuple(name for name in vars(specs) if name.startswith("bench_"))
 """Names of the hooks that a plugin may implement."""
@@ -113,6 +117,8 @@ class Registry:
         Raises:
             UsageError: if the file does not exist.
         """
+        if path.is_dir():
+            raise UsageError(f"plugin {path} is a folder; give one of its files, or install it as a package")
         if not path.is_file():
             raise UsageError(f"plugin file {path} does not exist")
         if path.resolve() in self._files:
@@ -123,7 +129,7 @@ class Registry:
     def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:
         try:
             module = load()
-        except Exception as error:
+        except USERS_CODE as error:
             self._fail(plugin, version, "import", error)
             return
         if self._manager.is_registered(module):
@@ -133,6 +139,11 @@ class Registry:
             self._report_unknown_hooks(module, plugin, version)
         except Exception as error:
             self._fail(plugin, version, "register", error)
+            return
+        if not any(getattr(value, f"{PROJECT}_impl", None) for value in vars(module).values()):
+            hooks = ", ".join(HOOKS)
+            nothing = UsageError(f"it offers nothing: mark a function with @bench.hookimpl, one of {hooks}")
+            self._fail(plugin, version, "register", nothing)
             return
         origin = Origin(plugin, version)
         for hook, register in self._hooks():
@@ -166,7 +177,7 @@ class Registry:
             try:
                 offered = implementation.function()
                 items = list(offered.items() if isinstance(offered, Mapping) else offered)
-            except Exception as error:
+            except USERS_CODE as error:
                 self._fail(origin.plugin, origin.version, hook, error)
                 continue
             for item in items:
@@ -197,10 +208,8 @@ class Registry:
                 error = UnknownNameError("hook", name, HOOKS)
                 self._fail(plugin, version, "register", error)
 
-    def _fail(self, plugin: str, version: str, stage: str, error: Exception) -> None:
-        message = f"{type(error).__name__}: {error}"
-        if isinstance(error, UsageError):
-            message = str(error)
+    def _fail(self, plugin: str, version: str, stage: str, error: BaseException) -> None:
+        message = sentence_of(error)
         text = "".join(traceback.format_exception(error))
         self.failures.append(PluginFailure(plugin, version, stage, message, text))
 
@@ -237,12 +246,27 @@ def import_file(path: Path) -> ModuleType:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and pickling inside the plugin find it
+    add_neighbours(path.resolve().parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def add_neighbours(folder: Path) -> None:
+    """Let a user's file import what lies beside it, now and when it is called.
+
+    The folder comes last on the path: nothing in it can hide an installed package. A folder ``models`` or
+    ``samplers`` of the user's adds its modules to ours of that name.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    for name in OWN_PACKAGES:
+        ours, theirs = importlib.import_module(name), folder / name
+        if theirs.is_dir() and str(theirs) not in ours.__path__:
+            ours.__path__.append(str(theirs))
 
 
 def own_version() -> str:

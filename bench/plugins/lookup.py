@@ -16,7 +16,7 @@ from bench.data.sets import is_here, load_images
 from bench.diffusion.answers import ModelError, check_contract
 from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
-from bench.errors import BenchError, UsageError
+from bench.errors import USERS_CODE, BenchError, UsageError, sentence_of
 from bench.files.source import walk
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
@@ -80,8 +80,8 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
         model = card.load()
     except BenchError:
         raise
-    except Exception as error:
-        raise ModelError(f"model {spec!r} could not be made: {type(error).__name__}: {error}") from error
+    except USERS_CODE as error:
+        raise ModelError(f"model {spec!r} could not be made: {sentence_of(error)}") from error
     check_contract(model, repr(spec))
     for network in [one for one in walk([model]) if isinstance(one, nn.Module)]:
         network.to(device).eval().requires_grad_(False)
@@ -137,11 +137,10 @@ def _from_file(path: Path, factory: str) -> EpsilonModel:
     if not path.is_file():
         raise UsageError(f"model file {path} does not exist")
     try:
-        make = getattr(import_file(path), factory)
-    except AttributeError:
-        raise UsageError(f"{path} defines no {factory!r}; give a function that returns the model") from None
-    except Exception as error:
-        raise BenchError(
-            f"model file {path} could not be imported: {type(error).__name__}: {error}"
-        ) from error
+        module = import_file(path)
+    except USERS_CODE as error:
+        raise BenchError(f"model file {path} could not be imported: {sentence_of(error)}") from error
+    make = getattr(module, factory, None)
+    if not callable(make):
+        raise UsageError(f"{path} defines no {factory!r}; give a function that returns the model")
     return cast(EpsilonModel, make())

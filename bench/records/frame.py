@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 
@@ -27,7 +28,12 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
 
     Args:
         folder: what ``--results`` was given.
+
+    Raises:
+        UsageError: if there is no such folder.
     """
+    if not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder}; give the one that --results named")
     records, _ = Store(Path(folder)).read()
     return frame(records)
 

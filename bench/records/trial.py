@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, NotApplicable
+from bench.errors import NotApplicable, sentence_of
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
 from bench.spec import join_spec, parse_options, split_spec
@@ -239,12 +239,11 @@ class Failure:
     traceback: str = ""
 
     @classmethod
-    def of(cls, error: Exception, stage: str) -> Failure:
+    def of(cls, error: BaseException, stage: str) -> Failure:
         """Describe an exception."""
         if isinstance(error, NotApplicable):
             return cls("skipped", stage, str(error))
-        text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        return cls("failed", stage, text, "".join(traceback.format_exception(error)))
+        return cls("failed", stage, sentence_of(error), "".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Sampler
 from bench.diffusion.schedule import NoiseSchedule
-from bench.diffusion.stages import images_of, latents_of
+from bench.diffusion.stages import images_of, latents_of, unclipped
 from bench.errors import BenchError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -90,6 +90,8 @@ class Runner:
         schedule = self.loaded.model.schedule
         if sweep.capped and isinstance(schedule, NoiseSchedule):
             self.sweep = replace(sweep, steps=tuple(sorted({min(s, schedule.T) for s in sweep.steps})))
+        fitting = dict.fromkeys(unclipped(self.loaded.model, one) for one in sweep.samplers)
+        self.sweep = replace(self.sweep, samplers=tuple(fitting))
         self._asked = sweep
         self.scoring = Scoring(names, self.worker, progress)
 
@@ -107,6 +109,12 @@ class Runner:
         if self.sweep.steps != self._asked.steps:
             steps = ", ".join(map(str, self.sweep.steps))
             yield f"the model has {self.sweep.steps[-1]} time steps: S = {steps}"
+        clipped = [one.label for one in self._asked.samplers if one not in self.sweep.samplers]
+        if clipped:
+            yield f"latents are not bound to [-1, 1] as images are: {', '.join(clipped)} run with clip=none"
+        taken = {entry.cell.trial.steps: len(entry.cell.walk) for entry in plan.entries}
+        if others := [f"{count} for S={asked}" for asked, count in taken.items() if count != asked]:
+            yield f"spacing {self.sweep.spacing} takes another number of steps: {', '.join(others)}"
         moved = [entry.cell.walk.moved for entry in plan.entries if entry.cell.walk.moved]
         if moved:
             trials = f"{len(moved)} trials take" if len(moved) > 1 else "1 trial takes"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.diffusion.conditions import is_conditional
-from bench.errors import UsageError
+from bench.errors import USERS_CODE, UsageError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.influence import influence_of
@@ -84,7 +84,7 @@ class Scoring:
                 continue
             try:
                 score = metric.score(statistics[metric.space], self.references.of(metric.name))
-            except Exception as error:
+            except USERS_CODE as error:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
                 continue
             if levels is not None and is_quantised(self.spaces[metric.space]):

@@ -14,15 +14,15 @@ from torch import Tensor
 from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
-from bench.diffusion.answers import ModelError
+from bench.diffusion.answers import ModelError, check_function
 from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.film import Film
 from bench.diffusion.grid import Grid, Step, grid_for
-from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.interfaces import EpsilonModel, Prediction
 from bench.diffusion.noise import INITIAL, TrajectoryNoise, normal_noise
 from bench.diffusion.sampling import Sampler, get_sampler, trajectory
 from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
-from bench.errors import BenchError
+from bench.errors import USERS_CODE, BenchError
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
 from bench.metrics.space import FeatureSpace, features_of, get_space
@@ -31,6 +31,9 @@ from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
 from bench.records.trial import PREVIEWS, BlockResult, Cost, Failure, Task, Trial, WorkerSetup
 from bench.sweep.meter import metered
+
+TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 0.05}
+"""How far a network's answers for one input may differ with the batch around it, by precision."""
 
 
 class Drawn(NamedTuple):
@@ -175,7 +178,7 @@ class Worker:
         try:
             sampler = get_sampler(trial.sampler)
             grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
-            with torch.inference_mode():
+            with torch.no_grad():  # not inference mode: a classifier's gradient turns gradients on
                 self._warm_up(trial, len(block), grid[0])
                 reset_peak_memory(self.device)
                 drawn = draw(
@@ -185,7 +188,7 @@ class Worker:
                 return self._score(trial, block, drawn)
         except ModelError as error:
             return Failure.of(error, f"model at {stage}")
-        except Exception as error:
+        except USERS_CODE as error:
             return Failure.of(error, stage)
 
     def _score(self, trial: Trial, block: range, drawn: Drawn) -> BlockResult:
@@ -228,15 +231,22 @@ class Worker:
         return statistics
 
     def _warm_up(self, trial: Trial, batch: int, step: Step) -> None:
-        """Call the network and the spaces once, so that no first call is timed."""
+        """Call the network and the spaces, so that no first call is timed, and see whether it is a function.
+
+        Raises:
+            ModelError: if it is none; see `check_function`.
+        """
         key = (batch, trial.precision)
         if key in self._warm:
             return
-        shape = self.loaded.model.shape
-        x = torch.zeros((batch, *shape), device=self.device)
-        model = bound(self.loaded.model, range(batch), trial.seed)
-        metered(model, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
-        normal_noise(0, range(batch), INITIAL, shape, device=self.device)
+        model = self.loaded.model
+        x = normal_noise(trial.seed, range(batch), INITIAL, model.shape, device=self.device)
+
+        def ask(x: Tensor, count: int) -> Prediction:
+            mine = bound(model, range(count), trial.seed)
+            return metered(mine, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
+
+        check_function(repr(self.loaded.card.name), ask, x, TOLERANCES[trial.precision])
         images = torch.zeros((batch, *image_shape(model)), device=self.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():

@@ -9,7 +9,7 @@ import bench
 from bench.diffusion.grid import grid_for
 from bench.diffusion.noise import STAGE, TrajectoryNoise, normal_noise
 from bench.diffusion.sampling import get_sampler
-from bench.diffusion.stages import image_shape, images_of, latents_of
+from bench.diffusion.stages import image_shape, images_of, latents_of, unclipped
 from bench.sweep.worker import draw
 
 SCHEDULE = bench.NoiseSchedule.linear()
@@ -139,6 +139,32 @@ def test_pictures_may_be_augmented_with_noise_of_their_own():
 def test_an_upsampler_must_give_a_model():
     with pytest.raises(bench.UsageError, match="must return a model"):
         bench.cascade(latent_model(), lambda low: low)
+
+
+@pytest.mark.parametrize(
+    ("asked", "run"),
+    [
+        ("ddpm:variance=fixedlarge", "ddpm:variance=fixedlarge,clip=none,quantile=0.995,greatest=1000"),
+        ("sigma-hat", "ddpm:variance=fixedlarge,clip=none"),
+        ("ddim:clip=dynamic-raw-eps", "ddim:eta=0,clip=none"),
+        ("ddim:clip=state,eta=1", "ddim:eta=1,clip=none"),
+        ("ddim", "ddim"),
+    ],
+)
+def test_latents_are_not_clipped_to_the_range_of_images(asked, run):
+    asked, run, latent = get_sampler(asked), get_sampler(run), bench.decoded(latent_model(), doubled)
+    assert unclipped(latent, asked).spec == run.spec
+    assert unclipped(bench.cascade(latent, upsampler), asked).spec == run.spec
+    assert unclipped(latent_model(), asked) is asked
+    assert unclipped(latent, run) is run
+
+
+def test_a_stage_of_latents_in_a_cascade_is_not_clipped_either():
+    base = bench.from_prediction(lambda x, t: 0.1 * x, SCHEDULE, (1, 3, 3), "eps")
+    stacked = bench.cascade(base, lambda low: bench.decoded(latent_model(), doubled), sampler="ddpm")
+    assert stacked.stages[0].sampler == get_sampler("ddpm:clip=none")
+    plain = bench.cascade(base, lambda low: latent_model(), sampler="ddpm")
+    assert plain.stages[0].sampler == get_sampler("ddpm")
 
 
 MODEL_FILE = """

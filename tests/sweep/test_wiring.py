@@ -92,7 +92,7 @@ def test_a_network_in_training_mode_and_one_that_says_nothing_are_told(images):
     assert "there is no noise at any level" in silent.verdicts[0]
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-conditional", "exact-digits"])
+@pytest.mark.parametrize("name", ["digits", "digits-conditional", "digits-latent", "exact-digits"])
 def test_the_shipped_models_are_wired_right(name, capsys):
     assert main(["check-model", name]) == 0
     out = capsys.readouterr().out

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from bench.records.record import FLOOR
 from bench.report.tables.sheets import BEST, TIED, Mark, Sheet
@@ -55,7 +55,7 @@ def score_sheet(table: Table) -> Sheet:
         columns=["sampler", *(f"S={column}" for column in table.columns)],
         rows=rows,
         frame=pd.DataFrame(_lines(table)).astype({"steps": "Int64"}),
-        note="\n".join([ERRORS, *flag_notes(table)]),
+        note="\n".join([ERRORS, *step_notes(table), *flag_notes(table)]),
         text=frozenset({"sampler"}),
         marks=marks,
     )
@@ -64,21 +64,33 @@ def score_sheet(table: Table) -> Sheet:
 def show(table: Table, console: Console) -> None:
     """Print the table; on a terminal the best of each column is bold and its ties are green."""
     sheet, live = score_sheet(table), console.is_terminal
-    forms = {"best": "[bold green]%s[/]", "tie": "[green]%s[/]"} if live else {"best": "%s*", "tie": "%s~"}
+    styles = {"best": "bold green", "tie": "green"}
+    signs = {"best": "*", "tie": "~"}
     shown = RichTable()
     shown.add_column(sheet.columns[0])
     for name in sheet.columns[1:]:
         shown.add_column(name if live else f"{name} ", justify="right", no_wrap=True)
     for down, (first, *rest) in enumerate(sheet.rows):
-        cells = [
-            forms.get(sheet.marks.get((down, across), ""), "%s" if live else "%s ") % escape(cell)
-            for across, cell in enumerate(rest, start=1)
-        ]
-        shown.add_row(escape(first), *cells)
+        cells = []
+        for across, cell in enumerate(rest, start=1):
+            mark = sheet.marks.get((down, across), "")
+            cells.append(Text(cell, styles.get(mark, "")) if live else Text(cell + signs.get(mark, " ")))
+        shown.add_row(Text(first), *cells)
     legend = f"bold: {BEST}, green: {TIED}" if live else f"* {BEST}, ~ {TIED}"
     notes = sheet.note.split("\n")
-    console.print(f"[bold]{escape(sheet.title)}[/]", shown, sep="\n")
-    console.print(*map(escape, [f"{notes[0]}; {legend}", *notes[1:]]), sep="\n")
+    console.print(Text(sheet.title, "bold"), shown, sep="\n")
+    console.print(*map(Text, [f"{notes[0]}; {legend}", *notes[1:]]), sep="\n")
+
+
+def step_notes(table: Table) -> list[str]:
+    """Return a line that names the columns whose grid has another number of steps than was asked for."""
+    taken = {asked: cell.record.grid.steps for (_, asked), cell in table.cells.items()}
+    others = [
+        f"{taken[asked]} steps for S={asked}"
+        for asked in table.columns
+        if taken.get(asked) not in (None, asked)
+    ]
+    return [f"spacing {table.trial.spacing} takes {', '.join(others)}"] if others else []
 
 
 def flag_notes(table: Table) -> list[str]:
