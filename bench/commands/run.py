@@ -36,7 +36,7 @@ from bench.records.frame import frame, plain_rows
 from bench.records.ledger import Plan
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.records.trial import with_option
+from bench.records.trial import split_option, with_option
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, write_tables
 from bench.report.tables.scores import show
@@ -151,7 +151,7 @@ def _keep_training(card: ModelCard, store: Store) -> None:
 
     try:
         read_metrics(card.training)
-        store.keep_training(card.name, card.training)
+        store.keep_training(split_option(card.name, "guidance")[0], card.training)
     except BenchError as error:
         warn(f"{error}; the results will not show the training")
     except OSError as error:

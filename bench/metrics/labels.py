@@ -38,10 +38,15 @@ class RecognisedDigits:
         """Say of every image whether its label is what the shipped classifier recognises.
 
         Raises:
-            UsageError: without labels.
+            UsageError: without labels, or with one that is no digit: nobody asked for anything then.
         """
         if labels is None:
             raise UsageError("feature space digits_recognised takes the labels of its samples beside them")
+        if bool(((labels < 0) | (labels > 9)).any()):
+            raise UsageError(
+                f"label {int(labels.max())} asks for no digit, and label accuracy is of samples that were"
+                " asked for one: choose another label rule, or leave it out of --metrics"
+            )
         seen = self.digits.logits(images).argmax(1)
         return (seen == labels.to(seen.device)).float().unsqueeze(1)
 

@@ -13,8 +13,8 @@ from bench.files.atomic import write_atomically
 from bench.records.record import Record
 from bench.records.store import Store, Unreadable
 
-TIMES = ("cost", "environment")
-"""What may differ between two records of the same numbers."""
+ASIDE = ("cost", "environment", "images")
+"""What may differ between two records of the same scores: times, machines, what older versions lack."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _flat(fields: dict[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(fields))
     found: dict[str, Any] = {}
     for name, value in plain.items():
-        if name in TIMES:
+        if name in ASIDE:
             continue
         if isinstance(value, dict):
             found |= {f"{name} {key}": part for key, part in value.items()}

@@ -8,9 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from bench.diffusion.conditions import is_conditional
+from bench.data.images import to_uint8
+from bench.diffusion.conditions import bound, labels_in
+from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.stages import image_shape
 from bench.errors import USERS_CODE, UsageError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -18,13 +22,16 @@ from bench.metrics.influence import influence_of
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import Metric
-from bench.metrics.space import is_quantised, takes_labels
+from bench.metrics.space import FeatureSpace, features_of, is_quantised, takes_labels
 from bench.plugins.loading import registry
 from bench.records.trial import Failure
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 from bench.sweep.references import References, held_out_hashes, with_held_out
 from bench.sweep.worker import Worker
+
+TRIED = 20
+"""Samples whose labels are tried before any is drawn."""
 
 Statistics = Mapping[str, GroupedStatistics]
 """Sums by jackknife group, by feature space."""
@@ -48,12 +55,9 @@ class Scoring:
     def __init__(self, names: Sequence[str], worker: Worker, progress: Progress | None = None) -> None:
         loaded, device, self.spaces = worker.loaded, worker.device, worker.spaces
         chosen = [registry().metrics.get(name) for name in names]
-        labelled = [metric.name for metric in chosen if takes_labels(self.spaces[metric.space])]
-        if labelled and not is_conditional(loaded.model):
-            raise UsageError(
-                f"{labelled[0]} asks whether samples show their labels, and model {loaded.card.name!r} takes"
-                " none: leave it out of --metrics"
-            )
+        for metric in chosen:
+            if takes_labels(self.spaces[metric.space]):
+                _try_labels(metric, self.spaces[metric.space], loaded.model, loaded.card.name, device)
         self.metrics: list[Metric] = [with_held_out(loaded, m, self.spaces[m.space], device) for m in chosen]
         self.references = References(loaded, self.metrics, self.spaces, device, progress)
 
@@ -107,6 +111,24 @@ class Scoring:
             values = influence_of(metric, statistics[metric.space], self.references.of(metric.name))
             if values is not None:
                 yield metric.name, values
+
+
+def _try_labels(
+    metric: Metric, space: FeatureSpace, model: EpsilonModel, name: str, device: torch.device
+) -> None:
+    """Give a space the labels of a few samples before any is drawn: what it cannot take is said now.
+
+    Raises:
+        UsageError: if the model's samples have no labels, or not of a kind that the space takes.
+    """
+    labels = labels_in(bound(model, range(TRIED), 0))
+    if labels is None:
+        raise UsageError(
+            f"{metric.name} asks whether samples show their labels, and model {name!r} takes none: leave it"
+            " out of --metrics"
+        )
+    x0 = torch.zeros((TRIED, *image_shape(model)), device=device)
+    features_of(space, to_uint8(x0), x0, labels.to(device))
 
 
 def mean_of_scores(scores: Sequence[Score]) -> Score:

@@ -51,3 +51,35 @@ def test_an_unconditional_model_is_refused_before_drawing(tmp_path):
     assert done.returncode == 2
     assert "takes none: leave it out of --metrics" in " ".join(done.stderr.split())
     assert not list((tmp_path / "r").rglob("*.json"))
+
+
+PER_SAMPLE = """
+import torch
+import bench
+from models.exact import ExactGaussian
+
+
+class Prompted(ExactGaussian):
+    def at(self, indices, seed):  # bound to prompts, say: there are no labels
+        return ExactGaussian(self.law_mean.view(1, 12, 12), self.law_covariance)
+
+
+def make():
+    return Prompted(torch.zeros(1, 12, 12), 0.04 * torch.eye(144))
+"""
+
+
+def test_what_is_no_label_is_refused_before_drawing(tmp_path):
+    """A model that is bound to something else than labels, and labels that ask for nothing."""
+    (tmp_path / "mine.py").write_text(PER_SAMPLE)
+    wanted = {
+        f"{tmp_path / 'mine.py'}:make": "takes none: leave it out of --metrics",
+        "digits-conditional:label=10": "label 10 asks for no digit",
+    }
+    for model, sentence in wanted.items():
+        done = run_bench(
+            *("run", "--model", model, "--metrics", "label_accuracy_digits", "--n", "20", "--steps", "5"),
+            *("--results", tmp_path / "r", "--dry-run"),
+        )
+        assert done.returncode == 2
+        assert sentence in " ".join(done.stderr.split())

@@ -17,6 +17,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.page.details import Strip, environment_of, film_of, safe, strip_of, trial_view
 from bench.report.plots.gallery import draw_all, published_for
+from bench.report.plots.guidance import scales_of
 from bench.report.plots.svg import inline_svg
 from bench.report.plots.training import TITLE, models_of, trainings
 from bench.report.tables.comparison import compare_published
@@ -62,6 +63,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         "statuses": Counter(trial["status"] for trial in trials),
         "columns": sorted({trial["steps"] for trial in trials}),
         "strips": [*(t["strip"] for t in trials if t["strip"]), *_filmed(shown)],
+        "guidance": list(_guidance(tables)),
         "trainings": list(_trainings(store, records)),
         "published": _published(records, presets),
         "failures": [trial for trial in trials if trial["status"] != "done"],
@@ -161,6 +163,19 @@ def _plots(store: Store, table: Table, place: int) -> Iterable[dict[str, Any]]:
             "caption": plot.caption,
             "svg": Markup(svg),
         }
+
+
+def _guidance(tables: Iterable[Table]) -> Iterable[dict[str, Any]]:
+    """Return the plots over guidance scales, by model and score."""
+    for place, scales in enumerate(scales_of(tables)):
+        plots = []
+        for plot, figure in scales.figures(PAGE):
+            figure.suptitle("")  # the caption says it
+            name = f"guidance-{place}{plot.name}"
+            svg = inline_svg(figure, name, f"{plot.title}: {scales.model}", {})
+            plots.append({"title": plot.title, "caption": plot.caption, "svg": Markup(svg)})
+        if plots:
+            yield {"title": scales.title, "plots": plots}
 
 
 def _trainings(store: Store, records: Sequence[Record]) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ from bench.records.store import Store
 from bench.report.plots import pictures
 from bench.report.plots import score as plots
 from bench.report.plots.breakdown import jackknife_stability, time_breakdown
-from bench.report.plots.guidance import scales_of, score_against_another, score_against_guidance
+from bench.report.plots.guidance import scales_of
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.limit import distance_to_limit
 from bench.report.plots.training import trainings
@@ -135,10 +135,9 @@ def draw_files(
             if picture is not None:
                 yield save_picture(picture, folder / f"{table.slug}-{name}.png")
     for scales in scales_of(tables):
-        drawings = (("", score_against_guidance), ("-trade", score_against_another))
-        for name, drawn in ((name, draw(scales, THEMES[theme])) for name, draw in drawings):
-            if drawn is not None:
-                yield save(drawn, folder / f"{scales.slug}{name}{mark}.{suffix}", THEMES[theme])
+        for kind, figure in scales.figures(THEMES[theme]):
+            path = folder / f"{scales.slug}{kind.name}{mark}.{suffix}"
+            yield save(figure, path, THEMES[theme])
     for training in trainings(store, (table.trial.model for table in tables)):
         if not training.damage:
             path = folder / f"{training.slug}{mark}.{suffix}"

@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.records.record import Record
 from bench.records.store import Store, file_slug
 from bench.records.trainings import read_metrics
+from bench.records.trial import split_option
 
 TITLE = "How it was trained"
 
@@ -51,9 +52,12 @@ class Training:
 
 
 def trainings(store: Store, models: Iterable[str]) -> list[Training]:
-    """Return the trainings that a store keeps of some models, by name; those damaged say so."""
+    """Return the trainings that a store keeps of some models, by name; those damaged say so.
+
+    A model has one, whatever it was guided by.
+    """
     found = []
-    for model in sorted(set(models)):
+    for model in sorted({split_option(model, "guidance")[0] for model in models}):
         path = store.training_table(model)
         if path.is_file():
             try:

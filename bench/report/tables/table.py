@@ -328,8 +328,13 @@ def target(table: Table) -> float | None:
 
 
 def direction(table: Table) -> str:
+    """Return in words what is good in a table; see `direction_of`."""
+    scores = [cell.score for cell in table.cells.values() if cell.score is not None]
+    return direction_of(scores[0]) if scores else "lower is better"
+
+
+def direction_of(score: Score) -> str:
     """Return in words what is good: ``lower is better``, ``higher is better``, ``0.5 is right``."""
-    right = target(table)
-    if right is not None:
-        return f"{right:g} is right"
-    return f"{'higher' if higher_is_better(table) else 'lower'} is better"
+    if score.target is not None:
+        return f"{score.target:g} is right"
+    return f"{'higher' if score.higher_is_better else 'lower'} is better"
