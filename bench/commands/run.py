@@ -128,6 +128,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         devices=devices,
         metrics=parse_metrics(options.metrics) if options.metrics else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),
+        held_out=options.held_out,
         executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
         strict=options.strict,
         keep_features=options.keep_features,

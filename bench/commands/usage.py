@@ -73,6 +73,11 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
     )
     parser.add_argument(
+        "--held-out",
+        metavar="IMAGES",
+        help="real images for the row of real images [the model's, or else a part of the reference]",
+    )
+    parser.add_argument(
         "--metrics", metavar="NAME,...", help="scores, the first is the table's [the model's]"
     )
     parser.add_argument(

@@ -41,6 +41,8 @@ PUBLISHED = ("cifar10", "cifar10-test", "celeba64")
 NAMED = (*SHIPPED, *PUBLISHED)
 
 
+_HELD_OUT = {"digits": "digits-held-out", "cifar10": "cifar10-test"}
+
 DATA_VARIABLE = "SAMPLER_BENCH_DATA"
 """Environment variable: the folder where the published sets lie; ``data`` where it is not set."""
 
@@ -115,11 +117,28 @@ def is_here(source: str | Path) -> bool:
     return source in SHIPPED or Path(source).exists()
 
 
+def held_out_of(source: str) -> str | None:
+    """Return the named set of images that were held out of a named one; None where there is none here."""
+    name, colon, folder = source.partition(":")
+    found = f"{_HELD_OUT[name]}{colon}{folder}" if name in _HELD_OUT else None
+    return found if found is not None and is_here(found) else None
+
+
 def content_hash(images: Tensor) -> str:
     """Return the SHA-256 over shape and pixels of uint8 images (N, C, H, W)."""
     digest = hashlib.sha256(",".join(map(str, images.shape)).encode())
     digest.update(images.contiguous().cpu().numpy().data)
     return digest.hexdigest()
+
+
+def count_shared(images: Tensor, others: Tensor) -> int:
+    """Return how many uint8 images (N, C, H, W) are among others too, to the bit."""
+
+    def digests(part: Tensor) -> list[bytes]:
+        return [hashlib.sha256(image).digest() for image in part.reshape(len(part), -1).cpu().numpy()]
+
+    known = set(digests(others))
+    return sum(digest in known for digest in digests(images))
 
 
 def set_hash(images: Tensor) -> str:
@@ -227,5 +246,5 @@ def _published(name: str, root: Path, strict: bool) -> ImageData:
         what, where, looked = "CIFAR-10", CIFAR_WHERE, ", ".join((*CIFAR_FOLDERS, *CIFAR_ARCHIVES))
     raise UsageError(
         f"{what} is not in {root.resolve()} (looked for {looked}): {where}, or say where it is with"
-        f" {DATA_VARIABLE}=FOLDER or --data {name}:FOLDER"
+        f" {DATA_VARIABLE}=FOLDER, or name {name}:FOLDER in the place of {name}"
     )

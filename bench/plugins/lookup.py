@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.images import to_uint8
-from bench.data.sets import is_here, load_images
+from bench.data.sets import held_out_of, is_here, load_images
 from bench.diffusion.answers import ModelError, check_contract
 from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.stages import image_shape
 from bench.errors import USERS_CODE, BenchError, UsageError, sentence_of
 from bench.files.source import walk
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
@@ -63,19 +64,28 @@ def _with_options(card: ModelCard, spec: str, options: str) -> ModelCard:
     return replace(card, name=spec, load=load)
 
 
-def load_model(spec: str, device: torch.device | str = "cpu", reference: str | None = None) -> LoadedModel:
+def load_model(
+    spec: str,
+    device: torch.device | str = "cpu",
+    reference: str | None = None,
+    held_out: str | None = None,
+) -> LoadedModel:
     """Load a model by name and put it on a device.
 
     Args:
         spec: what ``--model`` takes: see `get_card`.
         device: where the network goes.
         reference: image set to score against instead of the card's.
+        held_out: image set that stands for the law of the data instead of the card's.
 
     Raises:
         UsageError: if there is no such model, or the file does not define one.
         BenchError: if its weights are missing, damaged or wrong.
     """
     card = get_card(spec)
+    if reference is not None and reference != card.data:  # the card's images are of another law
+        card = replace(card, held_out=held_out_of(reference))
+    card = card if held_out is None else replace(card, held_out=held_out)
     try:
         model = card.load()
     except BenchError:
@@ -87,9 +97,10 @@ def load_model(spec: str, device: torch.device | str = "cpu", reference: str | N
         network.to(device).eval().requires_grad_(False)
     if hasattr(model, "to"):
         model = model.to(device)
-    return LoadedModel(
-        card, model, weights_hash(model), _reference(card, model, reference), _floor(card, model)
-    )
+    floor = None if held_out is None else _sets_of(held_out, image_shape(model))
+    if floor is None:
+        floor = _floor(card, model, reference)
+    return LoadedModel(card, model, weights_hash(model), _reference(card, model, reference), floor)
 
 
 def weights_hash(model: EpsilonModel) -> str:
@@ -123,11 +134,34 @@ def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> Refer
     return None if name is None else ReferenceImages(name, lambda: load_images(name, strict=True).images)
 
 
-def _floor(card: ModelCard, model: EpsilonModel) -> Callable[[int, int], Tensor] | None:
+def _sets_of(name: str, shape: tuple[int, int, int]) -> Callable[[int, int], Tensor]:
+    """Return disjoint sets of the user's own images, shuffled: a folder is sorted, by class as a rule.
+
+    Raises:
+        UsageError: if there are no such images, or of another shape than the model's.
+    """
+    images = load_images(name, strict=True).images
+    if tuple(images.shape[1:]) != shape or len(images) < 2:
+        raise UsageError(
+            f"--held-out {name} has {len(images):,} images of shape {tuple(images.shape[1:])}; give at least"
+            f" 2 of shape {shape} that the model was not trained on"
+        )
+    order = shuffled(len(images))
+    return lambda n, fold: images[order[fold * n : (fold + 1) * n]]
+
+
+def shuffled(count: int) -> Tensor:
+    """Return the numbers below ``count`` in an order that is the same every time."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(FLOOR_SEED))
+
+
+def _floor(
+    card: ModelCard, model: EpsilonModel, reference: str | None
+) -> Callable[[int, int], Tensor] | None:
     held_out = card.held_out
     if held_out is not None and is_here(held_out):
         return lambda n, fold: load_images(held_out, strict=True).images[fold * n : (fold + 1) * n]
-    if card.data is None and isinstance(model, KnownLaw):
+    if card.data is None and reference is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)
         return lambda n, fold: to_uint8(law.draw(n, FLOOR_SEED + fold))
     return None

@@ -22,6 +22,9 @@ of whether they would still come out the same.
 FLOOR = "real images"
 """Label of a record that scores real images in the place of samples."""
 
+SPLIT_OFF = "split off the reference"
+"""Names, in the provenance of real images, which of the reference were scored against the rest of it."""
+
 Kind = Literal["samples", "real", "bound"]
 """What was measured: samples, real images in their place (a table's floor), or a bound on likelihoods."""
 

@@ -256,6 +256,7 @@ class WorkerSetup:
         metrics: names of the scores.
         plugins: plugin files to load.
         keep_features: keep every feature vector, not only where a metric needs them.
+        held_out: images of the same law as the reference that the user named, or None.
     """
 
     model: str
@@ -263,3 +264,4 @@ class WorkerSetup:
     metrics: tuple[str, ...]
     plugins: tuple[Path, ...] = ()
     keep_features: bool = False
+    held_out: str | None = None

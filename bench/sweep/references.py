@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,12 @@ from torch import Tensor
 from bench.data.sets import is_here, load_images
 from bench.errors import UsageError
 from bench.metrics.copying import CopyingMetric
-from bench.metrics.groups import Needs
+from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress, measure_references, reference_statistics
 from bench.metrics.metric import Metric
+from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference, hash_images, reference_hash
 from bench.metrics.samples import law_reference
 from bench.metrics.space import FeatureSpace, is_quantised
@@ -93,14 +95,15 @@ class References:
         self._levels: Levels | None = None
         for name, alike in by_space(metrics).items():
             self._place(name, [metric for metric in alike if getattr(metric, "uses_reference", True)])
+        self._measured = frozenset(self._unmeasured)  # spaces whose reference is made of images
 
     def _place(self, space: str, metrics: Sequence[Metric]) -> None:
         if not metrics:
             self._found[space] = no_reference(self._spaces[space])
         elif not is_quantised(self._spaces[space]):
             self._found[space] = _law(self._loaded, metrics)
-        elif is_statistics(_source(self._loaded).name):
-            path = Path(_source(self._loaded).name)
+        elif is_statistics(reference_images(self._loaded).name):
+            path = Path(reference_images(self._loaded).name)
             self._found[space] = imported_reference(path, metrics, self._spaces[space])
         else:
             needs = (metric.needs for metric in metrics)
@@ -109,10 +112,10 @@ class References:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Identity of every metric's reference, without measuring it."""
-        content = hash_images([self._images]) if self._unmeasured else ("", 0)
         own = {space: found.hash for space, found in self._found.items()}
         own |= {
-            space: reference_hash(*content, self._spaces[space].fingerprint) for space in self._unmeasured
+            space: reference_hash(*self._content, self._spaces[space].fingerprint)
+            for space in self._measured - set(own)
         }
         return {name: own[space] for name, space in self._space_of.items()}
 
@@ -122,9 +125,36 @@ class References:
         self.measure()
         return self._levels
 
+    @property
+    def count(self) -> int:
+        """Number of images in the reference; 0 where no score is measured against images."""
+        return self._content[1]
+
+    def without(
+        self, places: Tensor, features: Mapping[str, Sequence[GroupedStatistics]]
+    ) -> Callable[[str], Reference]:
+        """Return the references without some of their images, by metric.
+
+        Args:
+            places: int64 (k,), the numbers of the images that are left out.
+            features: the statistics of these images, by feature space.
+        """
+        self.measure()
+        mark = hashlib.sha256(places.numpy().tobytes()).hexdigest()
+        made = {
+            space: _less(self._found[space], places, parts, mark)
+            for space, parts in features.items()
+            if space in self._measured
+        }
+        return lambda metric: made.get(self._space_of[metric]) or self.of(metric)
+
+    @cached_property
+    def _content(self) -> tuple[str, int]:
+        return hash_images([self._images]) if self._measured else ("", 0)
+
     @cached_property
     def _images(self) -> Tensor:
-        return _source(self._loaded).images()
+        return reference_images(self._loaded).images()
 
     def of(self, metric: str) -> Reference:
         """Return the reference of a metric, measured now if `measure` was not called."""
@@ -139,7 +169,7 @@ class References:
         made = measure_references(
             self._images,
             wanted,
-            name=_source(self._loaded).name,
+            name=reference_images(self._loaded).name,
             device=self._device,
             progress=self._progress,
         )
@@ -162,6 +192,18 @@ def no_reference(space: FeatureSpace) -> Reference:
     return Reference("none", 0, np.zeros(space.dim), np.zeros((space.dim, space.dim)), "", space.fingerprint)
 
 
+def _less(reference: Reference, places: Tensor, parts: Sequence[GroupedStatistics], mark: str) -> Reference:
+    """Return a reference without the images in some places, whose statistics are at hand."""
+    moments = Moments(reference.n, reference.mean, reference.cov * (reference.n - 1))
+    for part in parts:
+        moments = moments - part.total
+    rows = reference.features
+    rows = None if rows is None else np.delete(rows, places.numpy(), axis=0)
+    content = hashlib.sha256(f"{reference.data_hash} without {mark}".encode()).hexdigest()
+    name = f"{reference.name}, the rest"
+    return Reference(name, moments.n, moments.mean, moments.cov, content, reference.space, rows)
+
+
 def _law(loaded: LoadedModel, metrics: Sequence[Metric]) -> Reference:
     name = loaded.card.name
     if not isinstance(loaded.model, KnownMoments):
@@ -170,7 +212,12 @@ def _law(loaded: LoadedModel, metrics: Sequence[Metric]) -> Reference:
     return law_reference(mean, covariance, loaded.model.shape, name=f"law of {name}")
 
 
-def _source(loaded: LoadedModel) -> ReferenceImages:
+def reference_images(loaded: LoadedModel) -> ReferenceImages:
+    """Return the images that a model's samples should resemble.
+
+    Raises:
+        UsageError: if nobody said which.
+    """
     if loaded.reference is None:
         raise UsageError(
             f"model {loaded.card.name!r} does not say what its samples should resemble; give --reference with"

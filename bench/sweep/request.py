@@ -30,6 +30,7 @@ class Sweep:
         devices: torch devices.
         metrics: names; the model's default where empty.
         reference: image set to score against instead of the model's.
+        held_out: image set whose score is the row of real images, instead of the model's.
         executor: its name.
         strict: stop at the first failure.
         plugins: plugin files.
@@ -50,6 +51,7 @@ class Sweep:
     devices: tuple[str, ...] = ("cpu",)
     metrics: tuple[str, ...] = ()
     reference: str | None = None
+    held_out: str | None = None
     executor: str = "serial"
     strict: bool = False
     plugins: tuple[Path, ...] = ()

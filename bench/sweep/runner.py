@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from bench.data.images import from_uint8, to_uint8
-from bench.data.sets import content_hash
+from bench.data.sets import content_hash, count_shared, load_images
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
@@ -22,22 +22,27 @@ from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.plugins.loading import registry
-from bench.plugins.lookup import get_card
+from bench.plugins.lookup import get_card, shuffled
 from bench.records import ledger
 from bench.records.blocks import merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
-from bench.records.provenance import grid_hash
-from bench.records.record import FLOOR, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
+from bench.records.provenance import grid_hash, short_hash
+from bench.records.record import FLOOR, SPLIT_OFF, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import PREVIEWS, BlockResult, Failure, Task, Trial, WorkerSetup
 from bench.stats.resampling import influence_se
 from bench.sweep.collect import Collected
+from bench.sweep.references import reference_images
 from bench.sweep.request import Sweep
 from bench.sweep.scoring import Scoring, mean_of_scores
 from bench.sweep.worker import Worker, draw, worker
 
 FLOOR_FOLDS = 5
 """Sets of real images whose mean score is the floor: one set is a lottery ticket."""
+
+SPLIT = 5
+"""At most a fifth of a reference is split off to stand in the place of samples: against the rest a distance
+is larger by a few per cent at most."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,9 @@ class Runner:
         for file in sweep.plugins:
             registry().load_file(file)
         names = sweep.metrics or get_card(sweep.model).metrics
-        self.setup = WorkerSetup(sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features)
+        self.setup = WorkerSetup(
+            sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features, sweep.held_out
+        )
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         schedule = self.loaded.model.schedule
@@ -120,6 +127,7 @@ class Runner:
             trials = f"{len(moved)} trials take" if len(moved) > 1 else "1 trial takes"
             far = f"by up to {max(moved):.2g}"
             yield f"{trials} times rounded to time steps, {far}: the model takes no others"
+        yield from self._said_of_real_images()
 
     def _missing(self, record: Record) -> str:
         kept = not self.sweep.keep_features or self.store.has_features(record, self.worker.spaces)
@@ -146,17 +154,24 @@ class Runner:
         Sampling error alone keeps n images of the very law at this distance from the reference. It is the
         mean over up to `FLOOR_FOLDS` disjoint sets of n images. A metric that fails is left out, and said in
         the record's message: the trials' records tell more.
+
+        Where nobody named such images some are split off the reference, and scored against the rest of it.
         """
-        if self.loaded.floor is None:
+        split = self._split
+        sets = self._real_sets(split)
+        if not sets:
             return None
-        sets = [self.loaded.floor(self.sweep.n, fold) for fold in range(FLOOR_FOLDS)]
         first = sets[0]
-        sets = [images for images in sets if len(images) == len(first)]
-        cell = self._floor_cell(sets)
+        cell = self._floor_cell(sets, split)
         known = ledger.plan(self.store, [cell], lambda record: record.message).reused
         if cell.key in known:
             return known[cell.key]
-        scored = [self.scoring.scores(self._real_statistics(images, cell.trial)) for images in sets]
+        measured = [self._real_statistics(images, cell.trial) for images in sets]
+        rest = None
+        if split is not None:
+            by_space = {space: [one[space] for one in measured] for space in measured[0]}
+            rest = self.scoring.references.without(split.flatten(), by_space)
+        scored = [self.scoring.scores(one, reference_of=rest) for one in measured]
         failures = [failure for _, failed in scored for failure in failed]
         names = [name for name in scored[0][0] if all(name in scores for scores, _ in scored)]
         if not names:
@@ -166,6 +181,50 @@ class Runner:
         self.store.prepare()
         self.store.write(record, first[:PREVIEWS], self._forward_film(first[:1]))
         return record
+
+    @cached_property
+    def _split(self) -> torch.Tensor | None:
+        """The numbers of the reference's images that are split off, (sets, n); None where none are."""
+        count, n = self.scoring.references.count, self.sweep.n
+        folds = min(FLOOR_FOLDS, count // SPLIT // n)
+        if self.loaded.floor is not None or not folds:
+            return None
+        return shuffled(count)[: folds * n].view(folds, n)
+
+    def _real_sets(self, split: torch.Tensor | None) -> list[torch.Tensor]:
+        if split is not None:
+            images = reference_images(self.loaded).images()
+            return [images[places] for places in split]
+        if self.loaded.floor is None:
+            return []
+        sets = [self.loaded.floor(self.sweep.n, fold) for fold in range(FLOOR_FOLDS)]
+        return [images for images in sets if len(images) == len(sets[0])]
+
+    def _said_of_real_images(self) -> Iterator[str]:
+        """Yield how the row of real images comes about, where nobody named such images."""
+        reference, split = self.loaded.reference, self._split
+        if self.sweep.held_out is not None and self.scoring.references.count:
+            there = load_images(self.sweep.held_out).images
+            if shared := count_shared(there, reference_images(self.loaded).images()):
+                yield (
+                    f"{shared:,} of the {len(there):,} images of {self.sweep.held_out} are in the reference"
+                    " too: the row of real images is too good by them"
+                )
+        if self.loaded.floor is not None or reference is None:
+            return
+        name, count, n = reference.name, self.scoring.references.count, self.sweep.n
+        if split is not None:
+            yield (
+                f"real images: {split.numel():,} of the {count:,} images of {name}, scored against the rest"
+                " of them; --held-out IMAGES names others"
+            )
+        elif count:
+            yield (
+                f"no row of real images: {name} has {count:,} images, and {n:,} can be split off from"
+                f" {SPLIT * n:,} on; give --held-out IMAGES"
+            )
+        else:
+            yield f"no row of real images: {name} holds no images to score; give --held-out IMAGES"
 
     def _forward_film(self, images: torch.Tensor) -> torch.Tensor | None:
         """Return the first image on its way to noise; None where the model's x_0 of it is not known."""
@@ -179,14 +238,17 @@ class Runner:
             film = forward_film(x0[0], model.schedule, noise[0], partial(images_of, model))
         return film.cpu()
 
-    def _floor_cell(self, sets: Sequence[torch.Tensor]) -> Cell:
+    def _floor_cell(self, sets: Sequence[torch.Tensor], split: torch.Tensor | None) -> Cell:
+        own = {"real images": content_hash(torch.cat(list(sets)))}
+        if split is not None:
+            own[SPLIT_OFF] = short_hash({"count": self.scoring.references.count, "places": split.tolist()})
         return Cell(
             kind="real",
             trial=self._trial(FLOOR, 0, n=len(sets[0])),
             row=RowInfo(label=FLOOR),
             model=ModelInfo(self.loaded.weights_hash),
             grid=GridInfo(folds=len(sets)),
-            provenance={**self._common_provenance, "real images": content_hash(torch.cat(list(sets)))},
+            provenance={**self._common_provenance, **own},
             device=self.sweep.devices[0],
         )
 

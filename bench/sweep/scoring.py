@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from bench.metrics.influence import influence_of
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import Metric
+from bench.metrics.reference import Reference
 from bench.metrics.space import FeatureSpace, features_of, is_quantised, takes_labels
 from bench.plugins.loading import registry
 from bench.records.trial import Failure
@@ -74,20 +75,25 @@ class Scoring:
         }
 
     def scores(
-        self, statistics: Statistics, levels: Levels | None = None
+        self,
+        statistics: Statistics,
+        levels: Levels | None = None,
+        reference_of: Callable[[str], Reference] | None = None,
     ) -> tuple[dict[str, Score], list[Failure]]:
         """Return the scores, and why a metric gave none: one that fails costs no other its score.
 
         Args:
             statistics: the statistics of the samples.
             levels: how the samples' values are spread: scores of rounded images are flagged by it.
+            reference_of: gives the reference by metric; None: the sweep's.
         """
+        reference_of = reference_of or self.references.of
         scores, failures = dict[str, Score](), list[Failure]()
         for metric in self.metrics:
             if metric.space not in statistics:
                 continue
             try:
-                score = metric.score(statistics[metric.space], self.references.of(metric.name))
+                score = metric.score(statistics[metric.space], reference_of(metric.name))
             except USERS_CODE as error:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
                 continue

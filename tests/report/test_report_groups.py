@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 from support.reports import record, table
 
+from bench.commands.main import main
 from bench.records.record import FLOOR
+from bench.records.store import Store
+from bench.report.page.page import page
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.score import pareto_front
 from bench.report.tables import sheets
@@ -144,3 +147,20 @@ def test_a_score_with_a_right_value_is_drawn_and_told_by_its_distance_from_it():
     shown = heat_map(group)
     assert shown.axes[1].get_ylabel() == "copying_pixels (distance from 0.5)"
     assert {finding.verdict for finding in find_claims(group)} == {"not tested"}
+
+
+def test_two_models_of_one_file_have_two_titles(tmp_path, capsys):
+    """``:a:`` is an emoji to a terminal library, and the name of a model here."""
+    models = ("mine.py:a", "mine.py:b", "x/mine.py:a")
+    store = Store(tmp_path)
+    store.prepare()
+    for model in models:
+        store.write(record("ddim:eta=0", 10, model=model))
+    assert main(["table", "--results", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    found = tables_of(store.read()[0])
+    assert [table.title.partition(": ")[0] for table in found] == sorted(models)
+    assert len({table.slug for table in found}) == 3
+    assert all(table.title in shown for table in found)
+    title = page(store, store.read()[0])["title"]
+    assert sorted(title.split(", ")) == ["mine.py:a", "mine.py:b", "x/mine.py:a"]

@@ -22,7 +22,7 @@ from bench.report.plots.svg import inline_svg
 from bench.report.plots.training import TITLE, models_of, trainings
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
-from bench.report.tables.scores import flag_notes
+from bench.report.tables.scores import flag_notes, floor_note
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.summary import best_by_steps, listed, plus_minus, sentences, short
 from bench.report.tables.table import Cell, Table, row_order, tables_of
@@ -75,7 +75,10 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
 
 def _title(records: Sequence[Record]) -> str:
     models = list(dict.fromkeys(record.trial.model for record in records))
-    return ", ".join(Path(model).name if "/" in model else model for model in models)
+    short = [Path(model).name if "/" in model else model for model in models]
+    return ", ".join(
+        name if short.count(name) == 1 else model for name, model in zip(short, models, strict=True)
+    )
 
 
 def _subtitle(trials: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> str:
@@ -121,7 +124,7 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
             for row in table.rows
         ],
         "columns": list(table.columns),
-        "flags": flag_notes(table),
+        "flags": [*floor_note(table), *flag_notes(table)],
         "floor": None
         if table.floor is None
         else {"score": plus_minus(table.floor), "n": table.floor.n, "key": _floor_key(table)},

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench.records.record import FLOOR
 from bench.report.tables.sheets import BEST, TIED, Mark, Sheet
-from bench.report.tables.table import Cell, Table
+from bench.report.tables.table import Cell, Table, is_split_off
 
 FLAGS = {
     "rank-deficient": "too few samples for the dimension: bias is not corrected, plain values are compared",
@@ -55,7 +55,7 @@ def score_sheet(table: Table) -> Sheet:
         columns=["sampler", *(f"S={column}" for column in table.columns)],
         rows=rows,
         frame=pd.DataFrame(_lines(table)).astype({"steps": "Int64"}),
-        note="\n".join([ERRORS, *step_notes(table), *flag_notes(table)]),
+        note="\n".join([ERRORS, *step_notes(table), *floor_note(table), *flag_notes(table)]),
         text=frozenset({"sampler"}),
         marks=marks,
     )
@@ -91,6 +91,12 @@ def step_notes(table: Table) -> list[str]:
         if taken.get(asked) not in (None, asked)
     ]
     return [f"spacing {table.trial.spacing} takes {', '.join(others)}"] if others else []
+
+
+def floor_note(table: Table) -> list[str]:
+    """Return the line that says where real images are from, where nobody named them."""
+    split = table.floor_record is not None and is_split_off(table.floor_record)
+    return [f"{FLOOR}: a part of the reference, scored against the rest of it"] if split else []
 
 
 def flag_notes(table: Table) -> list[str]:

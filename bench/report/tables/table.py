@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records.provenance import short_hash
-from bench.records.record import Record, RowInfo
+from bench.records.record import SPLIT_OFF, Record, RowInfo
 from bench.records.store import file_slug
 from bench.records.trial import Cost, Trial
 from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
@@ -240,8 +240,9 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
         apart = any(getattr(floor.trial, name) != getattr(members[0].trial, name) for name in shared)
         if apart or metric not in floor.scores:
             return False
-        found = Measure.of(floor, floor.scores[metric])
-        return replace(found, weights=measure.weights) == measure  # no network drew real images
+        found = replace(Measure.of(floor, floor.scores[metric]), weights=measure.weights)  # none drew them
+        whole = floor.provenance.get(f"reference of {metric}", "") if is_split_off(floor) else ""
+        return measure in (found, replace(found, reference=whole))
 
     fitting = [floor for floor in floors if same(floor) and floor.trial.n <= members[0].trial.n]
     return max(fitting, key=lambda floor: floor.trial.n, default=None)
@@ -293,6 +294,11 @@ def _rows_of(members: Iterable[Record]) -> dict[str, str]:
         label = record.sampler.label
         found[label if label not in found else spec] = spec
     return found
+
+
+def is_split_off(floor: Record) -> bool:
+    """Return whether real images are part of the reference, scored against the rest of it."""
+    return SPLIT_OFF in floor.provenance
 
 
 def row_order(record: Record) -> tuple[object, ...]:
