@@ -8,7 +8,7 @@ import lzma
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from bench.data.cifar10 import ARCHIVES as CIFAR_ARCHIVES
 from bench.data.cifar10 import FOLDERS as CIFAR_FOLDERS
 from bench.data.cifar10 import WHERE as CIFAR_WHERE
 from bench.data.cifar10 import find_cifar, read_cifar
-from bench.data.decode import Pixels, decode
+from bench.data.decode import Decoded, decode, image_suffixes
 from bench.errors import UnknownNameError, UsageError
 from bench.files.assets import read_asset
 
@@ -50,7 +50,7 @@ DATA_VARIABLE = "SAMPLER_BENCH_DATA"
 _KEYS = ("images", "arr_0", "samples")
 
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+_NAMED = 5  # files that a remark names
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,8 @@ class ImageData:
         hash: SHA-256 over shape and pixels: the same images have the same hash wherever they lie.
         labels: int64 (N,), where the set has them.
         unreadable: files of a folder that could not be decoded.
+        remarks: a sentence for everything that was left out or done to some of the images.
+        lossy: how many came from files of a lossy format, in sets of the user's own.
     """
 
     name: str
@@ -70,6 +72,8 @@ class ImageData:
     hash: str
     labels: Tensor | None = None
     unreadable: tuple[Path, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
+    lossy: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -205,14 +209,18 @@ def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pat
 
 
 def _folder(path: Path, strict: bool) -> ImageData:
-    files = sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in _SUFFIXES and p.is_file() and not _is_hidden(p.relative_to(path))
-    )
+    suffixes = image_suffixes()
+    visible = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
+    files = [p for p in visible if p.suffix.lower() in suffixes]
     if not files:
-        raise UsageError(f"{path} holds no images; looked for {', '.join(sorted(_SUFFIXES))} at any depth")
-    return _decoded(str(path), *decode(files, strict))
+        raise UsageError(
+            f"{path} holds no images; looked for .png, .jpg, .webp, .gif and others at any depth"
+        )
+    found = decode(files, strict)
+    others = [str(p.relative_to(path)) for p in visible if p.suffix.lower() not in suffixes]
+    named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+    left = [f"{len(others):,} files beside the images are none and left out: {named}"] if others else []
+    return replace(_decoded(str(path), found), remarks=(*found.remarks, *left), lossy=found.lossy)
 
 
 def _is_hidden(place: Path) -> bool:
@@ -220,9 +228,9 @@ def _is_hidden(place: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
 
 
-def _decoded(name: str, pixels: Pixels, unreadable: tuple[Path, ...]) -> ImageData:
-    images = torch.from_numpy(pixels)
-    return ImageData(name, images, content_hash(images), None, unreadable)
+def _decoded(name: str, found: Decoded) -> ImageData:
+    images = torch.from_numpy(found.pixels)
+    return ImageData(name, images, content_hash(images), None, found.unreadable)
 
 
 def _cifar(place: Path, split: str) -> ImageData:
@@ -238,7 +246,7 @@ def _root(folder: str) -> Path:
 def _published(name: str, root: Path, strict: bool) -> ImageData:
     if name == "celeba64":
         if files := find_celeba(root):
-            return _decoded("CelebA 64 x 64", *decode(files, strict, crop))
+            return _decoded("CelebA 64 x 64", decode(files, strict, crop))
         what, where, looked = "CelebA", CELEBA_WHERE, "img_align_celeba"
     else:
         if place := find_cifar(root):

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from bench.data.sets import ImageData
 from bench.diffusion.interfaces import EpsilonModel
 
 
@@ -53,12 +54,16 @@ class ReferenceImages:
 
     Attributes:
         name: for people.
-        images: returns uint8 images (N, C, H, W); UsageError where one of them cannot be decoded, since the
-            score would be against another set than was named.
+        data: returns the set; UsageError where one of its images cannot be decoded, since the score would be
+            against another set than was named.
     """
 
     name: str
-    images: Callable[[], Tensor]
+    data: Callable[[], ImageData]
+
+    def images(self) -> Tensor:
+        """Return the images, uint8 (N, C, H, W)."""
+        return self.data().images
 
 
 @dataclass(frozen=True)

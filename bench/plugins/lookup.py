@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.images import to_uint8
-from bench.data.sets import held_out_of, is_here, load_images
+from bench.data.sets import ImageData, held_out_of, is_here, load_images
 from bench.diffusion.answers import ModelError, check_contract
 from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
@@ -127,11 +128,12 @@ def weights_hash(model: EpsilonModel) -> str:
 def _reference(card: ModelCard, model: EpsilonModel, given: str | None) -> ReferenceImages | None:
     if given is None and card.data is None and isinstance(model, KnownLaw):
         law = cast(KnownLaw, model)
+        drawn = f"{LAW_DRAWS:,} draws from {card.name}"
         return ReferenceImages(
-            f"{LAW_DRAWS:,} draws from {card.name}", lambda: to_uint8(law.draw(LAW_DRAWS, LAW_SEED))
+            drawn, lambda: ImageData(drawn, to_uint8(law.draw(LAW_DRAWS, LAW_SEED)), hash="")
         )
     name = given or card.data
-    return None if name is None else ReferenceImages(name, lambda: load_images(name, strict=True).images)
+    return None if name is None else ReferenceImages(name, partial(load_images, name, strict=True))
 
 
 def _sets_of(name: str, shape: tuple[int, int, int]) -> Callable[[int, int], Tensor]:

@@ -75,6 +75,10 @@ class References:
         device: where images are put.
         progress: called with the number of images measured and of all.
 
+    Attributes:
+        remarks: what was done to files of the reference or left out, known once its hash is.
+        lossy: whether some of them are compressed with losses, likewise.
+
     Raises:
         UsageError: if nobody said what the samples should resemble, or it does not fit a metric.
     """
@@ -93,6 +97,8 @@ class References:
         self._found: dict[str, Reference] = {}
         self._unmeasured: dict[str, Needs] = {}
         self._levels: Levels | None = None
+        self.remarks: tuple[str, ...] = ()
+        self.lossy = False
         for name, alike in by_space(metrics).items():
             self._place(name, [metric for metric in alike if getattr(metric, "uses_reference", True)])
         self._measured = frozenset(self._unmeasured)  # spaces whose reference is made of images
@@ -154,7 +160,9 @@ class References:
 
     @cached_property
     def _images(self) -> Tensor:
-        return reference_images(self._loaded).images()
+        data = reference_images(self._loaded).data()
+        self.remarks, self.lossy = data.remarks, data.lossy > 0
+        return data.images
 
     def of(self, metric: str) -> Reference:
         """Return the reference of a metric, measured now if `measure` was not called."""

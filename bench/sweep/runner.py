@@ -119,6 +119,7 @@ class Runner:
         clipped = [one.label for one in self._asked.samplers if one not in self.sweep.samplers]
         if clipped:
             yield f"latents are not bound to [-1, 1] as images are: {', '.join(clipped)} run with clip=none"
+        yield from (f"reference: {remark}" for remark in self.scoring.references.remarks)
         taken = {entry.cell.trial.steps: len(entry.cell.walk) for entry in plan.entries}
         if others := [f"{count} for S={asked}" for asked, count in taken.items() if count != asked]:
             yield f"spacing {self.sweep.spacing} takes another number of steps: {', '.join(others)}"

@@ -98,7 +98,9 @@ class Scoring:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
                 continue
             if levels is not None and is_quantised(self.spaces[metric.space]):
-                score = replace(score, flags=(*score.flags, *levels.flags(self.references.levels)))
+                lossy = self.references.lossy and getattr(metric, "uses_reference", True)
+                more = (*levels.flags(self.references.levels), *(["lossy-reference"] if lossy else []))
+                score = replace(score, flags=(*score.flags, *more))
             scores[metric.name] = score
         return scores, failures
 

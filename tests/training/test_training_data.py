@@ -180,7 +180,7 @@ def test_absent_data_are_said_with_size_and_place(tmp_path, monkeypatch, name, w
     monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(UsageError) as caught:
         load_images(name)
-    assert all(word in str(caught.value) for word in [*words, str(tmp_path / "nowhere"), f"--data {name}:"])
+    assert all(word in str(caught.value) for word in [*words, str(tmp_path / "nowhere"), f"{name}:FOLDER"])
 
 
 def test_images_that_cannot_be_decoded_are_named_and_counted(tmp_path):

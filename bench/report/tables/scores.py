@@ -20,6 +20,7 @@ FLAGS = {
     "singular-reference": "the reference's covariance has no full rank",
     "imported-reference": "scored against statistics of others, whose weights and resize are not known",
     "other-weights": "a feature network with weights other than the published ones",
+    "lossy-reference": "reference images from JPEG files, whose artefacts samples are measured by too",
     "incomplete": "samples are missing",
     "saturated": "more than 5% of the values lay far outside [-1, 1] and were cut off",
     "range": "mean or spread of the images is far from the reference's: look at the pictures first",
