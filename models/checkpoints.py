@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import NoiseSchedule, Variance
+from bench import ConditionalModel, NoiseSchedule, Schedule, Variance
+from bench.diffusion.prediction import Predicts
 from bench.files.tensors import write_tensors
 from models.cards import CheckpointCard
 from models.config import UNetConfig
-from models.epsilon import EpsilonNetwork
+from models.epsilon import EpsilonNetwork, LabelledNetwork
 from models.errors import CheckpointError
 from models.families import Family, detect_family, find_family
 from models.families.base import Process, convert
@@ -27,6 +28,7 @@ from models.families.native import metadata
 from models.files import Checkpoint, check_digest, first_line, read_checkpoint
 from models.hub import resolve
 from models.options import check_options, check_source
+from models.others import is_other, load_other
 from models.spec import split_spec
 from models.unet import UNet
 
@@ -62,7 +64,8 @@ def load_network(
             or misshapen ones, or needs an argument that was not given. Nothing is executed or half-loaded.
         UnknownNameError: if a name is unknown.
     """
-    return _load(source, config, ema, family, digest, folders)[0]
+    checkpoint, card = _open(source, config, ema, digest, folders)
+    return _network(checkpoint, card, config, family)[0]
 
 
 def load_checkpoint(
@@ -79,8 +82,12 @@ def load_checkpoint(
     digest: str | None = None,
     folders: Sequence[str | Path] = (),
     device: torch.device | str = "cpu",
-) -> EpsilonNetwork:
+    predicts: Predicts | None = None,
+    null_label: int | None = None,
+) -> EpsilonNetwork | ConditionalModel:
     """Return a public checkpoint as a noise predictor, a :class:`bench.EpsilonModel`.
+
+    A class-conditional one becomes a :class:`bench.ConditionalModel`, which is given labels and guidance.
 
     What is not given is taken from the files, the card or the family's convention, in this order.
 
@@ -97,6 +104,9 @@ def load_checkpoint(
         digest: the digest of the file.
         folders: where to look.
         device: where the network goes.
+        predicts: what the network predicts: eps, x0, v or flow.
+        null_label: the label that a class-conditional network was trained to take for none; without one it
+            cannot be guided.
 
     Raises:
         CheckpointError: see `load_network`; also if the image size or the diffusion is not known, naming what
@@ -104,10 +114,15 @@ def load_checkpoint(
         UnknownNameError: if a name is unknown.
     """
     check_options(T, schedule, variance, rescale_timesteps, image_size, ema)
-    network, stored, kind, name = _load(source, config, ema, family, digest, folders)
+    checkpoint, card = _open(source, config, ema, digest, folders)
+    if family is None and is_other(checkpoint.state):
+        return load_other(checkpoint, config or {}, T, schedule).to(device)
+    network, stored, kind, name = _network(checkpoint, card, config, family)
     unet = network.config
     size = image_size or unet.image_size
-    process = _decide(stored, kind, T, schedule, variance, rescale_timesteps)
+    if predicts not in (None, "eps", "x0", "v", "flow"):
+        raise CheckpointError(f"predicts must be eps, x0, v or flow, got {predicts!r}")
+    process = _decide(stored, kind, T, schedule, variance, rescale_timesteps, predicts)
     missing = []
     if size is None:
         missing.append("the size of an image (give image_size=32, say)")
@@ -116,7 +131,7 @@ def load_checkpoint(
             "the diffusion (give T=1000 and schedule=linear, or T=4000, schedule=cosine and"
             " rescale_timesteps=true, say)"
         )
-    elif process.rescale_timesteps is None and process.schedule.T != 1000:
+    elif process.rescale_timesteps is None and _steps(process.schedule) != 1000:
         missing.append(
             "whether time steps are rescaled (give rescale_timesteps=true for improved-diffusion's default)"
         )
@@ -135,11 +150,21 @@ def load_checkpoint(
             f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
     shape = (unet.in_channels, size, size)
-    rescale = bool(process.rescale_timesteps)
-    return EpsilonNetwork(network, process.schedule, shape, process.variance, rescale).to(device).eval()
+    given = (network, process.schedule, shape, process.variance, bool(process.rescale_timesteps))
+    if not unet.classes:
+        if null_label is not None:
+            raise CheckpointError(f"{name} takes no labels: leave null_label out")
+        return EpsilonNetwork(*given, process.predicts).to(device).eval()
+    if null_label is not None and not 0 <= null_label < unet.classes:
+        raise CheckpointError(
+            f"{name} knows the labels 0 .. {unet.classes - 1}: null_label={null_label} is none"
+        )
+    classes = null_label if null_label == unet.classes - 1 else unet.classes
+    labelled = LabelledNetwork(*given, process.predicts, classes=classes, null_label=null_label)
+    return ConditionalModel(labelled.to(device).eval(), fingerprint=labelled.fingerprint)
 
 
-def load_spec(spec: str, **options: Any) -> EpsilonNetwork:
+def load_spec(spec: str, **options: Any) -> EpsilonNetwork | ConditionalModel:
     """Load what the command line's ``--model`` names: ``SOURCE`` or ``SOURCE:name=value,...``.
 
     Args:
@@ -150,8 +175,13 @@ def load_spec(spec: str, **options: Any) -> EpsilonNetwork:
         CheckpointError: see `load_checkpoint`.
         UnknownNameError: if a name is unknown.
     """
-    source, given, config = split_spec(spec)
-    return load_checkpoint(source, **{**options, **({"config": config} if config else {}), **given})
+    source, given, config, conditions = split_spec(spec)
+    model = load_checkpoint(source, **{**options, **({"config": config} if config else {}), **given})
+    if not conditions:
+        return model
+    if not isinstance(model, ConditionalModel):
+        raise CheckpointError(f"{source} takes no {', '.join(conditions)}: it has no labels to guide")
+    return model.with_options(conditions)
 
 
 def save_network(
@@ -172,14 +202,13 @@ def save_network(
     write_tensors(target, state, metadata(config, process))
 
 
-def _load(
+def _open(
     source: Source,
     config: Mapping[str, Any] | None,
     ema: bool | None,
-    family: str | None,
     digest: str | None,
     folders: Sequence[str | Path],
-) -> tuple[UNet, Process, Family, str]:
+) -> tuple[Checkpoint, CheckpointCard | None]:
     card: CheckpointCard | None = None
     check_source(source, config, ema, digest)
     if isinstance(source, str | Path):
@@ -188,7 +217,15 @@ def _load(
             warnings.warn(f"{card.name}: {'; '.join(card.warnings)}", stacklevel=3)
         if digest is not None:
             check_digest(source, digest)
-    checkpoint = read_checkpoint(source, ema)
+    return read_checkpoint(source, ema), card
+
+
+def _network(
+    checkpoint: Checkpoint,
+    card: CheckpointCard | None,
+    config: Mapping[str, Any] | None,
+    family: str | None,
+) -> tuple[UNet, Process, Family, str]:
     kind = find_family(family) if family else detect_family(checkpoint.state)
     unet, state, stored = _interpret(checkpoint, kind, card, config)
     return convert(kind, state, unet).eval(), stored, kind, checkpoint.name
@@ -225,23 +262,31 @@ def _decide(
     schedule: NoiseSchedule | str | None,
     variance: Variance | None,
     rescale_timesteps: bool | None,
+    predicts: Predicts | None,
 ) -> Process:
     """Let what the caller gives take the place of what is stored."""
     if isinstance(schedule, str):
         if T is None and stored.schedule is None:
             raise CheckpointError(f"a {schedule} schedule needs its number of time steps: give T=1000, say")
-        schedule = kind.schedule(T or len(stored.schedule or ()), schedule)
+        schedule = kind.schedule(T or _steps(stored.schedule) or 1000, schedule)
     decided = schedule or stored.schedule
-    if T is not None and decided is not None and decided.T != T:
+    steps = _steps(decided)
+    if T is not None and decided is not None and steps != T:
         raise CheckpointError(
-            f"T={T} contradicts the schedule, which has {decided.T} steps: give schedule= as well"
+            f"T={T} contradicts the schedule, which has {steps or 'no'} steps: give schedule= as well"
         )
     return replace(
         stored,
         schedule=decided,
         variance=variance or stored.variance,
         rescale_timesteps=stored.rescale_timesteps if rescale_timesteps is None else rescale_timesteps,
+        predicts=predicts or stored.predicts,
     )
+
+
+def _steps(schedule: Schedule | None) -> int | None:
+    """Return T of a schedule of time steps, None of another one."""
+    return schedule.T if isinstance(schedule, NoiseSchedule) else None
 
 
 __all__ = [

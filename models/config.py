@@ -37,6 +37,7 @@ class UNetConfig:
         patch: the first convolution sees squares of ``patch`` x ``patch`` pixels as the channels of one, and
             the last one makes them: a network for a CPU spends nothing at full resolution. No published one
             has it.
+        classes: rows of the table of labels whose embedding is added to that of t; 0 for no labels.
         residual: 0 where the first half of the output is eps, as in every published network; else the number
             of time steps T, and the network corrects the best scalar predictor: see `best_scalar`.
     """
@@ -61,6 +62,7 @@ class UNetConfig:
     embedding_shift: int = 1
     patch: int = 1
     residual: int = 0
+    classes: int = 0
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -99,6 +101,8 @@ def check_config(config: UNetConfig) -> None:
     for name, choices in _CHOICES.items():
         if getattr(config, name) not in choices:
             raise ValueError(f"{name} must be {' or '.join(choices)}, got {getattr(config, name)!r}")
+    if not is_whole(config.classes) or config.classes < 0:
+        raise ValueError(f"classes must be 0 or a number of labels, got {config.classes!r}")
     if not is_whole(config.residual) or config.residual < 0:
         raise ValueError(f"residual must be 0 or a number of time steps, got {config.residual!r}")
     if not (is_number(config.dropout) and 0 <= config.dropout < 1):

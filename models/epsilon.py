@@ -1,4 +1,4 @@
-"""A network that predicts noise, as samplers see it."""
+"""Networks of checkpoints, as samplers see them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from bench import NoiseSchedule, Prediction, Variance
+from bench import NoiseSchedule, Prediction, Schedule, Variance
+from bench.diffusion.prediction import Predicts, count_rows, from_network, split_variance, to_network
 
 
-class EpsilonNetwork(nn.Module):
-    """A network with its diffusion: an :class:`bench.EpsilonModel`.
+class _Checkpoint(nn.Module):
+    """A network with its diffusion.
 
     Args:
-        network: maps x (B, C, H, W) and t (B,) to (B, C, H, W), or to (B, 2C, H, W) with the raw variance in
-            the second half of the channels.
+        network: maps x (B, C, H, W), t (B,) and maybe labels (B,) to (B, C, H, W), or to (B, 2C, H, W) with
+            the raw variance in the second half of the channels.
         schedule: what it was trained on.
         shape: (C, H, W).
         variance: what the second half holds; with ``"fixed"`` it is ignored where there is one.
         rescale_timesteps: whether the network receives t 1000/T for the time step t
-            (``rescale_timesteps`` of improved-diffusion).
+            (``rescale_timesteps`` of improved-diffusion); s in (0, 1] of rectified flow becomes 1000 s.
+        predicts: what it predicts.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         shape: tuple[int, int, int],
         variance: Variance = "fixed",
         rescale_timesteps: bool = False,
+        predicts: Predicts = "eps",
     ) -> None:
         super().__init__()
         self.network = network
@@ -38,17 +41,18 @@ class EpsilonNetwork(nn.Module):
         self.shape = shape
         self.variance: Variance = variance
         self.rescale_timesteps = rescale_timesteps
+        self.predicts: Predicts = predicts
         # Sinusoids embed any real time; a table of the best scalar predictor has the time steps only.
         self.continuous = not getattr(getattr(network, "config", None), "residual", 0)
 
-    def forward(self, x: Tensor, t: Tensor) -> Prediction:
-        """Predict the noise in x (B, C, H, W) at the original time steps t (B,), in x's precision."""
+    def answer(self, x: Tensor, t: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return (what the network predicts of its state x, its raw variance) in the precision of x."""
         if self.rescale_timesteps:
-            t = t.to(torch.float32) * (1000.0 / self.schedule.T)
-        out = self.network(x, t).to(x.dtype)
-        channels = self.shape[0]
-        raw = None if self.variance == "fixed" else out[:, channels:]
-        return Prediction(out[:, :channels], raw)
+            T = self.schedule.T if isinstance(self.schedule, NoiseSchedule) else 1
+            t = t.to(torch.float32) * (1000.0 / T)
+        out = self.network(x, t, *labels).to(x.dtype)
+        raw, variance = split_variance(out, self.shape[0], self.variance)
+        return raw[:, : self.shape[0]], variance
 
     @cached_property
     def fingerprint(self) -> str:
@@ -57,6 +61,64 @@ class EpsilonNetwork(nn.Module):
         for name, weight in sorted(self.network.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
             digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        digest.update(self.schedule.betas.numpy().tobytes())
+        if isinstance(self.schedule, NoiseSchedule):
+            digest.update(self.schedule.betas.numpy().tobytes())
+        else:
+            digest.update(self.schedule.name.encode())
         digest.update(f"{self.shape} {self.variance} {self.rescale_timesteps}".encode())
+        if self.predicts != "eps":
+            digest.update(f"{self.predicts} {self.network}".encode())
         return digest.hexdigest()
+
+
+class EpsilonNetwork(_Checkpoint):
+    """A network without conditions with its diffusion: an :class:`bench.EpsilonModel`."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Prediction:
+        """Predict the noise in x (B, C, H, W) at the original times t (B,), in x's precision."""
+        if self.predicts == "eps":
+            return Prediction(*self.answer(x, t))
+        count_rows(len(x))
+        alpha_bar = self.schedule.alpha_bars(t)
+        raw, variance = self.answer(to_network(self.predicts, x, alpha_bar), t)
+        eps, x0 = from_network(self.predicts, x, raw, alpha_bar)
+        return Prediction(eps, variance, x0)
+
+
+class LabelledNetwork(_Checkpoint):
+    """A network that takes labels with its diffusion: a :class:`bench.ConditionalNetwork`.
+
+    Args:
+        network: see above; labels 0 .. K - 1, and ``null_label`` for none.
+        schedule: likewise, as all up to ``predicts``.
+        shape: likewise.
+        variance: likewise.
+        rescale_timesteps: likewise.
+        predicts: likewise.
+        classes: K.
+        null_label: the label that the network knows as none; None where it knows none, so that it cannot be
+            guided.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        shape: tuple[int, int, int],
+        variance: Variance = "fixed",
+        rescale_timesteps: bool = False,
+        predicts: Predicts = "eps",
+        *,
+        classes: int,
+        null_label: int | None = None,
+    ) -> None:
+        super().__init__(network, schedule, shape, variance, rescale_timesteps, predicts)
+        self.prediction = predicts
+        self.classes, self.null_label = classes, null_label
+        self.has_none = null_label is not None
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Prediction:
+        """Answer for x (B, C, H, W) in the network's own state, times t (B,) and labels (B,)."""
+        if self.null_label not in (None, self.classes):
+            label = torch.where(label == self.classes, self.null_label, label)
+        return Prediction(*self.answer(x, t, label))

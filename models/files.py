@@ -30,6 +30,9 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "online_model
 CONFIG_KEY, PROCESS_KEY = "sampler_bench_config", "sampler_bench_process"
 """Metadata of this project's own .safetensors files, as JSON."""
 
+CLASSES = ("UNet2DModel", "DiTTransformer2DModel")
+"""Networks of diffusers whose weights are read without it."""
+
 FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -80,6 +83,11 @@ def read_checkpoint(
         return Checkpoint(str(path), _select(path, state, ema), config)
     if path.suffix in PICKLES or path.name.endswith(".pth.tar"):
         return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
+    if path.suffix == ".pkl":
+        raise CheckpointError(
+            f"{path} is a pickle that carries code, and none is run here: save the state dict of the network in"
+            " it as .safetensors with the code it came from, as docs/networks.md shows"
+        )
     raise CheckpointError(
         f"{path} is not a checkpoint file: "
         f"give a diffusers folder, a .safetensors or a {'/'.join(sorted(PICKLES))}"
@@ -104,7 +112,7 @@ def check_digest(path: Path, digest: str) -> None:
 
 
 def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
-    networks = [folder / name for name in ("unet_ema", "unet") if (folder / name).is_dir()]
+    networks = [folder / name for name in ("unet_ema", "unet", "transformer") if (folder / name).is_dir()]
     if ema is False:
         networks.reverse()
     if ema is True and folder.name != "unet_ema" and not (folder / "unet_ema").is_dir():
@@ -153,9 +161,13 @@ def _neighbour(weights: Path, *, required: bool = False) -> dict[str, Any]:
         return {}
     config = _json(path.read_bytes(), path)
     kind = config.get("_class_name", "UNet2DModel" if required or weights.name in FOLDER_WEIGHTS else None)
-    if kind != "UNet2DModel":
+    if kind not in CLASSES:
         if required:
-            raise CheckpointError(f"{path} describes a {kind}, and only diffusers' UNet2DModel is supported")
+            known = " and ".join(CLASSES)
+            raise CheckpointError(
+                f"{path} describes a {kind}, and only diffusers' {known} are read as weights: sample a whole"
+                " pipeline as --model diffusers:PATH, anything else from a file, --model FILE.py:FUNCTION"
+            )
         return {}
     for folder in (weights.parent, weights.parent / "scheduler", weights.parent.parent / "scheduler"):
         scheduler = folder / "scheduler_config.json"

@@ -15,7 +15,7 @@ from models.hub import fetch
 from models.public import CARDS
 from models.spec import split_spec
 
-SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin"})
+SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"})
 """Suffixes that mark a checkpoint file."""
 
 
@@ -52,6 +52,6 @@ def bench_downloads() -> Mapping[str, Download]:
 
 def _table_beside(spec: str) -> Path | None:
     """Return the table that ``bench train`` left beside a file of weights."""
-    weights = Path(split_spec(spec)[0])
+    weights = Path(split_spec(spec).source)
     table = weights.with_name(TRAINING_TABLE)
     return table if weights.is_file() and table.is_file() else None

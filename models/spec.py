@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Any, NamedTuple
+
+import bench.spec
+from bench.diffusion.conditions import OPTIONS as CONDITIONS
 
 OPTIONS = frozenset(
-    {"T", "schedule", "variance", "rescale_timesteps", "image_size", "ema", "family", "digest"}
+    {"T", "schedule", "variance", "rescale_timesteps", "image_size", "ema", "family", "digest", "predicts"}
+    | {"null_label"}
 )
 """Options of `models.load_checkpoint`; every other name is an argument of the family's own constructor."""
 
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
-def split_spec(spec: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Split ``SOURCE:name=value,...`` into the source, the loader's options and the network's arguments.
+class Spec(NamedTuple):
+    """What ``SOURCE:name=value,...`` says.
 
-    An example: ``model.pt:T=4000,schedule=cosine,rescale_timesteps=true,num_heads=4``. Values are true,
-    false, none, numbers or text.
+    Attributes:
+        source: the checkpoint.
+        options: of the loader.
+        config: arguments of the network's own constructor.
+        conditions: options of a conditional model, as text: ``guidance``, ``label``...
     """
-    found = re.fullmatch(r"(.+?):(\w+=.*)", spec)
-    if found is None:
-        return spec, {}, {}
-    options: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    for item in found[2].split(","):
-        name, _, text = item.partition("=")
-        (options if name in OPTIONS else config)[name] = _value(text)
-    return found[1], options, config
+
+    source: str
+    options: dict[str, Any]
+    config: dict[str, Any]
+    conditions: dict[str, str]
+
+
+def split_spec(spec: str) -> Spec:
+    """Split ``SOURCE:name=value,...`` into the source and what it is given.
+
+    An example: ``model.pt:T=4000,schedule=cosine,channel_mult=1,2,2,guidance=3``. Values are true, false,
+    none, numbers, text, or several of them with commas between.
+    """
+    source, text = bench.spec.split_spec(spec)
+    found = Spec(source, {}, {}, {})
+    for name, value in bench.spec.parse_options(text, f"model {spec!r}").items():
+        if name in CONDITIONS:
+            found.conditions[name] = value
+        else:
+            (found.options if name in OPTIONS else found.config)[name] = _value(value)
+    return found
 
 
 def _value(text: str) -> Any:
+    if "," in text:
+        return tuple(_value(part.strip()) for part in text.split(","))
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     for kind in (int, float):

@@ -62,6 +62,7 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(
             nn.Linear(c.channels, 4 * c.channels), nn.SiLU(), nn.Linear(4 * c.channels, 4 * c.channels)
         )
+        self.label_embed = nn.Embedding(c.classes, 4 * c.channels) if c.classes else None
         pixels = c.patch**2
         self.conv_in = nn.Conv2d(pixels * c.in_channels, c.channels, 3, padding=1)
         last = len(c.widths) - 1
@@ -100,10 +101,11 @@ class UNet(nn.Module):
             if name == "conv_out" or name.endswith((".conv2", ".out")):
                 nn.init.zeros_(module.get_parameter("weight"))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the raw output for images x (B, C, H, W) at times t (B,), integer or real.
 
-        With ``residual``, t must be the time steps themselves, 0 to T-1.
+        With ``residual``, t must be the time steps themselves, 0 to T-1. A network with a table of labels
+        takes labels (B,) too.
 
         Raises:
             ValueError: if H or W cannot be halved as often as the network has levels.
@@ -112,7 +114,12 @@ class UNet(nn.Module):
         if x.shape[-1] % c.divisor or x.shape[-2] % c.divisor:
             raise ValueError(f"height and width must be multiples of {c.divisor}, got {tuple(x.shape[-2:])}")
         emb = sinusoidal_embedding(t, c.channels, c.embedding_order, c.embedding_shift)
-        emb = F.silu(self.time_embed(emb.to(x.dtype)))  # every block takes it through the same SiLU
+        emb = self.time_embed(emb.to(x.dtype))
+        if self.label_embed is not None:
+            if label is None:
+                raise ValueError("a class-conditional network needs labels")
+            emb = emb + self.label_embed(label)
+        emb = F.silu(emb)  # every block takes it through the same SiLU
         h = self.conv_in(F.pixel_unshuffle(x, c.patch))
         skips = [h]
         for level in self.down:

@@ -14,6 +14,7 @@ import io
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console without some letter shows another in its place
             stream.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
     try:
         return _dispatch(arguments)
     except UsageError as error:
@@ -58,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning as a sentence, without the line of code that gave it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:

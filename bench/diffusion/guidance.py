@@ -39,6 +39,8 @@ class ConditionalNetwork(Protocol):
         variance: what ``Prediction.raw_variance`` holds.
         prediction: what ``Prediction.eps`` holds: the network's own parametrisation.
         classes: K, the number of labels; the label K is "none".
+
+    A network that was never trained without a label says so by an attribute ``has_none`` that is False.
     """
 
     @property
@@ -184,6 +186,11 @@ def guided(
         raise UsageError(
             f"labels must lie in 0 .. {net.classes - 1}, or be {net.classes} for none, got"
             f" {int(given.min())} .. {int(given.max())}"
+        )
+    if scale != 1 and not getattr(net, "has_none", True):
+        raise UsageError(
+            "this network knows no label for none, so that nothing can be guided away from: leave guidance at"
+            " 1, or tell which of its labels is none"
         )
     if not math.isfinite(scale) or scale < 0:
         raise UsageError(f"a guidance scale must be at least 0, got {scale}")

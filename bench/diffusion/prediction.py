@@ -227,7 +227,7 @@ def from_denoiser(
 
 def preconditioned(
     network: Callable[..., Tensor],
-    kind: Literal["edm", "vp", "iddpm"] = "edm",
+    kind: Literal["edm", "vp", "ve", "iddpm"] = "edm",
     sigma_data: float = 0.5,
 ) -> Callable[..., Tensor]:
     """Return the denoiser D(y, sigma) = c_skip y + c_out F(c_in y, c_noise) around a raw network F.
@@ -236,6 +236,7 @@ def preconditioned(
                c_in = 1 / sqrt(sigma^2 + s^2), c_noise = ln(sigma) / 4, with s = sigma_data
         vp     c_skip = 1, c_out = -sigma, c_in = 1 / sqrt(sigma^2 + 1), c_noise = 999 t(sigma),
                sigma(t)^2 = exp(19.9 t^2 / 2 + 0.1 t) - 1
+        ve     c_skip = 1, c_out = sigma, c_in = 1, c_noise = ln(sigma / 2)
         iddpm  as vp, on sigma rounded to the nearest of 1,001 levels, c_noise = 999 - its index
 
     Args:
@@ -253,6 +254,8 @@ def preconditioned(
             total = sigma.square() + sigma_data**2
             skip, out, into = sigma_data**2 / total, sigma * sigma_data / total.sqrt(), 1 / total.sqrt()
             noise = sigma.log() / 4
+        elif kind == "ve":
+            skip, out, into, noise = torch.ones_like(sigma), sigma, torch.ones_like(sigma), (sigma / 2).log()
         else:
             if levels is not None:
                 table = levels.to(sigma.device)

@@ -111,7 +111,7 @@ def weights_hash(model: EpsilonModel) -> str:
     tensor found in the model's attributes.
     """
     given = getattr(model, "fingerprint", None)
-    if isinstance(given, str):
+    if isinstance(given, str) and given:
         return hashlib.sha256(given.encode()).hexdigest()[:16]
     if isinstance(model, nn.Module):
         tensors = sorted(model.state_dict().items())

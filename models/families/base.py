@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench import NoiseSchedule, Variance
+from bench import NoiseSchedule, Schedule, Variance
+from bench.diffusion.prediction import Predicts
 from models.config import UNetConfig
 from models.errors import CheckpointError
 from models.unet import UNet
@@ -52,11 +53,13 @@ class Process:
         variance: what the second half of the output channels holds; None where it must be given.
         rescale_timesteps: whether the network receives t 1000/T for the time step t; None where it must be
             given.
+        predicts: what the network predicts.
     """
 
-    schedule: NoiseSchedule | None
+    schedule: Schedule | None
     variance: Variance | None
     rescale_timesteps: bool | None = False
+    predicts: Predicts = "eps"
 
 
 class Family(ABC):
@@ -73,7 +76,7 @@ class Family(ABC):
     arguments: ClassVar[frozenset[str]]
     """Arguments of its constructor that are understood."""
     stem: ClassVar[Mapping[str, str]]
-    """Names of ``time_embed.0``, ``time_embed.2``, ``conv_in``, ``norm_out`` and ``conv_out``."""
+    """Names of ``time_embed.0`` and ``.2``, ``conv_in``, ``norm_out``, ``conv_out`` and ``label_embed``."""
     leaves: ClassVar[Mapping[str, tuple[str, ...]]]
     """Names, below a block, attention or resampler, of its layers; several where ours is a fusion of them."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-
-from bench import NoiseSchedule, Variance
+from bench import ContinuousSchedule, NoiseSchedule, Variance
 from models.config import UNetConfig
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, size
+from models.families.scheduler import read_scheduler
 
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -53,6 +53,7 @@ class Diffusers(Family):
         "conv_in": "conv_in",
         "norm_out": "conv_norm_out",
         "conv_out": "conv_out",
+        "label_embed": "class_embedding",
     }
     leaves: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "norm1": ("norm1",),
@@ -82,6 +83,9 @@ class Diffusers(Family):
             "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attend),
             "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
             "resnet_time_scale_shift": "scale_shift" if doubled else "default",
+            "num_class_embeds": size(state, "class_embedding.weight")
+            if "class_embedding.weight" in state
+            else None,
         }
 
     def undecided(self, given: Config) -> str | None:
@@ -120,7 +124,6 @@ class Diffusers(Family):
         self.demand(config, "resnet_time_scale_shift", "default", "scale_shift")
         self.demand(config, "add_attention", True)
         self.demand(config, "class_embed_type", None)
-        self.demand(config, "num_class_embeds", None)
         groups = config.get("norm_num_groups", 32)
         self.demand(config, "attn_norm_num_groups", None, groups)
         sample_size = config.get("sample_size")
@@ -141,6 +144,7 @@ class Diffusers(Family):
             norm_eps=config.get("norm_eps", 1e-5),
             embedding_order="cos-sin" if config.get("flip_sin_to_cos", True) else "sin-cos",
             embedding_shift=config.get("freq_shift", 0),
+            classes=config.get("num_class_embeds") or 0,
         )
 
     def modernise(self, state: State) -> State:
@@ -168,32 +172,17 @@ class Diffusers(Family):
         return NoiseSchedule.cosine(T) if kind == "cosine" else NoiseSchedule.linear(T)
 
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
-        """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults: linear, T=1000."""
-        scheduler: Mapping[str, Any] = config.get("_scheduler") or {}
-        prediction = scheduler.get("prediction_type", "epsilon")
-        if prediction != "epsilon":
-            raise CheckpointError(
-                f"this diffusers model predicts {prediction}, and only epsilon is supported"
+        """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults, and a warning."""
+        scheduler: Mapping[str, Any] | None = config.get("_scheduler")
+        if scheduler is None:
+            warnings.warn(
+                "no scheduler_config.json tells the diffusion of this diffusers network: DDPMScheduler's"
+                " defaults are taken (linear betas 0.0001 to 0.02, T=1000, epsilon); give schedule=, T= or"
+                " predicts= otherwise",
+                stacklevel=2,
             )
+            scheduler = {}
         fixed = unet.out_channels == unet.in_channels
         variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
-        return Process(_schedule(scheduler), variance)
-
-
-def _schedule(scheduler: Mapping[str, Any]) -> NoiseSchedule:
-    T = scheduler.get(
-        "num_train_timesteps", scheduler.get("timesteps", 1000)
-    )  # `timesteps` in the first versions
-    start, end = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
-    kind = scheduler.get("beta_schedule", "linear")
-    if (betas := scheduler.get("trained_betas")) is not None:
-        return NoiseSchedule.from_betas(betas)
-    if kind == "linear":
-        return NoiseSchedule.linear(T, start, end)
-    if kind == "squaredcos_cap_v2":
-        return NoiseSchedule.cosine(T)
-    if kind == "scaled_linear":
-        return NoiseSchedule.from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
-    raise CheckpointError(
-        f"the beta schedule {kind!r} of this diffusers model is not supported: give schedule="
-    )
+        schedule, predicts = read_scheduler(scheduler)
+        return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from bench import NoiseSchedule
 from models.config import UNetConfig
+from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State
 from models.files import CONFIG_KEY, PROCESS_KEY
 
@@ -62,6 +63,8 @@ class Native(Family):
 def metadata(config: UNetConfig, process: Process) -> dict[str, str]:
     """Return what :class:`Native` reads back, as safetensors metadata."""
     schedule = process.schedule
+    if schedule is not None and not isinstance(schedule, NoiseSchedule):
+        raise CheckpointError(f"only schedules of time steps can be written into a file, not {schedule.name}")
     described = schedule and {"name": schedule.name, "betas": schedule.betas.tolist()}
     return {
         CONFIG_KEY: json.dumps(dataclasses.asdict(config)),

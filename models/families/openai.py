@@ -1,4 +1,4 @@
-"""openai/improved-diffusion and openai/guided-diffusion, unconditional."""
+"""openai/improved-diffusion and openai/guided-diffusion, with labels or without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from bench import NoiseSchedule
 from models.config import UNetConfig
-from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, ratio, size
 
 
@@ -44,6 +43,7 @@ class OpenAI(Family):
         "conv_in": "input_blocks.0.0",
         "norm_out": "out.0",
         "conv_out": "out.2",
+        "label_embed": "label_emb",
     }
     leaves: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "norm1": ("in_layers.0",),
@@ -60,16 +60,7 @@ class OpenAI(Family):
     }
 
     def infer(self, state: State) -> dict[str, Any]:
-        """Everything but the image size and the attention heads.
-
-        Raises:
-            CheckpointError: for a class-conditional network.
-        """
-        if "label_emb.weight" in state:
-            raise CheckpointError(
-                "this openai checkpoint is class-conditional (it has label_emb.weight), "
-                "which is not supported: take an unconditional one"
-            )
+        """Everything but the image size and the attention heads."""
         channels = size(state, "time_embed.0.weight", 1)
         upsampler = re.compile(r"output_blocks\.(\d+)\.[12]\.(conv|in_layers\.0)\.weight")
         ups = [(int(m[1]), m[2]) for key in state if (m := upsampler.fullmatch(key))]
@@ -87,6 +78,7 @@ class OpenAI(Family):
             ),
             "use_scale_shift_norm": size(state, "input_blocks.1.0.emb_layers.1.weight") == 2 * widths[0],
             "resblock_updown": any(name != "conv" for _, name in ups),
+            "num_classes": size(state, "label_emb.weight") if "label_emb.weight" in state else None,
         }
 
     def undecided(self, given: Config) -> str | None:
@@ -106,7 +98,6 @@ class OpenAI(Family):
         """Translate; see the base class."""
         self.demand(config, "conv_resample", True)
         self.demand(config, "dims", 2)
-        self.demand(config, "num_classes", None)
         heads, head_channels = config.get("num_heads", 1), config.get("num_head_channels", -1)
         self.demand(config, "num_heads_upsample", -1, heads)
         multipliers = config.get("channel_mult", (1, 2, 4, 8))
@@ -128,6 +119,7 @@ class OpenAI(Family):
             norm_eps=1e-5,
             embedding_order="cos-sin",
             embedding_shift=0,
+            classes=config.get("num_classes") or 0,
         )
 
     def prefix(self, place: Place, config: UNetConfig) -> str:

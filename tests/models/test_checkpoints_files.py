@@ -239,7 +239,7 @@ def test_missing_extra_and_misshapen_weights_are_refused(name: str) -> None:
         ("diffusers", {"class_embed_type": "timestep"}, "class_embed_type"),
         ("diffusers", {"down_block_types": ["SkipDownBlock2D", "AttnDownBlock2D"]}, "SkipDownBlock2D"),
         ("diffusers", {"center_input_sample": True}, "center_input_sample"),
-        ("openai", {"num_classes": 1000}, "num_classes"),
+        ("openai", {"num_classes": 1000}, "lacks label_emb.weight"),
         ("openai", {"num_head": 2}, "num_heads"),
         ("pesser", {"ch": "wide"}, "configuration"),
     ],

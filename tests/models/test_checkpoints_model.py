@@ -267,4 +267,12 @@ def test_command_line_says_what_the_file_does_not(tmp_path: Path) -> None:
     ],
 )
 def test_specs_are_split(spec: str, expected: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
-    assert split_spec(spec) == expected
+    assert split_spec(spec) == (*expected, {})
+
+
+def test_lists_and_conditions_are_options_too() -> None:
+    found = split_spec("x.pt:channel_mult=1,2,2,num_heads=2,guidance=3,label=uniform,T=4000")
+    assert found.source == "x.pt"
+    assert found.config == {"channel_mult": (1, 2, 2), "num_heads": 2}
+    assert found.options == {"T": 4000}
+    assert found.conditions == {"guidance": "3", "label": "uniform"}

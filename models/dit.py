@@ -1,0 +1,174 @@
+"""Diffusion transformers: the class-conditional latent networks of Peebles & Xie 2022, arXiv:2212.09748."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from models.errors import CheckpointError
+from models.families.base import count
+from models.layers import sinusoidal_embedding
+from models.named import NamedLayers
+
+HEADS = {1152: 16, 1024: 16, 768: 12, 384: 6}
+"""Attention heads of the published sizes XL, L, B and S, by the width of a token."""
+
+_BLOCK = {
+    "norm1.linear": "adaLN_modulation.1",
+    "attn1.to_out.0": "attn.proj",
+    "ff.net.0.proj": "mlp.fc1",
+    "ff.net.2": "mlp.fc2",
+}
+
+_STEM = {
+    "pos_embed.proj": "x_embedder.proj",
+    "proj_out_1": "final_layer.adaLN_modulation.1",
+    "proj_out_2": "final_layer.linear",
+}
+
+_SHARED = {
+    "timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "class_embedder.embedding_table": "y_embedder.embedding_table",
+}
+
+
+class DiT(NamedLayers):
+    """Tokens of patches through blocks whose norms are scaled, shifted and gated by time and label.
+
+    Args:
+        state: weights under the published names.
+        heads: attention heads; None for those of the published sizes.
+        inner_eps: epsilon of the norm before the perceptron; diffusers' has one of its own.
+
+    Attributes:
+        channels: C of the latents.
+        size: height and width of the latents.
+        outputs: channels of the output, 2C where a variance is learned.
+        labels: rows of the table of labels; the last one is "none".
+
+    Raises:
+        CheckpointError: if the weights do not fit together, or do not tell the heads.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Tensor], heads: int | None = None, inner_eps: float = 1e-6
+    ) -> None:
+        super().__init__(state)
+        self.inner_eps = inner_eps
+        try:
+            width, self.channels, self.patch, _ = self.need("x_embedder.proj.weight").shape
+            tokens = self.need("pos_embed").shape[1]
+            self.labels = len(self.need("y_embedder.embedding_table.weight"))
+            self.outputs = len(self.need("final_layer.linear.bias")) // self.patch**2
+        except KeyError as error:
+            raise CheckpointError(f"this DiT checkpoint lacks {error.args[0]}: get it again") from None
+        self.size = round(tokens**0.5) * self.patch
+        self.depth = len({name.split("/")[1] for name in self._buffers if name.startswith("blocks/")})
+        found = heads or HEADS.get(width)
+        if found is None or width % found:
+            raise CheckpointError(
+                f"tokens of {width} numbers do not tell the number of heads: give num_heads="
+            )
+        self.heads = found
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """Return the raw output (B, outputs, H, W) for latents x (B, C, H, W), times and labels (B,)."""
+        grid, p = self.size // self.patch, self.patch
+        h = F.conv2d(x, self.need("x_embedder.proj.weight"), self.need("x_embedder.proj.bias"), stride=p)
+        h = h.flatten(2).transpose(1, 2) + self.need("pos_embed")
+        told = sinusoidal_embedding(t, 256, "cos-sin", shift=0).to(x.dtype)
+        told = self.linear("t_embedder.mlp.2", F.silu(self.linear("t_embedder.mlp.0", told)))
+        told = F.silu(told + F.embedding(label, self.need("y_embedder.embedding_table.weight")))
+        for number in range(self.depth):
+            h = self._block(f"blocks.{number}", h, told)
+        shift, scale = self.linear("final_layer.adaLN_modulation.1", told).unsqueeze(1).chunk(2, -1)
+        h = self.linear("final_layer.linear", _norm(h) * (1 + scale) + shift)
+        h = h.view(len(x), grid, grid, p, p, self.outputs).permute(0, 5, 1, 3, 2, 4)
+        return h.reshape(len(x), self.outputs, self.size, self.size)
+
+    def _block(self, name: str, h: Tensor, told: Tensor) -> Tensor:
+        parts = self.linear(f"{name}.adaLN_modulation.1", told).unsqueeze(1).chunk(6, -1)
+        h = h + parts[2] * self._attention(f"{name}.attn", _norm(h) * (1 + parts[1]) + parts[0])
+        inner = self.linear(f"{name}.mlp.fc1", _norm(h, self.inner_eps) * (1 + parts[4]) + parts[3])
+        return h + parts[5] * self.linear(f"{name}.mlp.fc2", F.gelu(inner, approximate="tanh"))
+
+    def _attention(self, name: str, h: Tensor) -> Tensor:
+        batch, tokens, width = h.shape
+        qkv = self.linear(f"{name}.qkv", h).view(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.linear(f"{name}.proj", mixed.transpose(1, 2).flatten(2))
+
+
+def _norm(h: Tensor, eps: float = 1e-6) -> Tensor:
+    return F.layer_norm(h, h.shape[-1:], eps=eps)
+
+
+def is_dit(state: Mapping[str, Any]) -> bool:
+    """Return whether a state dict has the names of a DiT, its own or diffusers'."""
+    return "final_layer.linear.weight" in state or (
+        "proj_out_2.weight" in state and "proj_out_1.weight" in state
+    )
+
+
+def published_names(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of diffusers' ``DiTTransformer2DModel`` under the published names.
+
+    There every block has its own embedding of time and label; in the published network it is one.
+
+    Args:
+        state: under diffusers' names; published ones are returned as they are.
+        config: its config.json: grids of other sizes have no other weights.
+
+    Raises:
+        CheckpointError: if the blocks' embeddings differ.
+    """
+    if "final_layer.linear.weight" in state:
+        return dict(state)
+    found: dict[str, Tensor] = {}
+    for name, weight in state.items():
+        module, _, kind = name.rpartition(".")
+        block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", module)
+        if block is None:
+            found[f"{_STEM.get(module, module)}.{kind}"] = weight
+        elif (shared := block[2].removeprefix("norm1.emb.")) in _SHARED:
+            place = f"{_SHARED[shared]}.{kind}"
+            if not bool((found.setdefault(place, weight) == weight).all()):
+                raise CheckpointError(
+                    f"the blocks of this DiT embed time and label differently ({name}), which is not"
+                    " supported: sample it as a pipeline, --model diffusers:PATH"
+                )
+        elif block[2] in ("attn1.to_q", "attn1.to_k", "attn1.to_v"):
+            continue
+        else:
+            found[f"blocks.{block[1]}.{_BLOCK.get(block[2], block[2])}.{kind}"] = weight
+    for number in range(count(state, "transformer_blocks.*.")):
+        for kind in ("weight", "bias"):
+            parts = [state[f"transformer_blocks.{number}.attn1.to_{part}.{kind}"] for part in "qkv"]
+            found[f"blocks.{number}.attn.qkv.{kind}"] = torch.cat(parts)
+    width, _, patch, _ = found["x_embedder.proj.weight"].shape
+    found["pos_embed"] = position_table(width, int(config["sample_size"]) // patch)
+    return found
+
+
+def position_table(width: int, side: int) -> Tensor:
+    """Return the fixed embedding of side x side patches, (1, side^2, width).
+
+    The first half of the width tells the column, the second the row, each as sines and then cosines of the
+    place times 10000^(-i / (width / 4)).
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5; Peebles & Xie 2022, section 3.2.
+    """
+    places = torch.arange(side, dtype=torch.float64)
+    rates = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = places[:, None] * rates
+    told = torch.cat([angles.sin(), angles.cos()], 1)
+    columns = told[None].expand(side, side, -1)
+    rows = told[:, None].expand(side, side, -1)
+    return torch.cat([columns, rows], 2).reshape(1, side * side, width).float()
