@@ -149,6 +149,8 @@ def load_checkpoint(
         raise CheckpointError(
             f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
+    if process.assumed:
+        warnings.warn(f"{name}: {process.assumed}", stacklevel=2)
     shape = (unet.in_channels, size, size)
     given = (network, process.schedule, shape, process.variance, bool(process.rescale_timesteps))
     if not unet.classes:
@@ -281,6 +283,7 @@ def _decide(
         variance=variance or stored.variance,
         rescale_timesteps=stored.rescale_timesteps if rescale_timesteps is None else rescale_timesteps,
         predicts=predicts or stored.predicts,
+        assumed="" if schedule is not None or T is not None else stored.assumed,
     )
 
 

@@ -44,7 +44,9 @@ class DiT(NamedLayers):
     Args:
         state: weights under the published names.
         heads: attention heads; None for those of the published sizes.
-        inner_eps: epsilon of the norm before the perceptron; diffusers' has one of its own.
+        inner_eps: epsilon of the norm before the perceptron; diffusers' class has one of its own.
+        embedding_shift: the frequencies of the embedding of t are 10000^(-i / (128 - shift)): 0 as published,
+            1 in diffusers' class.
 
     Attributes:
         channels: C of the latents.
@@ -57,10 +59,14 @@ class DiT(NamedLayers):
     """
 
     def __init__(
-        self, state: Mapping[str, Tensor], heads: int | None = None, inner_eps: float = 1e-6
+        self,
+        state: Mapping[str, Tensor],
+        heads: int | None = None,
+        inner_eps: float = 1e-6,
+        embedding_shift: int = 0,
     ) -> None:
         super().__init__(state)
-        self.inner_eps = inner_eps
+        self.inner_eps, self.embedding_shift = inner_eps, embedding_shift
         try:
             width, self.channels, self.patch, _ = self.need("x_embedder.proj.weight").shape
             tokens = self.need("pos_embed").shape[1]
@@ -82,7 +88,7 @@ class DiT(NamedLayers):
         grid, p = self.size // self.patch, self.patch
         h = F.conv2d(x, self.need("x_embedder.proj.weight"), self.need("x_embedder.proj.bias"), stride=p)
         h = h.flatten(2).transpose(1, 2) + self.need("pos_embed")
-        told = sinusoidal_embedding(t, 256, "cos-sin", shift=0).to(x.dtype)
+        told = sinusoidal_embedding(t, 256, "cos-sin", self.embedding_shift).to(x.dtype)
         told = self.linear("t_embedder.mlp.2", F.silu(self.linear("t_embedder.mlp.0", told)))
         told = F.silu(told + F.embedding(label, self.need("y_embedder.embedding_table.weight")))
         for number in range(self.depth):

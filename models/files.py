@@ -85,8 +85,8 @@ def read_checkpoint(
         return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
     if path.suffix == ".pkl":
         raise CheckpointError(
-            f"{path} is a pickle that carries code, and none is run here: save the state dict of the network in"
-            " it as .safetensors with the code it came from, as docs/networks.md shows"
+            f"{path} is a pickle that carries code, and none is run here: save the state dict of the network"
+            " in it as .safetensors with the code it came from, as docs/networks.md shows"
         )
     raise CheckpointError(
         f"{path} is not a checkpoint file: "

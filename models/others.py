@@ -105,8 +105,8 @@ def _dit(
     _known(told, DIT_CONFIG, checkpoint.name)
     heads = config.get("num_heads", told.get("num_attention_heads"))
     state = published_names(checkpoint.state, told)
-    # The published network's epsilon; diffusers' class takes its own, 1e-5 where nothing is said.
-    network = DiT(state, heads, float(told.get("norm_eps", 1e-5)) if told else 1e-6)
+    theirs = "final_layer.linear.weight" not in checkpoint.state  # diffusers' class computes a little else
+    network = DiT(state, heads, float(told.get("norm_eps", 1e-5)) if theirs else 1e-6, int(theirs))
     learned = network.outputs == 2 * network.channels
     levels, predicts = _levels(checkpoint, T, schedule)
     return _conditional(

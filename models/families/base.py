@@ -54,12 +54,14 @@ class Process:
         rescale_timesteps: whether the network receives t 1000/T for the time step t; None where it must be
             given.
         predicts: what the network predicts.
+        assumed: a sentence where nothing told the diffusion and a convention was taken.
     """
 
     schedule: Schedule | None
     variance: Variance | None
     rescale_timesteps: bool | None = False
     predicts: Predicts = "eps"
+    assumed: str = ""
 
 
 class Family(ABC):

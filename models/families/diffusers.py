@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +14,11 @@ from models.families.scheduler import read_scheduler
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Attention layers by the names that files of the first versions have."""
+
+ASSUMED = (
+    "no scheduler_config.json tells its diffusion, and DDPMScheduler's defaults are taken: linear betas from"
+    " 0.0001 to 0.02, T=1000, epsilon; give schedule=linear to say that this is right, or another"
+)
 
 VARIANCES: Mapping[str, Variance] = {"learned": "learned", "learned_range": "learned_range"}
 
@@ -172,17 +176,11 @@ class Diffusers(Family):
         return NoiseSchedule.cosine(T) if kind == "cosine" else NoiseSchedule.linear(T)
 
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
-        """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults, and a warning."""
+        """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults."""
         scheduler: Mapping[str, Any] | None = config.get("_scheduler")
-        if scheduler is None:
-            warnings.warn(
-                "no scheduler_config.json tells the diffusion of this diffusers network: DDPMScheduler's"
-                " defaults are taken (linear betas 0.0001 to 0.02, T=1000, epsilon); give schedule=, T= or"
-                " predicts= otherwise",
-                stacklevel=2,
-            )
-            scheduler = {}
+        assumed = "" if scheduler is not None else ASSUMED
+        scheduler = scheduler or {}
         fixed = unet.out_channels == unet.in_channels
         variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
         schedule, predicts = read_scheduler(scheduler)
-        return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts)
+        return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)

@@ -26,7 +26,8 @@ PREDICTIONS: Mapping[str, Predicts] = {"epsilon": "eps", "sample": "x0", "v_pred
 
 USED = frozenset(
     {"num_train_timesteps", "timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"}
-    | {"prediction_type", "variance_type", "rescale_betas_zero_snr", "shift"}
+    | {"prediction_type", "variance_type", "rescale_betas_zero_snr", "shift", "flow_shift"}
+    | {"use_dynamic_shifting", "shift_terminal", "time_shift_type", "timestep_type"}
 )
 
 SAMPLERS = frozenset(
@@ -57,6 +58,11 @@ def read_scheduler(config: Mapping[str, Any]) -> tuple[Schedule, Predicts]:
     """
     name = str(config.get("_class_name", "DDPMScheduler"))
     strange = sorted(k for k in config if not k.startswith("_") and k not in USED | SAMPLERS)
+    if config.get("timestep_type", "discrete") != "discrete":
+        raise CheckpointError(
+            f"diffusers' {name} tells the network log sigma in the place of a time step (timestep_type):"
+            " sample it from a file, --model FILE.py:FUNCTION, with bench.from_denoiser"
+        )
     if name in FLOWS or config.get("prediction_type") == "flow_prediction":
         return _flow(name, config), "flow"
     if name.startswith(OTHERS):
@@ -84,12 +90,12 @@ def read_scheduler(config: Mapping[str, Any]) -> tuple[Schedule, Predicts]:
 
 
 def _flow(name: str, config: Mapping[str, Any]) -> ContinuousSchedule:
-    if config.get("use_dynamic_shifting"):
+    if config.get("use_dynamic_shifting") or config.get("shift_terminal"):
         raise CheckpointError(
-            f"diffusers' {name} shifts its times by the size of the image (use_dynamic_shifting): sample it"
+            f"diffusers' {name} shifts its times by the size of the image or to a terminal value: sample it"
             " from a file, --model FILE.py:FUNCTION, with bench.from_flow(network, shape, shift)"
         )
-    return ContinuousSchedule.flow(float(config.get("shift", 1.0)))
+    return ContinuousSchedule.flow(float(config.get("shift", config.get("flow_shift", 1.0))))
 
 
 def _levels(config: Mapping[str, Any]) -> NoiseSchedule:

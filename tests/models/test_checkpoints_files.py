@@ -254,9 +254,10 @@ def test_what_the_weights_cannot_tell_is_asked_for() -> None:
     refused(family_checkpoint("diffusers")[1], "config.json")
 
 
-def test_class_conditional_networks_are_refused() -> None:
+def test_labels_that_a_configuration_denies_are_refused() -> None:
     _, state, config = family_checkpoint("openai")
-    refused({**state, "label_emb.weight": torch.zeros(10, 128)}, "class-conditional", config=config)
+    labels = {**state, "label_emb.weight": torch.zeros(10, 128)}
+    refused(labels, "beyond what its configuration asks for, label_emb.weight", config=config)
 
 
 def test_a_table_that_is_no_embedding_is_refused() -> None:

@@ -152,7 +152,7 @@ def test_diffusers_models_of_other_quantities_are_refused(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
     save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
     for scheduler, word in (
-        ({"prediction_type": "v_prediction"}, "epsilon"),
+        ({"prediction_type": "score"}, "predicts score"),
         ({"beta_schedule": "exp"}, "exp"),
     ):
         (tmp_path / "scheduler_config.json").write_text(json.dumps(scheduler))

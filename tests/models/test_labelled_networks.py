@@ -56,7 +56,7 @@ def inputs(name: str) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def error(found: Tensor, name: str) -> float:
-    return float((found - torch.from_numpy(OUTPUTS[name])).abs().max())
+    return float((found.detach() - torch.from_numpy(OUTPUTS[name])).abs().max())
 
 
 def network_of(model: Any) -> Any:

@@ -1,0 +1,192 @@
+"""Folders that an installed diffusers saved: conditional networks, other predictions, schedulers' words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import models
+from bench import ConditionalModel
+from bench.diffusion.prediction import from_network, to_network
+from models.families.scheduler import SAMPLERS, USED, read_scheduler
+
+diffusers = pytest.importorskip("diffusers")
+
+SMALL = {
+    "sample_size": 8,
+    "block_out_channels": (32, 64),
+    "norm_num_groups": 16,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+}
+DIT = {
+    "num_attention_heads": 4,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 2,
+    "sample_size": 8,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 10,
+}
+
+
+def shaken(network: Any) -> Any:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def saved(tmp_path: Path, network: Any, scheduler: Any = None) -> Path:
+    network.save_pretrained(tmp_path)
+    if scheduler is not None:
+        scheduler.save_pretrained(tmp_path / "scheduler")
+    return tmp_path
+
+
+def test_labels_of_a_unet(tmp_path: Path) -> None:
+    unet = shaken(diffusers.UNet2DModel(**SMALL, num_class_embeds=5))
+    model = models.load_checkpoint(saved(tmp_path, unet, diffusers.DDPMScheduler()))
+    assert isinstance(model, ConditionalModel)
+    x, t, label = torch.randn(3, 3, 8, 8), torch.tensor([0, 7, 999]), torch.tensor([0, 4, 2])
+    with torch.no_grad():
+        gap = model.network(x, t, label).eps - unet(x, t, label).sample
+    assert float(gap.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_dit(tmp_path: Path, eps: float) -> None:
+    torch.manual_seed(1)
+    network = diffusers.DiTTransformer2DModel(**DIT, norm_eps=eps)
+    first = network.transformer_blocks[0].norm1.emb
+    shaken(network)
+    for block in network.transformer_blocks:  # in a published file all blocks hold one embedding
+        block.norm1.emb.load_state_dict(first.state_dict())
+    model = models.load_checkpoint(saved(tmp_path, network, diffusers.DDIMScheduler()))
+    x, t, label = torch.randn(3, 4, 8, 8), torch.tensor([0, 7, 999]), torch.tensor([0, 4, 10])
+    with torch.no_grad():
+        wanted = network(x, t, label).sample
+        got = model.network(x, t, label)
+    assert float((torch.cat([got.eps, got.raw_variance], 1) - wanted).abs().max()) < 1e-5
+    assert model.network.classes == 10
+    assert model.with_options({"guidance": "4"}).at(range(2), 0).shape == (4, 8, 8)
+
+
+def test_a_dit_whose_blocks_differ_is_refused(tmp_path: Path) -> None:
+    network = shaken(diffusers.DiTTransformer2DModel(**DIT))
+    with pytest.raises(models.CheckpointError, match="--model diffusers:PATH"):
+        models.load_checkpoint(saved(tmp_path, network, diffusers.DDIMScheduler()))
+
+
+@pytest.mark.parametrize(("said", "predicts"), [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v")])
+def test_what_a_folder_predicts_is_read(tmp_path: Path, said: str, predicts: Any) -> None:
+    unet = shaken(diffusers.UNet2DModel(**SMALL))
+    model = models.load_checkpoint(saved(tmp_path, unet, diffusers.DDIMScheduler(prediction_type=said)))
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([10, 900])
+    with torch.no_grad():
+        raw, got = unet(x, t).sample, model(x, t)
+    eps, x0 = from_network(predicts, x, raw, model.schedule.alpha_bars(t))
+    assert float((got.eps - eps).abs().max()) < 1e-4
+    assert (got.x0 is None) == (x0 is None)
+
+
+def test_a_flow_is_told_a_thousand_times_its_time(tmp_path: Path) -> None:
+    unet = shaken(diffusers.UNet2DModel(**SMALL))
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    model = models.load_checkpoint(saved(tmp_path, unet, flow))
+    assert "flow" in model.schedule.name
+    x, s = torch.randn(2, 3, 8, 8), torch.tensor([0.25, 0.9], dtype=torch.float64)
+    alpha_bar = model.schedule.alpha_bars(s)
+    with torch.no_grad():
+        raw = unet(to_network("flow", x, alpha_bar), (1000 * s).float()).sample
+        got = model(x, s)
+    eps, x0 = from_network("flow", x, raw, alpha_bar)
+    assert float((got.eps - eps).abs().max()) < 1e-4
+    assert float((got.x0 - x0).abs().max()) < 1e-4
+
+
+def test_a_bare_folder_says_what_is_taken(tmp_path: Path) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)))
+    with pytest.warns(UserWarning, match="no scheduler_config.json tells its diffusion"):
+        models.load_checkpoint(folder)
+    models.load_checkpoint(folder, schedule="linear")
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_betas_are_those_of_diffusers(kind: str) -> None:
+    theirs = diffusers.DDPMScheduler(beta_schedule=kind, beta_start=0.001, beta_end=0.012)
+    ours, _ = read_scheduler(dict(theirs.config))
+    gap = ours.alphas_cumprod - theirs.alphas_cumprod.double()
+    assert float(gap.abs().max()) < 1e-5  # theirs are of float32
+
+
+def test_zero_terminal_snr_is_honoured() -> None:
+    theirs = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", prediction_type="v_prediction", rescale_betas_zero_snr=True
+    )
+    ours, predicts = read_scheduler(dict(theirs.config))
+    assert predicts == "v" and ours.alpha_bar(999) == 0
+    assert float((ours.alphas_cumprod - theirs.alphas_cumprod.double()).abs().max()) < 1e-5
+    with pytest.raises(models.CheckpointError, match="epsilon does not tell the image"):
+        read_scheduler({"rescale_betas_zero_snr": True})
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler, whose noise levels"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler, whose noise levels"),
+        ({"beta_schedule": "laplace"}, "beta schedule 'laplace'"),
+        ({"prediction_type": "score"}, "predicts score"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+            "shifts its times by the size",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(models.CheckpointError, match=words):
+        read_scheduler(config)
+
+
+def test_an_unknown_word_is_named() -> None:
+    with pytest.warns(UserWarning, match="says snr_shift_scale, which is not known"):
+        read_scheduler({"_class_name": "DDPMScheduler", "snr_shift_scale": 3.0})
+
+
+USUAL = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "DEISMultistepScheduler",
+)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_every_word_of_the_usual_schedulers_is_known(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    config = dict(getattr(diffusers, name)().config)
+    unknown = {k for k in config if not k.startswith("_")} - USED - SAMPLERS
+    assert not unknown
+    read_scheduler({**config, "_class_name": name})
+    assert not [one for one in recwarn if "not known" in str(one.message)]
+
+
+def test_shards_without_a_configuration_are_told_truly(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {}}))
+    with pytest.raises(models.CheckpointError, match=r"config\.json"):
+        models.load_checkpoint(tmp_path)
