@@ -59,7 +59,7 @@ def train_autoencoder(
             optimiser.step()
             cycle.step()
             if report is not None and (step + 1) % (len(x) // batch) == 0:
-                told = f"epoch {(step + 1) * epochs // steps}/{epochs}  loss {float(loss):.5f}"
+                told = f"epoch {(step + 1) * epochs // steps}/{epochs}  loss {float(loss.detach()):.5f}"
                 report(f"{told}  held-out error {reconstruction_error(network):.5f}")
     with torch.no_grad():
         network.scale_factor.copy_(1 / torch.cat([network.encode(run) for run in _runs(x)]).std())

@@ -56,8 +56,10 @@ def _print(model: str, found: Wiring) -> None:
         readings.add_row(name, f"{error:.4f}")
     terminal.print(readings)
     shown = "least {:.2f}, greatest {:.2f}, mean {:.3f}, sd {:.3f}"
-    print(f"predicted x_0 near x_0: {shown.format(*found.x0_range)}; {found.outside:.1%} outside [-1, 1]")
-    print(f"the images:             {shown.format(*found.data_range)}")
+    latent = found.outside is None
+    outside = "" if latent else f"; {found.outside:.1%} outside [-1, 1]"
+    print(f"predicted x_0 near x_0: {shown.format(*found.x0_range)}{outside}")
+    print(f"{'the latents: ' if latent else 'the images:  '}           {shown.format(*found.data_range)}")
     pace = f"a call takes {1000 * found.seconds:.2f} ms an image"
     print(f"{pace}; alone a sample's answer differs by {found.batch_gap:.1e}")
     print("; ".join(f"{name}: {value}" for name, value in found.facts.items()))

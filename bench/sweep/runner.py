@@ -118,7 +118,7 @@ class Runner:
             yield f"the model has {self.sweep.steps[-1]} time steps: S = {steps}"
         clipped = [one.label for one in self._asked.samplers if one not in self.sweep.samplers]
         if clipped:
-            yield f"latents are not bound to [-1, 1] as images are: {', '.join(clipped)} run with clip=none"
+            yield f"latents are not bound to [-1, 1] as images are: clip=none for {', '.join(clipped)}"
         yield from (f"reference: {remark}" for remark in self.scoring.references.remarks)
         taken = {entry.cell.trial.steps: len(entry.cell.walk) for entry in plan.entries}
         if others := [f"{count} for S={asked}" for asked, count in taken.items() if count != asked]:

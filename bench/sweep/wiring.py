@@ -154,7 +154,8 @@ class Wiring:
         near: error near x_0 alone, likewise: there a shift of time by one shows.
         x0_range: (least, greatest, mean, standard deviation) of the predicted x_0 at the least noisy level.
         data_range: the same of the images.
-        outside: share of the predicted x_0 outside [-1, 1] there, by more than a level of 8 bits.
+        outside: share of the predicted x_0 outside [-1, 1] there, by more than a level of 8 bits; None for
+            latents.
         batch_gap: greatest difference between a batch's answers and the same samples' alone.
         seconds: what a call takes, per image.
         facts: what the model says of itself.
@@ -168,7 +169,7 @@ class Wiring:
     near: Mapping[str, float]
     x0_range: tuple[float, float, float, float]
     data_range: tuple[float, float, float, float]
-    outside: float
+    outside: float | None
     batch_gap: float
     seconds: float
     facts: Mapping[str, str]
@@ -228,7 +229,7 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
         near=near,
         x0_range=_range(predicted),
         data_range=_range(x0),
-        outside=0.0 if latent else float((predicted.abs() > 1 + 1 / 127.5).float().mean()),
+        outside=None if latent else float((predicted.abs() > 1 + 1 / 127.5).float().mean()),
         batch_gap=gap,
         seconds=clock.seconds / len(x0),
         facts={

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bench.diffusion.schedule import NoiseSchedule
@@ -183,7 +184,7 @@ _LEAST: Mapping[str, int] = (
 ) | dict.fromkeys(("warmup", "decay_steps", "pictures", "seed"), 0)
 _POSITIVE = ("learning_rate", "muon_learning_rate")
 _NOT_NEGATIVE = ("vlb_weight", "weight_decay")
-_SHARES = ("ema", "beta1", "beta2")
+_SHARES = ("ema", "beta1", "beta2", "label_dropout")
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -198,7 +199,7 @@ def _check_ranges(config: TrainConfig) -> None:
         if not 0 <= getattr(config, name) < math.inf:
             raise UsageError(f"{name} must not be negative, got {getattr(config, name)}")
     for name in _SHARES:
-        if not 0 <= getattr(config, name) < 1:
+        if not 0 <= (getattr(config, name) or 0) < 1:
             raise UsageError(f"{name} must lie in [0, 1), got {getattr(config, name)}")
     if not config.clip > 0:
         raise UsageError(f"clip must be positive, inf for none, got {config.clip}")
@@ -215,6 +216,7 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     str: ((str,), "text"),
+    float | None: ((int, float, NoneType), "a number"),
 }
 
 
@@ -223,7 +225,7 @@ def _check(name: str, kind: Any, value: Any) -> None:
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise UnknownNameError(name, str(value), get_args(kind))
     types, words = _KINDS.get(kind, ((object,), ""))
-    if not isinstance(value, types) or (isinstance(value, bool) and kind in (int, float)):
+    if not isinstance(value, types) or (isinstance(value, bool) and kind in (int, float, float | None)):
         raise UsageError(f"{name} must be {words}, got {value!r}")
     if name == "network_options" and not isinstance(value, Mapping):
         raise UsageError(f"network_options must be a table, got {value!r}")

@@ -1,10 +1,12 @@
 """Films: frames of one sample's way, kept with its record through resumes, shown in plots and report."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from support.reports import results, table
 from support.sweeps import Silent
 
@@ -125,6 +127,23 @@ def test_the_sheet_of_films_shows_every_frame_enlarged(tmp_path):
     windows = pixels.unfold(0, side, 1).unfold(1, side, 1)
     assert (windows == tile).all(dim=(2, 3)).any()
     assert film_strips(table([row]), Store(tmp_path / "none")) is None
+
+
+def test_a_long_label_is_not_drawn_over(tmp_path):
+    """All that is written of it is there: as much ink as on a sheet of its own."""
+    store = results(tmp_path)
+    record = next(one for one in store.read()[0] if one.kind == "samples")
+    label = "ddpm fixedsmall dynamic 0.9975 100"
+    named, film = replace(record, sampler=replace(record.sampler, label=label)), store.film(record)
+    store.write(named, film=film)
+    sheet = film_strips(table([named]), store)
+    font = ImageFont.load_default(14)
+    alone = Image.new("L", sheet.size, "white")
+    ImageDraw.Draw(alone).text((70, 56), label, "black", font, anchor="lm")
+    text = np.array(alone)[40:72, 70 : 70 + int(font.getlength(label)) + 1] < 128
+    ink = np.array(sheet.convert("L")) < 128
+    windows = np.lib.stride_tricks.sliding_window_view(ink[:, 70 : 70 + text.shape[1]], text.shape)
+    assert (windows == text).all(axis=(2, 3)).any()
 
 
 def test_the_report_shows_the_films_once_each(tmp_path):

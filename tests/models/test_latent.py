@@ -11,6 +11,7 @@ from support.commands import bench as run_bench
 import bench
 from bench.data.sets import load_images
 from bench.diffusion.stages import DecodedModel
+from bench.records.store import Store
 from bench.training.config import TrainConfig
 from bench.training.loop import train
 from bench.training.recipes import get_recipe
@@ -74,6 +75,24 @@ def test_a_sweep_scores_decoded_images(tmp_path):
     assert (row.network_calls, row.decoder_evaluations) == (20, 1)
     films = list((tmp_path / "records").glob("*.film.png"))
     assert len(films) == 2  # a sample's, and a real image's on its way to noise and through the decoder
+
+
+def test_a_whole_sweep_clips_nothing_and_keeps_decoded_pictures(tmp_path):
+    asked = ["--samplers", "all", "ddim:clip=x0", "--steps", "10", "--n", "200", "--results", tmp_path]
+    done = run_bench("run", "--model", "digits-latent", *asked)
+    assert done.returncode == 0, done.stderr
+    said = "latents are not bound to [-1, 1] as images are: clip=none for ddpm fixedsmall, ddpm fixedlarge"
+    assert said in done.stderr
+    rows = bench.load_results(tmp_path)
+    floor, rows = rows[rows.kind == "real"], rows[rows.kind == "samples"]
+    assert set(rows["clip"]) == {"none"}
+    assert len(rows) == 7  # ddim was asked for twice, with a clip and without: one trial
+    assert float(floor.score.iloc[0]) < rows[rows.status == "done"].score.min()
+    records, _ = Store(tmp_path).read()
+    drawn = [one for one in records if one.kind == "samples" and one.status == "done"]
+    assert all("clip=none" in one.trial.sampler for one in drawn)
+    assert all(Store(tmp_path).film(one).shape[1:] == (1, 12, 12) for one in drawn)
+    assert all(Store(tmp_path).previews(one).shape[1:] == (1, 12, 12) for one in drawn)
 
 
 def test_it_passes_its_own_check():

@@ -83,11 +83,14 @@ def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
     _, _, tall, wide = shown_images(rows[0].images).shape
     scale = max(1, -(-TILE // wide))
     tall, wide = tall * scale, wide * scale
-    width = LABEL + max(len(row.images) for row in rows) * (wide + GAP) + MARGIN
+    font = ImageFont.load_default(14)
+    named = int(max(font.getlength(row.label) for row in rows)) + 1
+    left = max(LABEL, MARGIN + 58 + named + GAP)
+    width = left + max(len(row.images) for row in rows) * (wide + GAP) + MARGIN
     breaks = [i > 0 and rows[i].section != rows[i - 1].section for i in range(len(rows))]
     height = 2 * MARGIN + 24 + len(rows) * (tall + GAP) + 10 * sum(breaks)
     picture = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN), title, "black", font)
     y = MARGIN + 24
     for row, new in zip(rows, breaks, strict=True):
@@ -95,7 +98,7 @@ def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
         draw.text((MARGIN, y + tall / 2), row.section, "#777777", font, anchor="lm")
         draw.text((MARGIN + 58, y + tall / 2), row.label, "black", font, anchor="lm")
         for place, image in enumerate(row.images):
-            picture.paste(_enlarged(image, scale), (LABEL + place * (wide + GAP), y))
+            picture.paste(_enlarged(image, scale), (left + place * (wide + GAP), y))
         y += tall + GAP
     return picture
 
