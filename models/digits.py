@@ -31,6 +31,7 @@ from bench.files.tensors import metadata_of
 from models.errors import CheckpointError
 from models.layers import sinusoidal_embedding
 
+NETWORK = "models.digits:make_digits_network"
 WEIGHTS_FILE, TRAINING_FILE = "digits.safetensors", "digits-training.csv"
 WEIGHTS_BYTES = 4651720
 CONDITIONAL_FILE = "digits-conditional.safetensors"
@@ -194,17 +195,17 @@ def _activate(h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
 def make_digits_network(
     images: Tensor, schedule: NoiseSchedule, learned_range: bool, **options: Any
 ) -> DigitsNetwork:
-    """Return an untrained network for images, with their mean and principal directions.
+    """Return an untrained network for uint8 images (N, C, H, W), with their mean and principal directions."""
+    return network_around(from_uint8(images), schedule, learned_range, **options)
 
-    Args:
-        images: uint8 (N, C, H, W), or latents of any floating-point numbers.
-        schedule: gives abar_t.
-        learned_range: whether the output holds v in a second half of channels.
-        options: further arguments of `DigitsNetwork`.
-    """
-    x = (images if images.is_floating_point() else from_uint8(images)).flatten(1).double()
+
+def network_around(
+    data: Tensor, schedule: NoiseSchedule, learned_range: bool, **options: Any
+) -> DigitsNetwork:
+    """Return an untrained network for data (N, C, H, W) of any range, around their mean and directions."""
+    x = data.flatten(1).double()
     spectrum, basis = torch.linalg.eigh(torch.cov(x.T))
-    shape = (images.shape[1], images.shape[2], images.shape[3])
+    shape = (data.shape[1], data.shape[2], data.shape[3])
     return DigitsNetwork(x.mean(0), basis, spectrum, schedule, shape, learned_range, **options)
 
 
@@ -313,8 +314,7 @@ def load_conditional_digits(path: Path | str | None = None) -> ConditionalModel:
     Raises:
         UsageError: if the file is missing, truncated, damaged or of another network.
     """
-    shipped = path is None
-    data = read_asset(CONDITIONAL_FILE, CONDITIONAL_SHA256) if shipped else Path(path or "").read_bytes()
+    data = read_asset(CONDITIONAL_FILE, CONDITIONAL_SHA256) if path is None else read_weights(path)
     tensors = load(data)
     if "labels.weight" not in tensors:
         raise CheckpointError(f"{path or CONDITIONAL_FILE} holds no network with labels")
@@ -345,15 +345,31 @@ def load_digits(path: Path | str | None = None) -> DigitsModel:
     """
     if path is None:
         return read_digits(read_asset(WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_BYTES), WEIGHTS_FILE)
+    return read_digits(read_weights(path), str(path))
+
+
+def read_weights(path: Path | str) -> bytes:
+    """Return the bytes of a weight file.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); give an existing file") from None
-    return read_digits(data, str(path))
 
 
-def read_digits(data: bytes, name: str) -> DigitsModel:
-    """Return the model in the bytes of a safetensors file; ``name`` is for messages.
+def read_digits(
+    data: bytes, name: str, factory: str = NETWORK, shape: tuple[int, int, int] | None = None
+) -> DigitsModel:
+    """Return the model in the bytes of a safetensors file.
+
+    Args:
+        data: the bytes.
+        name: the file's, for messages.
+        factory: what made the network that is looked for, "module:factory".
+        shape: (C, H, W) of its data; None for square images of one channel.
 
     Raises:
         CheckpointError: if the bytes are truncated or hold another network.
@@ -363,15 +379,18 @@ def read_digits(data: bytes, name: str) -> DigitsModel:
         config = json.loads(metadata_of(data)["config"])
         options = config["network_options"]
         schedule = NoiseSchedule.linear(int(config["timesteps"]))
-        if config["network"] != "models.digits:make_digits_network" or config["schedule"] != "linear":
-            raise CheckpointError(f"{name} holds the network {config['network']}, not a digits network")
+        if config["network"] != factory or config["schedule"] != "linear":
+            raise CheckpointError(
+                f"{name} holds the network {config['network']} on the {config['schedule']} schedule, not"
+                f" {factory} on the linear one"
+            )
         side = math.isqrt(len(tensors["mean"]))
         network = DigitsNetwork(
             tensors["mean"],
             tensors["basis"],
             tensors["spectrum"],
             schedule,
-            (1, side, side),
+            shape or (1, side, side),
             config["variance"] == "learned_range",
             **options,
         )
@@ -398,7 +417,7 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
-            training=_asset(TRAINING_FILE),
+            training=asset(TRAINING_FILE),
         ),
         ModelCard(
             "digits-conditional",
@@ -408,10 +427,11 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
-            training=_asset(CONDITIONAL_TRAINING_FILE),
+            training=asset(CONDITIONAL_TRAINING_FILE),
         ),
     ]
 
 
-def _asset(name: str) -> Path:
+def asset(name: str) -> Path:
+    """Return the path of a file that ships with the models."""
     return Path(str(resources.files("models").joinpath("assets", name)))

@@ -17,10 +17,15 @@ from rich.progress import Progress as Bar
 from bench.commands.options import console, parse_devices, warn
 from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
+from bench.training.autoencoder import train_digits_autoencoder
 from bench.training.classifier import train_digits_classifier
 from bench.training.processes import joined, own_device
 
-CLASSIFIER = "digits-classifier"
+APART = {
+    "digits-classifier": (train_digits_classifier, "12 epochs", "held-out accuracy {:.4f}"),
+    "digits-autoencoder": (train_digits_autoencoder, "30 epochs", "held-out mean square error {:.5f}"),
+}
+"""Networks that predict no noise: what trains each, for how long, and what it ends in."""
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -30,8 +35,8 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if options.what is None:
         raise UsageError("say what to train: a preset (`python -m bench train --list`) or a TOML file")
-    if options.what == CLASSIFIER:
-        return _classifier(options)
+    if options.what in APART:
+        return _apart(options)
     config = read_config(options.what)
     changes = {name: getattr(options, name) for name in ("data", "steps", "seed")}
     config = config.but(**{name: value for name, value in changes.items() if value is not None})
@@ -51,11 +56,12 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _classifier(options: argparse.Namespace) -> int:
-    """Train the network of the feature space ``digits``, as the shipped one was."""
-    path = (options.out or Path("results") / "train" / CLASSIFIER) / f"{CLASSIFIER}.safetensors"
-    accuracy = train_digits_classifier(path, seed=options.seed or 0, report=print)
-    print(f"held-out accuracy {accuracy:.4f}; weights {path}")
+def _apart(options: argparse.Namespace) -> int:
+    """Train a network that predicts no noise, as the shipped one was."""
+    name = options.what
+    training, _, ended = APART[name]
+    path = (options.out or Path("results") / "train" / name) / f"{name}.safetensors"
+    print(f"{ended.format(training(path, seed=options.seed or 0, report=print))}; weights {path}")
     return 0
 
 
@@ -90,5 +96,6 @@ def _silent(sentence: str) -> None:
 def _list() -> None:
     for name, config in RECIPES.items():
         size = f"{config.steps:,} steps of {config.batch}"
-        print(f"{name:17} {config.data:10} {size:24} {config.summary}")
-    print(f"{CLASSIFIER:17} {'digits':10} {'12 epochs':24} the network of the feature space digits")
+        print(f"{name:18} {config.data:10} {size:24} {config.summary}")
+    for name, (training, length, _) in APART.items():
+        print(f"{name:18} {'digits':10} {length:24} {(training.__doc__ or '').partition(',')[0]}")

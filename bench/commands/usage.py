@@ -20,6 +20,7 @@ RECIPES = (
     "digits",
     "digits-quick",
     "digits-conditional",
+    "digits-latent",
     "cifar10-ddpm",
     "cifar10-iddpm",
     "cifar10-small",

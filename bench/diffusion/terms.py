@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, log1p
+from math import log, log1p, pi
 
 import torch
 from torch import Tensor
@@ -70,3 +70,16 @@ def discretised_gaussian_nll(
     log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
     nll: Tensor = -(log_above + torch.log1p(-(log_below - log_above).exp()))
     return nll if least == 0 else nll.clamp(max=-log(least))
+
+
+def gaussian_nll(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return -log of the density of N(mean, variance) at x_0, in nats, shaped like x0:
+
+        1/2 (log(2 pi) + log variance + (x_0 - mean)^2 / variance)
+
+    Args:
+        x0: values on no levels, as latents are, (B, C, H, W).
+        mean: the mean of the Gaussian, shaped like x0.
+        log_variance: its logarithm, shaped like x0.
+    """
+    return 0.5 * (log(2 * pi) + log_variance + (x0 - mean).square() * (-log_variance).exp())

@@ -38,7 +38,7 @@ BUILT_INS = (
     "samplers.ddim",
     "models.exact",
     "models.digits",
-    "models.latent",
+    "models.digits_latent",
     "models.cifar10",
     "models.plugin",
     "bench.metrics.builtin",

@@ -104,7 +104,7 @@ def load_model(
     return LoadedModel(card, model, weights_hash(model), _reference(card, model, reference), floor)
 
 
-def weights_hash(model: EpsilonModel) -> str:
+def weights_hash(model: object) -> str:
     """Return a hash of the numbers that a model predicts with, 16 hex digits.
 
     It is made of the model's ``fingerprint`` where it has one, of a network's weights by name, else of every

@@ -70,6 +70,9 @@ class TrainConfig:
         log_every: steps between rows of the metrics table.
         checkpoint_every: steps between checkpoints; a multiple of ``log_every``.
         pictures: samples in the grid drawn at every checkpoint beside the losses' curves; 0 for neither.
+        autoencoder: "module:factory"; ``factory()`` returns a trained one, with ``encode(images)`` and
+            ``decode(latents)``: the network is trained on its latents, and pictures are decoded. None: the
+            network is trained on the images.
         label_dropout: probability with which a label is hidden from a network that takes one, (x, t, label),
             with K for "none"; such a network can be guided. None: the network takes no labels.
         summary: one line for people.
@@ -110,6 +113,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     pictures: int = 36
     label_dropout: float | None = None
+    autoencoder: str | None = None
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -123,6 +127,8 @@ class TrainConfig:
                 f"checkpoint_every={self.checkpoint_every} must be a multiple of log_every={self.log_every},"
                 " so that a resumed table has the same rows"
             )
+        if self.autoencoder is not None and self.flip:
+            raise UsageError("latents cannot be mirrored: give flip = false with an autoencoder")
         if self.decay == "linear" and self.decay_steps < 1:
             raise UsageError(f"decay 'linear' needs decay_steps of at least 1, got {self.decay_steps}")
         if not self.name or Path(self.name).name != self.name:
@@ -216,6 +222,7 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     str: ((str,), "text"),
+    str | None: ((str, NoneType), "text"),
     float | None: ((int, float, NoneType), "a number"),
 }
 

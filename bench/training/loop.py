@@ -17,7 +17,9 @@ from bench.data.images import from_uint8
 from bench.data.sets import ImageData
 from bench.diffusion.interfaces import Variance
 from bench.errors import UsageError
+from bench.plugins.lookup import weights_hash
 from bench.records.trainings import TRAINING_TABLE
+from bench.training.autoencoder import latents_of, make_autoencoder
 from bench.training.checkpoint import (
     load_into,
     load_optimiser_tensors,
@@ -35,7 +37,7 @@ from bench.training.losses import DiffusionLoss
 from bench.training.optimisers import make_optimisers
 from bench.training.pictures import Averaged, draw_samples, plot_losses, save_samples
 from bench.training.processes import Processes, without_exchange
-from bench.training.setup import OfLatents, SelfDescribing, load_training_images, make_network
+from bench.training.setup import SelfDescribing, load_training_images, make_network
 from bench.training.table import MetricsTable, Progress, write_losses_by_t
 from bench.training.timesteps import make_timesteps
 
@@ -116,17 +118,21 @@ class _Run:
 
     def __init__(self, config: TrainConfig, out: Path, device: torch.device, data: ImageData) -> None:
         self.config, self.out, self.device = config, out, device
-        self.data_hash, self.images = data.hash, data.images.to(device)
+        self.autoencoder = make_autoencoder(config)
+        self.data_hash, x0 = data.hash, data.images
+        if self.autoencoder is not None:
+            x0 = latents_of(self.autoencoder, data.images)
+            self.data_hash = f"{data.hash[:16]} {weights_hash(self.autoencoder)}"
+            self.autoencoder.to(device)
+        self.images = x0.to(device)
         self.labels = data.labels
         self.no_label = 0 if data.labels is None else int(data.labels.max()) + 1
         if config.label_dropout is not None and self.labels is None:
             raise UsageError(f"label_dropout needs images with labels, and {config.data} has none")
         self.schedule = config.make_schedule()
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        network = make_network(config, data.images, self.schedule).to(device)
+        network = make_network(config, x0, self.schedule).to(device)
         self.network = network.to(memory_format=self.layout)
-        _, *image_shape = self.images.shape
-        self.shape = network.latent_shape if isinstance(network, OfLatents) else tuple(image_shape)
         self.average = MovingAverage(self.network)
         self._description()  # what cannot be described fails now and not at the first checkpoint
         self.processes = Processes.present()
@@ -136,7 +142,14 @@ class _Run:
         )
         self.parts = self._own_parts()
         self.optimisers = make_optimisers(config, self.network)
-        self.loss = DiffusionLoss(self.schedule, config.objective, config.variance, config.vlb_weight, device)
+        self.loss = DiffusionLoss(
+            self.schedule,
+            config.objective,
+            config.variance,
+            config.vlb_weight,
+            device,
+            discrete=self.autoencoder is None,
+        )
         self.timesteps = make_timesteps(config.timestep_sampling, config.timesteps)
         self.table = MetricsTable(out / TRAINING_TABLE)
         self.step = 0
@@ -213,7 +226,7 @@ class _Run:
             batch_indices(config.seed, step, config.batch, len(self.images)),
             t,
             weights,
-            torch.randn(config.batch, *self.shape, generator=generator),
+            torch.randn(config.batch, *self.images.shape[1:], generator=generator),
             torch.rand(config.batch, generator=generator) < 0.5,
             derived_seed(generator),
             None
@@ -260,10 +273,8 @@ class _Run:
         x0 = self.images[draw.indices[part].to(self.device)]
         if config.flip:
             x0 = torch.where(draw.flips[part].to(self.device).view(-1, 1, 1, 1), x0.flip(3), x0)
-        x0 = from_uint8(x0).contiguous(memory_format=self.layout)
-        if isinstance(self.network, OfLatents):
-            with torch.no_grad():
-                x0 = self.network.encode(x0)
+        x0 = from_uint8(x0) if self.autoencoder is None else x0
+        x0 = x0.contiguous(memory_format=self.layout)
         t, noise = draw.t[part].to(self.device), draw.noise[part].to(self.device)
         x_t = self.loss.diffuse(x0, t, noise)
         times = t * (1000.0 / config.timesteps) if config.rescale_timesteps else t
@@ -344,10 +355,10 @@ class _Run:
             return
         if self.step >= config.log_every:
             plot_losses(self.out / LOSS_PLOT, self.table.read(), config.name)
-        channels, height, width = self.shape
-        model = Averaged(
-            self.average.module, self.schedule, (channels, height, width), config.rescale_timesteps
-        )
-        drawn = draw_samples(model, config.pictures, self.device)
+        _, channels, height, width = self.images.shape
+        shape = (channels, height, width)
+        model = Averaged(self.average.module, self.schedule, shape, config.rescale_timesteps)
+        decode = {} if self.autoencoder is None else {"decode": self.autoencoder.decode}
+        drawn = draw_samples(model, config.pictures, self.device, **decode)
         save_samples(self._samples, drawn)
         self.since += time.perf_counter() - began  # the pace is that of training

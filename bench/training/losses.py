@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.diffusion.posterior import diffuse, predict_x0
 from bench.diffusion.schedule import NoiseSchedule
-from bench.diffusion.terms import discretised_gaussian_nll, gaussian_kl
+from bench.diffusion.terms import discretised_gaussian_nll, gaussian_kl, gaussian_nll
 from bench.errors import UsageError
 from bench.training.config import Objective, TrainedVariance
 
@@ -45,6 +45,8 @@ class DiffusionLoss:
         objective: which of the three is the total.
         variance: ``fixedsmall``, ``fixedlarge`` or ``learned_range``.
         vlb_weight: lambda.
+        device: where the tables lie.
+        discrete: whether x_0 lies on the 256 levels of images; L_0 of latents is that of a density instead.
 
     Source: Ho et al. 2020, arXiv:2006.11239, eqs. 5, 7, 13, 14; Nichol & Dhariwal 2021, arXiv:2102.09672,
     eqs. 15 and 16.
@@ -57,10 +59,12 @@ class DiffusionLoss:
         variance: TrainedVariance,
         vlb_weight: float = 0.001,
         device: torch.device | str = "cpu",
+        discrete: bool = True,
     ) -> None:
         if objective == "hybrid" and variance != "learned_range":
             raise UsageError(f"L_hybrid trains the variance, so it needs learned_range, not {variance}")
         self.objective, self.variance, self.vlb_weight, self.T = objective, variance, vlb_weight, schedule.T
+        self._nll = _of_level if discrete else gaussian_nll
         betas, abar = schedule.betas, schedule.alphas_cumprod
         before = torch.cat([abar.new_ones(1), abar[:-1]])
         posterior = betas * (1 - before) / (1 - abar)
@@ -133,8 +137,12 @@ class DiffusionLoss:
     def _decoder(self, eps: Tensor, log_variance: Tensor, x0: Tensor, x_t: Tensor) -> Tensor:
         """Return -log p(x_0 | x_1) in nats per dimension; the mean is x_0 as the network predicts it."""
         mean, _ = predict_x0(x_t, eps, self._first)
-        nll = discretised_gaussian_nll(x0.double(), mean.double(), log_variance.double(), _LEAST)
+        nll = self._nll(x0.double(), mean.double(), log_variance.double())
         return nll.flatten(1).mean(1).float()
+
+
+def _of_level(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    return discretised_gaussian_nll(x0, mean, log_variance, _LEAST)
 
 
 def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,6 @@ from bench.drawing.curves import training_curves
 from bench.drawing.figures import rendered
 from bench.drawing.pictures import save_picture
 from bench.files.atomic import write_atomically
-from bench.training.setup import OfLatents
 
 SAMPLER, STEPS = "ddim", 50
 SEED = 0
@@ -47,12 +46,23 @@ class Averaged:
 
 
 @torch.no_grad()
-def draw_samples(model: Averaged, count: int, device: torch.device) -> Tensor:
-    """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less, decoded."""
+def draw_samples(
+    model: Averaged,
+    count: int,
+    device: torch.device,
+    decode: Callable[[Tensor], Tensor] = lambda x0: x0,
+) -> Tensor:
+    """Return ``count`` uint8 images by DDIM (eta = 0) in 50 steps, or T where that is less.
+
+    Args:
+        model: the averaged network.
+        count: how many.
+        device: where they are drawn.
+        decode: x_0 (B, c, h, w) -> images in [-1, 1], (B, C, H, W), where the model's x_0 are latents.
+    """
     noise = TrajectoryNoise(SEED, range(count), model.shape, device)
     grid = make_grid(model.schedule, min(STEPS, model.schedule.T), "linspace")
-    x0 = sample(model, get_sampler(SAMPLER), grid, noise.initial(), noise)
-    return to_uint8(model.network.decode(x0) if isinstance(model.network, OfLatents) else x0).cpu()
+    return to_uint8(decode(sample(model, get_sampler(SAMPLER), grid, noise.initial(), noise))).cpu()
 
 
 def save_samples(path: Path, images: Tensor) -> None:

@@ -62,18 +62,15 @@ DIGITS_CONDITIONAL = DIGITS.but(
 
 DIGITS_LATENT = DIGITS.but(
     name="digits-latent",
-    summary="a diffusion in the latents of the shipped autoencoder of the digits",
-    network="models.latent:make_latent_network",
-    network_options={"width": 128, "hidden": 256, "blocks": 3, "embedding": 64},
-    objective="simple",
-    variance="fixedlarge",
+    summary="a smaller one in the latents of the shipped autoencoder",
+    network="models.digits_latent:make_latent_network",
+    network_options={"width": 128, "hidden": 224, "blocks": 3, "embedding": 32},
+    autoencoder="models.digits_latent:load_autoencoder",
     steps=10_000,
-    optimiser="adam",
-    learning_rate=2e-3,
-    decay_steps=5000,
+    decay_steps=3000,
     precision="float32",
 )
-"""Rombach et al. 2022, arXiv:2112.10752: L_simple in latents."""
+"""A diffusion in latents: Rombach et al. 2022, arXiv:2112.10752."""
 
 CIFAR10_DDPM = TrainConfig(
     name="cifar10-ddpm",

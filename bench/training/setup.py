@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,25 +30,6 @@ class SelfDescribing(Protocol):
         """Return what the loader needs besides the weights."""
 
 
-@runtime_checkable
-class OfLatents(Protocol):
-    """A network that is trained on latents: images go through its frozen encoder first.
-
-    Attributes:
-        latent_shape: (c, h, w) of the latents of one image.
-    """
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Give (c, h, w)."""
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the latents (B, c, h, w) of images in [-1, 1], (B, C, H, W)."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the images of latents."""
-
-
 def load_training_images(config: TrainConfig, strict: bool, warn: Callable[[str], None]) -> ImageData:
     """Return the images that ``config`` names, after a warning that names and counts what was left out.
 
@@ -71,13 +52,7 @@ def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -
     Raises:
         UsageError: if there is no such factory, or it does not take the options.
     """
-    module, _, name = config.network.partition(":")
-    try:
-        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"network {config.network!r} cannot be found ({error}); give it as module:factory"
-        ) from None
+    factory: Callable[..., nn.Module] = found(config.network)
     arguments = (images, schedule, config.variance == "learned_range")
     try:
         inspect.signature(factory).bind(*arguments, **config.network_options)
@@ -91,3 +66,16 @@ def make_network(config: TrainConfig, images: Tensor, schedule: NoiseSchedule) -
     if not isinstance(network, nn.Module):
         raise UsageError(f"network {config.network!r} returns no nn.Module but {type(network).__name__}")
     return network
+
+
+def found(address: str) -> Callable[..., Any]:
+    """Return the function or class that ``module:name`` means.
+
+    Raises:
+        UsageError: if there is no such thing.
+    """
+    module, _, name = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{address!r} cannot be found ({error}); give it as module:factory") from None

@@ -24,7 +24,7 @@ def write(tmp_path, text):
 def test_the_list_names_every_preset_with_its_data_and_length(capsys):
     assert main(["train", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*RECIPES, "digits-classifier"]
+    assert [line.split()[0] for line in lines] == [*RECIPES, "digits-classifier", "digits-autoencoder"]
     assert re.search(r"cifar10-ddpm +cifar10 +800,000 steps of 128 +35\.7 M U-Net", "\n".join(lines))
 
 
