@@ -89,12 +89,12 @@ class LabelledNetwork(_Checkpoint):
     """A network that takes labels with its diffusion: a :class:`bench.ConditionalNetwork`.
 
     Args:
-        network: see above; labels 0 .. K - 1, and ``null_label`` for none.
-        schedule: likewise, as all up to ``predicts``.
-        shape: likewise.
-        variance: likewise.
-        rescale_timesteps: likewise.
-        predicts: likewise.
+        network: maps x (B, C, H, W), t (B,) and labels (B,), 0 .. K - 1 and ``null_label``, to its answer.
+        schedule: what it was trained on.
+        shape: (C, H, W).
+        variance: what the second half of the channels holds.
+        rescale_timesteps: whether it receives t 1000/T for the time step t.
+        predicts: what it predicts.
         classes: K.
         null_label: the label that the network knows as none; None where it knows none, so that it cannot be
             guided.

@@ -12,6 +12,7 @@ from bench.files.download import Download
 from bench.records.trainings import TRAINING_TABLE
 from models.checkpoints import load_checkpoint, load_spec
 from models.hub import fetch
+from models.pipelines import PIPELINE, load_pipeline
 from models.public import CARDS
 from models.spec import split_spec
 
@@ -30,6 +31,8 @@ def bench_models() -> Sequence[ModelCard]:
 @hookimpl
 def bench_open_model(spec: str) -> ModelCard | None:
     """Return a card for a checkpoint: a path, ``hub:OWNER/NAME``, either with options after a colon."""
+    if spec.startswith(PIPELINE):
+        return ModelCard(spec, lambda: load_pipeline(spec), f"diffusers pipeline {spec}", batch=16)
     path = Path(spec)
     if not (
         spec.startswith("hub:") or "/" in spec or "=" in spec or path.suffix in SUFFIXES or path.exists()

@@ -110,6 +110,7 @@ class DecodedModel(_Followed):
     decoder: Callable[[Tensor], Tensor] = field(repr=False)
     image_shape: Shape
     encoder: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    fingerprint: str = field(default="", repr=False)
 
     def decode(self, x0: Tensor) -> Tensor:
         """Return the images (B, C, H, W) of latents x_0 (B, c, h, w)."""
@@ -120,6 +121,7 @@ def decoded(
     model: EpsilonModel,
     decoder: Callable[[Tensor], Tensor],
     encoder: Callable[[Tensor], Tensor] | None = None,
+    fingerprint: str = "",
 ) -> DecodedModel:
     """Return a model of latents whose samples are decoded after they are drawn.
 
@@ -130,6 +132,7 @@ def decoded(
         model: predicts noise in latents (B, c, h, w); conditional ones too.
         decoder: latents (B, c, h, w) -> images in [-1, 1], (B, C, H, W).
         encoder: the other way; only ``check-model`` asks it.
+        fingerprint: a hash of all that decides what is drawn, where the weights alone do not tell it.
 
     Source: Rombach et al. 2022, arXiv:2112.10752, section 3.
 
@@ -141,7 +144,7 @@ def decoded(
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
         given = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise UsageError(f"a decoder must return images (B, C, H, W) for latents {model.shape}, not {given}")
-    return DecodedModel(model, decoder, _shape_of(images), encoder)
+    return DecodedModel(model, decoder, _shape_of(images), encoder, fingerprint)
 
 
 @dataclass(frozen=True)
