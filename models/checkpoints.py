@@ -237,7 +237,7 @@ def _interpret(
     checkpoint: Checkpoint, kind: Family, card: CheckpointCard | None, config: Mapping[str, Any] | None
 ) -> tuple[UNetConfig, Mapping[str, Tensor], Process]:
     carded = card.config if card and card.family == kind.name and not card.hub else {}
-    given = {**carded, **checkpoint.config, **(config or {})}
+    given = kind.listed({**carded, **checkpoint.config, **(config or {})})
     kind.check(given)
     if open_question := kind.undecided({k: v for k, v in given.items() if not k.startswith("_")}):
         raise CheckpointError(f"{checkpoint.name} does not say {open_question}")

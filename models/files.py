@@ -31,7 +31,10 @@ CONFIG_KEY, PROCESS_KEY = "sampler_bench_config", "sampler_bench_process"
 """Metadata of this project's own .safetensors files, as JSON."""
 
 CLASSES = ("UNet2DModel", "DiTTransformer2DModel")
-"""Networks of diffusers whose weights are read without it."""
+"""diffusers' networks that are understood."""
+
+NETWORKS = ("unet_ema", "unet", "transformer")
+"""Where a pipeline's folder keeps its network."""
 
 FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
@@ -81,13 +84,13 @@ def read_checkpoint(
         if own := metadata.get(CONFIG_KEY):
             config = {**_json(own, path), "_process": _json(metadata.get(PROCESS_KEY, "{}"), path)}
         return Checkpoint(str(path), _select(path, state, ema), config)
-    if path.suffix in PICKLES or path.name.endswith(".pth.tar"):
-        return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
     if path.suffix == ".pkl":
         raise CheckpointError(
-            f"{path} is a pickle that carries code, and none is run here: save the state dict of the network"
-            " in it as .safetensors with the code it came from, as docs/networks.md shows"
+            f"{path} is a pickle that carries code, as EDM's files do, and none of it was run: convert it to"
+            " .safetensors by the recipe in docs/networks.md under EDM"
         )
+    if path.suffix in PICKLES or path.name.endswith(".pth.tar"):
+        return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
     raise CheckpointError(
         f"{path} is not a checkpoint file: "
         f"give a diffusers folder, a .safetensors or a {'/'.join(sorted(PICKLES))}"
@@ -112,7 +115,7 @@ def check_digest(path: Path, digest: str) -> None:
 
 
 def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
-    networks = [folder / name for name in ("unet_ema", "unet", "transformer") if (folder / name).is_dir()]
+    networks = [folder / name for name in NETWORKS if (folder / name).is_dir()]
     if ema is False:
         networks.reverse()
     if ema is True and folder.name != "unet_ema" and not (folder / "unet_ema").is_dir():
@@ -124,6 +127,12 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
         return Checkpoint(str(folder), _sharded(index), _neighbour(index, required=True))
     weights = root and _weights_in(root)
     if weights is None:
+        held = [f for f in [folder, *networks] if root is None and _has_weights(f)]
+        if held:
+            raise CheckpointError(
+                f"{held[0]} holds weights without their config.json: put the one they were made with beside"
+                " them"
+            )
         raise CheckpointError(
             f"{folder} is not a diffusers model: it needs config.json and {' or '.join(FOLDER_WEIGHTS)}"
         )
@@ -144,6 +153,10 @@ def _sharded(index: Path) -> dict[str, Tensor]:
     return state
 
 
+def _has_weights(folder: Path) -> bool:
+    return any(next(folder.glob(f"*{suffix}"), None) for suffix in (".safetensors", ".bin"))
+
+
 def _weights_in(folder: Path) -> Path | None:
     """Return the weights by their usual name, or else the only .safetensors there is."""
     usual = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
@@ -154,7 +167,8 @@ def _weights_in(folder: Path) -> Path | None:
 def _neighbour(weights: Path, *, required: bool = False) -> dict[str, Any]:
     """Read the config.json and scheduler_config.json that belong to a file of diffusers weights.
 
-    A config.json that does not say it is UNet2DModel's is somebody else's, or, if ``required``, an error.
+    A config.json that does not say whose it is, or names another network, is somebody else's, or, if
+    ``required``, an error.
     """
     path = weights.parent / "config.json"
     if not path.is_file():
@@ -163,10 +177,9 @@ def _neighbour(weights: Path, *, required: bool = False) -> dict[str, Any]:
     kind = config.get("_class_name", "UNet2DModel" if required or weights.name in FOLDER_WEIGHTS else None)
     if kind not in CLASSES:
         if required:
-            known = " and ".join(CLASSES)
             raise CheckpointError(
-                f"{path} describes a {kind}, and only diffusers' {known} are read as weights: sample a whole"
-                " pipeline as --model diffusers:PATH, anything else from a file, --model FILE.py:FUNCTION"
+                f"{path} describes a {kind}, and only diffusers' {' and '.join(CLASSES)} are"
+                " supported: wrap it in a function and give it as FILE.py:FUNCTION"
             )
         return {}
     for folder in (weights.parent, weights.parent / "scheduler", weights.parent.parent / "scheduler"):
@@ -220,14 +233,16 @@ def _plain_data() -> AbstractContextManager[Any]:
 
 def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]:
     """Take one state dict out of what a training loop saved, and a DataParallel prefix off its keys."""
-    averaged, raw = _candidates(value)
+    averaged, raw = (_network_in(found) for found in _candidates(value))
+    if averaged is None and ema is not False and isinstance(value, Mapping):
+        averaged = _shadow(name, value, raw)
     if averaged is None and raw is None:
         raise CheckpointError(f"{name} holds no state dict: give one of a network's weights by name")
     if ema is True and averaged is None:
         raise CheckpointError(f"{name} does not say that it holds averaged weights: leave ema out to load it")
     if ema is False and raw is None:
         raise CheckpointError(f"{name} holds averaged weights only: leave ema out to load them")
-    if averaged is None and raw is not value:
+    if averaged is None and raw is not value and ema is not False:
         warnings.warn(f"{name} holds no averaged (EMA) weights: expect a much worse FID", stacklevel=2)
     chosen = raw if ema is False or averaged is None else averaged
     assert chosen is not None
@@ -261,8 +276,42 @@ def _candidates(value: Any) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]
         return _state(value[4]) if len(value) > 4 else None, _state(value[0])
     if isinstance(value, Mapping):
         averaged = next((value[name] for name in AVERAGED if _is_state(value.get(name))), None)
+        if averaged is not None:  # what an averaging wrapper saved holds both, and counters
+            beside, own = _apart(averaged)
+            averaged = own if beside is None else beside
         return averaged, next((value[name] for name in RAW if _is_state(value.get(name))), None)
     return None, None
+
+
+def _network_in(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Return the network's weights out of those of a diffusion that holds it and its own tables of betas."""
+    if state is None or not any(key.endswith("betas") for key in state):
+        return state
+    held = {key: weight for key, weight in state.items() if ".model." in f".{key}"}
+    return held or state
+
+
+def _shadow(
+    name: str | Path, value: Mapping[str, Any], raw: dict[str, Tensor] | None
+) -> dict[str, Tensor] | None:
+    """Return averaged weights that were saved as a list in the order of the network's parameters.
+
+    Raises:
+        CheckpointError: if the list does not fit the names of the raw weights.
+    """
+    average: Mapping[str, Any] = next(
+        (value[key] for key in AVERAGED if isinstance(value.get(key), Mapping)), {}
+    )
+    shadow = average.get("shadow_params")
+    if not isinstance(shadow, list | tuple) or not all(isinstance(weight, Tensor) for weight in shadow):
+        return None
+    if raw is None or [weight.shape for weight in raw.values()] != [weight.shape for weight in shadow]:
+        told = "no names" if raw is None else f"{len(raw)} names"
+        raise CheckpointError(
+            f"{name} holds averaged weights as a list of {len(shadow)} (shadow_params) for {told}: save the"
+            " averaged network's state dict, or give ema=false for the raw one"
+        )
+    return dict(zip(raw, shadow, strict=True))
 
 
 def _state(value: Any) -> dict[str, Tensor] | None:

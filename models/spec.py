@@ -21,9 +21,9 @@ class Spec(NamedTuple):
 
     Attributes:
         source: the checkpoint.
-        options: of the loader.
-        config: arguments of the network's own constructor.
-        conditions: options of a conditional model, as text: ``guidance``, ``label``...
+        options: what the loader takes.
+        config: the arguments of the network's own constructor.
+        conditions: the options of a conditional model, as text: ``guidance``, ``label``...
     """
 
     source: str

@@ -14,6 +14,9 @@ from models.families.pytorch_ddpm import PytorchDDPM
 
 FAMILIES: tuple[Family, ...] = (Diffusers(), OpenAI(), Pesser(), PytorchDDPM(), Native())
 
+OTHERS = {"init_conv.weight": "denoising-diffusion-pytorch's Unet"}
+"""Weights by which networks are known that are not among the families."""
+
 
 def find_family(name: str) -> Family:
     """Return the family called ``name``.
@@ -35,10 +38,17 @@ def detect_family(keys: Collection[str]) -> Family:
     """
     best = max(FAMILIES, key=lambda family: len(family.signature & set(keys)))
     if not best.signature & set(keys):
+        if known := [OTHERS[key] for key in OTHERS if key in keys]:
+            raise CheckpointError(
+                f"these are the weights of {known[0]}, whose layers the loader does not know: make the"
+                " network by its own code in a file, wrap it with bench.from_prediction and give --model"
+                " FILE.py:FUNCTION"
+            )
         shown = ", ".join(sorted(keys)[:3])
         raise CheckpointError(
-            f"these are not the weights of a known U-Net (they begin with {shown or 'nothing'}): "
-            f"give a checkpoint of {_names(FAMILIES)}"
+            f"these are not the weights of a known network (they begin with {shown or 'nothing'}): give a"
+            f" checkpoint of {_names(FAMILIES)}, of EDM or a DiT, or a function that makes the network as"
+            " FILE.py:FUNCTION"
         )
     return best
 

@@ -77,6 +77,8 @@ class Family(ABC):
     """Keys that its state dicts have and no other family's has."""
     arguments: ClassVar[frozenset[str]]
     """Arguments of its constructor that are understood."""
+    lists: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that are lists, where one number stands for a list of it."""
     stem: ClassVar[Mapping[str, str]]
     """Names of ``time_embed.0`` and ``.2``, ``conv_in``, ``norm_out``, ``conv_out`` and ``label_embed``."""
     leaves: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -117,6 +119,13 @@ class Family(ABC):
                 near = difflib.get_close_matches(name, self.arguments, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(self.arguments))}"
                 raise CheckpointError(f"this {self.name} network takes no argument {name!r}; {hint}")
+
+    def listed(self, config: Config) -> dict[str, Any]:
+        """Return the arguments with a list wherever one number was given in the place of one."""
+        return {
+            name: (value,) if name in self.lists and isinstance(value, int | float | str) else value
+            for name, value in config.items()
+        }
 
     def demand(self, config: Config, name: str, *supported: Any) -> None:
         """Refuse a value of an argument that our U-Net cannot represent; absent means the first one.

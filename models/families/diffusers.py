@@ -51,6 +51,7 @@ class Diffusers(Family):
         | {"norm_num_groups", "attn_norm_num_groups", "resnet_time_scale_shift", "add_attention"}
         | {"class_embed_type", "num_class_embeds", "num_train_timesteps"}
     )
+    lists = frozenset({"block_out_channels", "down_block_types", "up_block_types"})
     stem: ClassVar[Mapping[str, str]] = {
         "time_embed.0": "time_embedding.linear_1",
         "time_embed.2": "time_embedding.linear_2",

@@ -21,6 +21,7 @@ class Native(Family):
     origin = "this project's training"
     signature = frozenset({"middle.block1.norm1.weight", "middle.attention.qkv.weight"})
     arguments = frozenset(field.name for field in dataclasses.fields(UNetConfig))
+    lists = frozenset({"widths", "attention"})
     stem: ClassVar[Mapping[str, str]] = {}
     leaves: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 

@@ -37,6 +37,7 @@ class OpenAI(Family):
         }
         | {"use_scale_shift_norm", "resblock_updown", "use_new_attention_order"}
     )
+    lists = frozenset({"channel_mult", "attention_resolutions"})
     stem: ClassVar[Mapping[str, str]] = {
         "time_embed.0": "time_embed.0",
         "time_embed.2": "time_embed.2",

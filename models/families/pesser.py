@@ -25,6 +25,7 @@ class Pesser(Family):
         {"ch", "out_ch", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout", "resamp_with_conv"}
         | {"in_channels", "resolution"}
     )
+    lists = frozenset({"ch_mult", "attn_resolutions"})
     stem: ClassVar[Mapping[str, str]] = {
         "time_embed.0": "temb.dense.0",
         "time_embed.2": "temb.dense.1",

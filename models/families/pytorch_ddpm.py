@@ -28,6 +28,7 @@ class PytorchDDPM(Family):
     origin = "github.com/w86763777/pytorch-ddpm"
     signature = frozenset({TABLE, "head.weight", "middleblocks.0.block1.0.weight"})
     arguments = frozenset({"T", "ch", "ch_mult", "attn", "num_res_blocks", "dropout", "image_size"})
+    lists = frozenset({"ch_mult", "attn"})
     stem: ClassVar[Mapping[str, str]] = {
         "time_embed.0": "time_embedding.timembedding.1",
         "time_embed.2": "time_embedding.timembedding.3",

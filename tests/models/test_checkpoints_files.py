@@ -211,7 +211,7 @@ def test_pickles_without_weights_are_refused(tmp_path: Path, value: Any) -> None
 
 
 def test_weights_of_something_else_are_refused() -> None:
-    refused(nn.Linear(2, 2).state_dict(), "not the weights of a known U-Net", "pesser")
+    refused(nn.Linear(2, 2).state_dict(), "not the weights of a known network", "pesser")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -258,6 +258,50 @@ def test_labels_that_a_configuration_denies_are_refused() -> None:
     _, state, config = family_checkpoint("openai")
     labels = {**state, "label_emb.weight": torch.zeros(10, 128)}
     refused(labels, "beyond what its configuration asks for, label_emb.weight", config=config)
+
+
+def test_averaged_weights_listed_without_names_are_found(tmp_path: Path) -> None:
+    _, raw_state, config = family_checkpoint("pesser", seed=1)
+    ema, ema_state, _ = family_checkpoint("pesser", seed=2)
+    average = {"decay": 0.999, "num_updates": 10, "shadow_params": list(ema_state.values())}
+    saved = {"model": raw_state, "ema": average, "step": 10}
+    torch.save(saved, tmp_path / "ckpt.pth")
+    assert same(models.load_network(tmp_path / "ckpt.pth", config), ema)
+    torch.save(
+        {**saved, "ema": {**average, "shadow_params": average["shadow_params"][1:]}}, tmp_path / "b.pth"
+    )
+    refused(tmp_path / "b.pth", "shadow_params", "ema=false", config=config)
+    models.load_network(tmp_path / "b.pth", config, ema=False)
+
+
+def test_the_average_of_denoising_diffusion_pytorch_is_found(tmp_path: Path) -> None:
+    raw, state, config = family_checkpoint("pesser", seed=1)
+    ema, averaged, _ = family_checkpoint("pesser", seed=2)
+    tables = {"betas": torch.zeros(10), "sqrt_alphas_cumprod": torch.zeros(10)}
+
+    def diffusion(weights: dict[str, torch.Tensor], before: str = "") -> dict[str, torch.Tensor]:
+        held = {**tables, **{f"model.{key}": value for key, value in weights.items()}}
+        return {before + key: value for key, value in held.items()}
+
+    both = {**diffusion(state, "online_model."), **diffusion(averaged, "ema_model.")}
+    both |= {"initted": torch.tensor(True), "step": torch.tensor(7)}
+    torch.save({"step": 7, "model": diffusion(state), "opt": {}, "ema": both}, tmp_path / "model-1.pt")
+    assert same(models.load_network(tmp_path / "model-1.pt", config), ema)
+    assert same(models.load_network(tmp_path / "model-1.pt", config, ema=False), raw)
+    own = {"init_conv.weight": torch.zeros(8, 3, 7, 7)}
+    torch.save(
+        {"step": 7, "model": diffusion(own), "opt": {}, "ema": diffusion(own, "ema_model.")},
+        tmp_path / "b.pt",
+    )
+    refused(tmp_path / "b.pt", "denoising-diffusion-pytorch", "FILE.py:FUNCTION")
+
+
+def test_weights_without_their_configuration_are_called_that(tmp_path: Path) -> None:
+    _, state, _ = family_checkpoint("diffusers")
+    save_file(state, tmp_path / "diffusion_pytorch_model-00001-of-00002.safetensors")
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    sentence = refused(tmp_path, "config.json", "holds weights")
+    assert "needs" not in sentence
 
 
 def test_a_table_that_is_no_embedding_is_refused() -> None:

@@ -85,6 +85,14 @@ def test_label_emb_of_guided_diffusion(tmp_path: Path) -> None:
     assert told.with_options({"guidance": "2"}).guidance == 2
 
 
+def test_one_number_stands_for_a_list_of_it(tmp_path: Path) -> None:
+    name = "guided_diffusion_labels"
+    given = {"num_heads": 4, "attention_resolutions": 2}
+    model = loaded(name, tmp_path, config=given, image_size=8, **DIFFUSION)
+    x, t, label = inputs(name)
+    assert error(network_of(model)(x, t, label), name) < TOLERANCE
+
+
 def test_a_null_label_in_the_middle_is_asked_for_none(tmp_path: Path) -> None:
     name = "guided_diffusion_labels"
     model = loaded(name, tmp_path, config={"num_heads": 4}, image_size=8, null_label=2, **DIFFUSION)
