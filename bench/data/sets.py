@@ -198,7 +198,9 @@ def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pat
         raise UsageError(f"{key} in {path} is {pixels.dtype}; images must be uint8, 0 to 255")
     if pixels.ndim == 3:
         pixels = pixels[:, None]
-    elif pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+    elif (
+        pixels.ndim == 4 and pixels.shape[3] in (1, 3) and pixels.shape[2:] != (1, 1)
+    ):  # points: (N, C, 1, 1)
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.ndim != 4 or 0 in pixels.shape:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,21 @@ from bench.spec import join_spec, parse_options, split_spec
 
 PREVIEWS = 16
 """Images of each trial that are kept to look at: the first ones."""
+
+POINTS = 1000
+"""As many where an image is a point: a few of them show nothing."""
+
+
+def is_points(shape: Sequence[int]) -> bool:
+    """Return whether images of a shape (C, H, W) are points of two or more coordinates: one pixel each."""
+    channels, height, width = shape
+    return channels > 1 and height == width == 1
+
+
+def kept_of(images: Tensor, start: int = 0) -> Tensor:
+    """Return those of some images (B, C, H, W) that are kept to look at; ``start`` is the first's index."""
+    most = POINTS if is_points(images.shape[1:]) else PREVIEWS
+    return images[: max(0, most - start)]
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,7 @@ class BlockResult:
         block: sample indices.
         statistics: sums by jackknife group, by feature space.
         cost: the cost of this block.
-        previews: uint8 images of the sample indices below `PREVIEWS`, (k, C, H, W), maybe none.
+        previews: uint8 images of the first samples, see `kept_of`, (k, C, H, W), maybe none.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
         levels: how the images' values are spread.
     """

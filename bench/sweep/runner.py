@@ -29,7 +29,7 @@ from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash, short_hash
 from bench.records.record import FLOOR, SPLIT_OFF, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
-from bench.records.trial import PREVIEWS, BlockResult, Failure, Task, Trial, WorkerSetup
+from bench.records.trial import BlockResult, Failure, Task, Trial, WorkerSetup, kept_of
 from bench.stats.resampling import influence_se
 from bench.sweep.collect import Collected
 from bench.sweep.references import reference_images
@@ -180,7 +180,7 @@ class Runner:
         means = {name: mean_of_scores([scores[name] for scores, _ in scored]) for name in names}
         record = replace(cell.record(), scores=means, message=failures[0].message if failures else "")
         self.store.prepare()
-        self.store.write(record, first[:PREVIEWS], self._forward_film(first[:1]))
+        self.store.write(record, kept_of(first), self._forward_film(first[:1]))
         return record
 
     @cached_property

@@ -3,13 +3,10 @@
 import json
 from dataclasses import replace
 
-import pytest
-import torch
 from support.reports import record
 
 from bench.commands.main import main
 from bench.records.record import FLOOR, ModelInfo
-from bench.records.store import Store, read_strip, write_strip
 from bench.records.trial import split_option, with_option
 from bench.report.plots.guidance import scales_of, score_against_another, score_against_guidance
 from bench.report.tables.table import tables_of
@@ -107,41 +104,3 @@ def test_guidance_is_an_axis_of_the_sweep(tmp_path, capsys):
     assert "model 'digits' takes no options: it has no conditions to guide" in capsys.readouterr().err
     assert main(["nll", "--model", "digits-conditional", "--n", "4", "--results", str(tmp_path)]) == 2
     assert "there is no likelihood under guidance" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 6), (2, 4, 4), (4, 5, 3), (5, 4, 4), (2, 1, 1)])
-def test_images_of_any_shape_are_kept_to_the_bit(shape, tmp_path):
-    images = torch.randint(0, 256, (7, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    write_strip(tmp_path / "strip.png", images)
-    assert torch.equal(read_strip(tmp_path / "strip.png"), images)
-
-
-SHAPES = """
-import torch
-from models.exact import ExactGaussian
-
-def make(*shape):
-    size = torch.tensor(shape).prod()
-    return ExactGaussian(torch.zeros(shape), 0.04 * torch.eye(int(size)))
-
-def wide():
-    return make(3, 6, 8)
-
-def five():
-    return make(5, 4, 4)
-
-def points():
-    return make(2, 1, 1)
-"""
-
-
-@pytest.mark.parametrize("factory", ["wide", "five", "points"])
-def test_models_of_any_shape_are_drawn_scored_and_reported(factory, tmp_path):
-    path = tmp_path / "shapes.py"
-    path.write_text(SHAPES)
-    command = ["run", "--model", f"{path}:{factory}", "--samplers", "ddim", "--steps", "4", "--n", "40"]
-    assert main([*command, "--metrics", "fd_pixels", "--results", str(tmp_path / "r")]) == 0
-    assert main(["report", "--results", str(tmp_path / "r")]) == 0
-    store = Store(tmp_path / "r")
-    kept = [store.previews(one) for one in store.read()[0] if one.kind == "samples"]
-    assert kept[0].shape[1:] == {"wide": (3, 6, 8), "five": (5, 4, 4), "points": (2, 1, 1)}[factory]

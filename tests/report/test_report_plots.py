@@ -149,7 +149,7 @@ def test_equal_records_give_equal_files(store, group, tmp_path, suffix):
     for theme in THEMES if suffix == "png" else ("light",):
         a, b = (list(draw_files([group], store, tmp_path / name, suffix, theme)) for name in "ab")
         mark = "-dark" if theme == "dark" else ""
-        names = [f"digits-fd_digits-{name}{mark}.{suffix}" for name in PLOTS]
+        names = [f"digits-fd_digits-{name}{mark}.{suffix}" for name in PLOTS if name != "scatter"]
         assert [path.name for path in a] == [
             *names,
             "digits-fd_digits-pictures.png",

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from bench.records.record import Record
-from bench.records.store import Store
+from bench.records.store import Store, shown_images
+from bench.records.trial import is_points
 from bench.report.tables.summary import plus_minus, short
 from bench.stats.score import Score
 
@@ -31,17 +32,19 @@ class Strip:
         name: the name of its style class in the page.
         source: the PNG file as a data URI.
         count: number of pictures in it.
-        side: pixels of one.
+        side: width of one in pixels.
+        ratio: height of one over its width.
     """
 
     name: str
     source: str
     count: int
     side: int
+    ratio: float = 1.0
 
 
 def strip_of(store: Store, record: Record) -> Strip | None:
-    """Return the first samples of a trial, None where none were kept."""
+    """Return the first samples of a trial, None where none were kept, or points, which a plot shows."""
     return _strip(f"p-{safe(record.key)}", store.records / f"{record.name}.png", store.previews(record))
 
 
@@ -51,10 +54,11 @@ def film_of(store: Store, record: Record) -> Strip | None:
 
 
 def _strip(name: str, path: Path, images: Tensor | None) -> Strip | None:
-    if images is None or not len(images):
+    if images is None or not len(images) or is_points(images.shape[1:]):
         return None
     data = base64.b64encode(path.read_bytes()).decode()
-    return Strip(name, f"data:image/png;base64,{data}", len(images), images.shape[-1])
+    _, _, tall, wide = shown_images(images).shape
+    return Strip(name, f"data:image/png;base64,{data}", len(images), wide, tall / wide)
 
 
 def safe(key: str) -> str:

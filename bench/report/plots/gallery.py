@@ -20,6 +20,7 @@ from bench.report.plots.breakdown import jackknife_stability, time_breakdown
 from bench.report.plots.guidance import scales_of
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.limit import distance_to_limit
+from bench.report.plots.scatter import scatter_plot
 from bench.report.plots.training import trainings
 from bench.report.tables.table import Table
 
@@ -59,6 +60,13 @@ PLOTS: Mapping[str, Plot] = {
             "What more steps bring. Bars are one standard error; the grey line is what as many real images"
             " score; open markers, where there are any, are published values.",
             lambda table, store, theme: plots.score_against_steps(table, theme, published_for(table)),
+        ),
+        Plot(
+            "scatter",
+            "Samples as points",
+            "The first samples of every cell; behind them, in grey, real ones. The same index starts from the"
+            " same noise in every panel.",
+            scatter_plot,
         ),
         Plot(
             "time",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.records.record import FLOOR, Record
 from bench.records.store import Store, shown_images
+from bench.records.trial import is_points
 from bench.report.tables.table import Table
 
 TILE = 40
@@ -36,7 +37,7 @@ class Row:
 
 
 def picture_grid(table: Table, store: Store, columns: int = 12) -> Image.Image | None:
-    """Return the first samples of every cell, enlarged; None where no pictures were kept.
+    """Return the first samples of every cell, enlarged; None where no pictures were kept, or points.
 
     Along a column every trial starts from the same noise, so the columns show what a sampler changes.
     """
@@ -50,7 +51,7 @@ def picture_grid(table: Table, store: Store, columns: int = 12) -> Image.Image |
 
 
 def film_strips(table: Table, store: Store) -> Image.Image | None:
-    """Return sample 0 of every cell on its way from noise to image; None where no films were kept.
+    """Return sample 0 of every cell on its way from noise to image; None where no films were kept, or points.
 
     First an image on its way to noise, x_t at equal parts of T; then, for every sampler and S, x after equal
     parts of the steps. All trials start from one noise, and it is what the image ends in.
@@ -70,7 +71,7 @@ def _kept(table: Table, pictures: Callable[[Record], Tensor | None]) -> Iterator
         for label in table.rows:
             cell = table.cells.get((label, steps))
             images = pictures(cell.record) if cell is not None else None
-            if images is not None:
+            if images is not None and not is_points(images.shape[1:]):
                 yield f"S={steps}", label, images
 
 
