@@ -50,7 +50,7 @@ def _estimates(runner: Runner, plan: Plan[SampledCell]) -> list[_Estimate]:
         name = f"{trial.sampler}@{trial.steps}"
         try:
             calls = count_calls(runner.loaded.model, cell.sampler, cell.walk)
-            found.append(_Estimate(name, calls * trial.n, calls * len(trial.blocks) * seconds))
+            found.append(_Estimate(name, calls * trial.n, calls * trial.block_count * seconds))
         except NotApplicable as reason:
             found.append(_Estimate(name, skipped=str(reason)))
     return found

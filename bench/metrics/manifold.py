@@ -55,11 +55,12 @@ def neighbourhoods(fake: torch.Tensor, real: torch.Tensor, groups: Sequence[slic
         UsageError: if either set, or the fakes without one group, has no k-th neighbour.
     """
     largest = max(NEIGHBOURS.values())
-    fewest = min(
-        len(real), len(fake) - max(g.stop - g.start for g in groups) if len(groups) > 1 else len(fake)
-    )
-    if fewest <= largest:
-        raise UsageError(f"neighbourhoods need more than {largest} images on either side, got {fewest}")
+    left_out = max(g.stop - g.start for g in groups) if len(groups) > 1 else 0
+    if min(len(real), len(fake) - left_out) <= largest:
+        raise UsageError(
+            f"neighbourhoods need more than {largest} reference images, got {len(real)}, and more than"
+            f" {largest} samples beside the {left_out} of a jackknife group, got {len(fake)}"
+        )
     radius = {k: _radii(real, [slice(0, len(real))], k)[0] for k in set(NEIGHBOURS.values())}
     around_fake = _radii(fake, groups, NEIGHBOURS["recall"])
 
@@ -105,6 +106,7 @@ class ManifoldMetric:
         name: column name.
         space: name of the feature space.
         which: the measure.
+        fewest: the least number of samples: each has its neighbours without any jackknife group too.
     """
 
     name: str
@@ -112,6 +114,7 @@ class ManifoldMetric:
     which: Which
     needs: Needs = "features"
     higher_is_better: bool = True
+    fewest: int = max(NEIGHBOURS.values()) + 2
 
     def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
         """Return the measure with its jackknife error. Flag: ``fewer-references`` than samples.

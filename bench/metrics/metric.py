@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.reference import Reference
 from bench.stats.score import Score
@@ -18,6 +19,9 @@ class Metric(Protocol):
         space: name of its feature space: a key of ``SPACES``, or "module:factory" for a plugin's own.
         needs: whether it is made of moments alone or of every feature vector.
         higher_is_better: the direction.
+
+    One that needs more than two samples, or images in the reference, says how many by an attribute
+    ``fewest``: a sweep of fewer is refused before anything is drawn.
     """
 
     @property
@@ -43,6 +47,21 @@ class Metric(Protocol):
     def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
         """Score ``sample`` against ``reference``, with its standard error."""
         ...
+
+
+def check_enough(metric: Metric, n: int, images: int) -> None:
+    """Raise UsageError if samples or reference images are fewer than a metric needs.
+
+    Args:
+        metric: the metric.
+        n: number of samples.
+        images: number of images in the reference; 0 where nobody knows.
+    """
+    fewest = getattr(metric, "fewest", 2)
+    if n < fewest:
+        raise UsageError(f"{metric.name} needs at least {fewest} samples, got --n {n}")
+    if 0 < images < fewest and getattr(metric, "uses_reference", True):
+        raise UsageError(f"{metric.name} needs at least {fewest} images in the reference, which has {images}")
 
 
 def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:

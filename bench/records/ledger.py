@@ -160,6 +160,17 @@ def block_folder(store: Store, cell: Cell) -> Path:
     return store.blocks / f"{cell.key}-{cell.state}"
 
 
+MOST_SAMPLES = 100_000_000
+"""Samples of a trial: every block keeps a mark for each, and papers take 50,000."""
+
+MOST_STEPS = 100_000
+"""Steps of a trial: a grid is a list of them, and no published schedule has a twentieth."""
+
+
+MOST_SEED = 2**63 - 1
+"""Greatest seed: draws from an exact model's law take the other half of the keys of the noise."""
+
+
 def check_numbers(*, n: int | None, batch: int | None, seed: int, steps: Sequence[int], what: str) -> None:
     """Raise UsageError if a number that a table is asked for is out of its range.
 
@@ -172,10 +183,16 @@ def check_numbers(*, n: int | None, batch: int | None, seed: int, steps: Sequenc
     """
     if n is not None and n < 2:
         raise UsageError(f"--n must be at least 2 {what}, got {n}")
+    if n is not None and n > MOST_SAMPLES:
+        raise UsageError(f"--n must be at most {MOST_SAMPLES:,} {what}, got {n:,}")
     if batch is not None and batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
     if seed < 0:
         raise UsageError(f"--seed must not be negative, got {seed}")
+    if seed > MOST_SEED:
+        raise UsageError(f"--seed must be at most 2^63 - 1, half of what a noise key holds, got {seed}")
     if min(steps, default=1) < 1:
         listed = ", ".join(map(str, steps))
         raise UsageError(f"every number of steps must be at least 1, got {listed}")
+    if max(steps, default=1) > MOST_STEPS:
+        raise UsageError(f"every number of steps must be at most {MOST_STEPS:,}, got {max(steps):,}")

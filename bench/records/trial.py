@@ -85,6 +85,11 @@ class Trial:
         return cls(**{**known, "metrics": tuple(known["metrics"])})
 
     @property
+    def block_count(self) -> int:
+        """Number of blocks, without a list of them."""
+        return -(-self.n // self.batch)
+
+    @property
     def blocks(self) -> list[range]:
         """Sample indices of every block, in order."""
         return [range(i, min(i + self.batch, self.n)) for i in range(0, self.n, self.batch)]

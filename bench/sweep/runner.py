@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
+from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
 from bench.plugins.lookup import get_card, shuffled
 from bench.records import ledger
@@ -106,8 +107,11 @@ class Runner:
         """Return what is to be computed.
 
         Raises:
-            UsageError: if a number of steps does not fit the model's schedule.
+            UsageError: if a number of steps does not fit the model's schedule, or samples or reference images
+                are too few for a metric.
         """
+        for metric in self.scoring.metrics:
+            check_enough(metric, self.sweep.n, self.scoring.references.count)
         cells = [self._cell(sampler, steps) for steps in self.sweep.steps for sampler in self.sweep.samplers]
         return ledger.plan(self.store, cells, self._missing)
 

@@ -181,7 +181,7 @@ class TestNeighbourhoods:
         assert fewer.flags == ("fewer-references",)
 
     def test_too_few_images_are_refused(self):
-        with pytest.raises(UsageError, match="more than 5 images"):
+        with pytest.raises(UsageError, match="more than 5 samples"):
             ManifoldMetric("recall", "s", "recall").score(
                 statistics_of(normal(9, 5, 2)), reference_of(normal(1, 50, 2))
             )
