@@ -1,9 +1,9 @@
 from .data.images import from_uint8, to_uint8
 from .data.sets import load_images
 from .diffusion.conditions import ConditionalModel
-from .diffusion.grid import Grid, Step, make_grid
+from .diffusion.grid import Grid, Step, make_grid, times_like
 from .diffusion.guidance import ConditionalNetwork, GuidedByGradient, classifier_guided, guided, thresholded
-from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance
+from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance, takes_real_times
 from .diffusion.noise import TrajectoryNoise, normal_noise
 from .diffusion.posterior import (
     diffuse,
@@ -87,7 +87,9 @@ __all__ = [
     "published_table",
     "sample",
     "sampler",
+    "takes_real_times",
     "thresholded",
+    "times_like",
     "to_uint8",
     "trajectory",
     "zero_terminal_snr",

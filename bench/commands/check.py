@@ -34,13 +34,10 @@ def execute(options: argparse.Namespace) -> int:
 def _samplers(text: str) -> list[Sampler]:
     if not text.endswith(".py"):
         return [get_sampler(text)]
-    before = set(registry().default_samplers)
+    before = set(registry().default_samplers) | set(registry().samplers)
     load_plugins([Path(text)])
-    new = [
-        registry().default_samplers.entries[name]
-        for name in registry().default_samplers
-        if name not in before
-    ]
+    offered = registry().default_samplers.entries | registry().samplers.entries
+    new = list({one.spec: one for name, one in offered.items() if name not in before}.values())
     if not new and not registry().failures:
         raise UsageError(f"{text} registers no sampler; define bench_samplers() with @hookimpl")
     return new

@@ -14,6 +14,16 @@ from bench.diffusion.spacing import chosen_times, listed_times
 from bench.errors import UsageError
 
 
+def times_like(x: Tensor, t: float) -> Tensor:
+    """Return a time as the tensor (B,) that a network takes beside x (B, C, H, W).
+
+    It is int64 for a time step and float64 for a time between two or of a continuous schedule.
+    """
+    return torch.full(
+        (len(x),), t, dtype=torch.int64 if isinstance(t, int) else torch.float64, device=x.device
+    )
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a trajectory: from x at time t to x at the next, less noisy time.
@@ -35,12 +45,8 @@ class Step:
     last: bool
 
     def times(self, x: Tensor) -> Tensor:
-        """Return t as the tensor (B,) that a network takes beside x (B, C, H, W).
-
-        It is int64 for a time step and float64 for a time between two or of a continuous schedule.
-        """
-        dtype = torch.int64 if isinstance(self.t, int) else torch.float64
-        return torch.full((len(x),), self.t, dtype=dtype, device=x.device)
+        """Return t as the tensor (B,) that a network takes beside x (B, C, H, W): `times_like`."""
+        return times_like(x, self.t)
 
 
 @dataclass(frozen=True)

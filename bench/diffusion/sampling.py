@@ -22,6 +22,9 @@ from bench.spec import parse_options
 
 Parameter = float | int | bool | str
 
+Order = int | Callable[..., int | None] | None
+"""The order that a rule declares: a number, or a function of its parameters, by name; None if none."""
+
 
 @dataclass(frozen=True)
 class AtLeast:
@@ -32,7 +35,10 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class AtMost:
-    """Put into ``Annotated[float, AtMost(1)]`` to have a parameter's upper bound checked."""
+    """Put into ``Annotated[float, AtMost(1)]`` to have a parameter's upper bound checked.
+
+    ``AtMost(math.inf)`` says that the value may be infinite; without it a number must be finite.
+    """
 
     bound: float
 
@@ -59,7 +65,7 @@ class Sampler:
         name: the rule's name, e.g. ``ddim``.
         function: (model, x, grid, noise, **parameters) -> iterator of tensors shaped like x.
         parameters: every parameter with its value, in the order of the signature.
-        order: the declared order of convergence in the step size, on the noise-free path; None if none.
+        declared: what the rule says of its `order`.
         source: paper and equation.
         alias: a name of its own for this choice of parameters, e.g. ``sigma-hat``.
     """
@@ -67,9 +73,14 @@ class Sampler:
     name: str
     function: SamplerFunction = field(repr=False)
     parameters: Mapping[str, Parameter]
-    order: int | None = None
+    declared: Order = None
     source: str = ""
     alias: str | None = None
+
+    @property
+    def order(self) -> int | None:
+        """The declared order of convergence in the step size, on the noise-free path; None if none."""
+        return self.declared(**self.parameters) if callable(self.declared) else self.declared
 
     def __call__(self, model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise) -> Iterator[Tensor]:
         """Return the iterator over x after every step; `trajectory` checks what it yields."""
@@ -127,7 +138,7 @@ def sampler(function: SamplerFunction, /) -> Sampler: ...
 
 @overload
 def sampler(
-    *, name: str | None = None, order: int | None = None, source: str = ""
+    *, name: str | None = None, order: Order = None, source: str = ""
 ) -> Callable[[SamplerFunction], Sampler]: ...
 
 
@@ -136,7 +147,7 @@ def sampler(
     /,
     *,
     name: str | None = None,
-    order: int | None = None,
+    order: Order = None,
     source: str = "",
 ) -> Sampler | Callable[[SamplerFunction], Sampler]:
     """Turn a generator function into a `Sampler` (decorator).
@@ -147,7 +158,8 @@ def sampler(
     Args:
         function: given when the decorator is used without brackets.
         name: defaults to the function's name with hyphens for underscores.
-        order: the order of convergence the paper claims; ``bench check`` measures it.
+        order: the order of convergence the paper claims, or a function that tells it of the parameters, given
+            by name; ``bench check`` measures it.
         source: paper and equation.
 
     Raises:
@@ -268,7 +280,7 @@ def _coerce(where: str, value: object, kind: Any) -> Parameter:
             raise UsageError(f"{where} must be one of {', '.join(map(str, choices))}, got {value}")
         return typing.cast(Parameter, value)
     try:
-        number = _convert(value, kind)
+        number = _convert(value, kind, infinite=AtMost(math.inf) in bounds)
     except ValueError:
         raise UsageError(f"{where} must be {_kind_name(kind)}, got {value!r}") from None
     for bound in bounds:
@@ -279,7 +291,7 @@ def _coerce(where: str, value: object, kind: Any) -> Parameter:
     return number
 
 
-def _convert(value: object, kind: Any) -> Parameter:
+def _convert(value: object, kind: Any, *, infinite: bool = False) -> Parameter:
     text = str(value)
     if kind is bool:
         if text.lower() not in ("true", "false"):
@@ -289,7 +301,7 @@ def _convert(value: object, kind: Any) -> Parameter:
         return int(text)
     if kind is float:
         number = float(text)
-        if not math.isfinite(number):
+        if math.isnan(number) or (math.isinf(number) and not infinite):
             raise ValueError
         return number
     return text

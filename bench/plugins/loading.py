@@ -152,6 +152,7 @@ class Registry:
     def _hooks(self) -> list[tuple[str, Callable[[Any, Origin], None]]]:
         return [
             ("bench_samplers", self._add_sampler),
+            ("bench_named_samplers", self._add_named_sampler),
             ("bench_models", lambda card, origin: self.models.add(card.name, card, origin)),
             ("bench_spacings", lambda item, origin: self.spacings.add(item[0], item[1], origin)),
             ("bench_metrics", lambda metric, origin: self.metrics.add(metric.name, metric, origin)),
@@ -187,9 +188,15 @@ class Registry:
                     self._fail(origin.plugin, origin.version, hook, error)
 
     def _add_sampler(self, sampler: Sampler, origin: Origin) -> None:
-        """Register a preset, its rule under its own name, and its alias."""
+        """Register a sampler that ``--samplers all`` runs."""
+        self._add_named_sampler(sampler, origin)
+        if sampler.alias is None and sampler.spec not in self.default_samplers.entries:
+            self.default_samplers.add(sampler.spec, sampler, origin)
+
+    def _add_named_sampler(self, sampler: Sampler, origin: Origin) -> None:
+        """Register the rule of a sampler under its own name, and the sampler under its alias."""
         if not isinstance(sampler, Sampler):
-            raise UsageError(f"bench_samplers returned {type(sampler).__name__}, not a @sampler function")
+            raise UsageError(f"expected @sampler functions, got {type(sampler).__name__}")
         known = self.samplers.entries.get(sampler.name)
         if known is None:
             plain = replace(sampler, alias=None, parameters=_defaults(sampler))
@@ -198,8 +205,6 @@ class Registry:
             self.samplers.add(sampler.name, sampler, origin)  # raises: the name is taken
         if sampler.alias is not None:
             self.samplers.add(sampler.alias, sampler, origin)
-        elif sampler.spec not in self.default_samplers.entries:
-            self.default_samplers.add(sampler.spec, sampler, origin)
 
     def _report_unknown_hooks(self, module: ModuleType, plugin: str, version: str) -> None:
         for name in vars(module):

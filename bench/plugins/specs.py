@@ -23,6 +23,12 @@ def bench_samplers() -> Iterable[Sampler]:
 
 
 @hookspec
+def bench_named_samplers() -> Iterable[Sampler]:
+    """Return samplers that run where they are named; ``--samplers all`` leaves them out."""
+    return ()
+
+
+@hookspec
 def bench_models() -> Iterable[ModelCard]:
     """Return cards of models that ``--model NAME`` can load."""
     return ()
