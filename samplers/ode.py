@@ -14,7 +14,7 @@ alpha_bar = 1, gives x_0 itself.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import exp, expm1, factorial, inf, log, prod, sqrt
 from typing import Literal, NamedTuple
 
@@ -137,7 +137,7 @@ class History:
             self.values.appendleft(value)
 
 
-def planned(grid: Grid, order: int, final: Final) -> Iterator[tuple[Step, int]]:
+def planned(grid: Grid, order: int, final: Final, *, to_zero: bool = False) -> Iterator[tuple[Step, int]]:
     """Yield every step with the number of values that a multistep rule is to combine at it.
 
     The number grows from 1 to ``order`` with the history and ends as `Final` says. It is 0 where a level is
@@ -147,6 +147,7 @@ def planned(grid: Grid, order: int, final: Final) -> Iterator[tuple[Step, int]]:
         grid: the time steps.
         order: the greatest number of values.
         final: the rule for the last steps.
+        to_zero: whether the rule has weights for a step to sigma = 0; without, that step is of order 1.
     """
     moves = [step for step in grid if step.alpha_bar_next != step.alpha_bar]
     lowered = final in ("lowered", "lowered_then_x0") or (final == "lowered15" and len(moves) < 15)
@@ -158,7 +159,7 @@ def planned(grid: Grid, order: int, final: Final) -> Iterator[tuple[Step, int]]:
         known = place + (moves[0].alpha_bar > 0)  # a value at alpha_bar = 0 is no part of a history
         left = len(moves) - place
         most = min(order, known, left - before_x0) if lowered else min(order, known)
-        orders[step.index] = 1 if left == 1 and final != "none" else max(1, most)
+        orders[step.index] = 1 if left == 1 and not (to_zero and final == "none") else max(1, most)
     for step in grid:
         yield step, orders.get(step.index, 0)
 
@@ -203,7 +204,7 @@ def phi(k: int, z: float) -> float:
 
     Near 0, where the differences would cancel, by its power series, sum z^i / (i + k)!.
 
-    Source: Hochbruck & Ostermann 2010, "Exponential integrators", Acta Numerica 19, eq. 2.10 and 2.11.
+    Source: Hochbruck & Ostermann 2010, "Exponential integrators", Acta Numerica 19.
     """
     if abs(z) < 1:
         return sum(z**i / factorial(i + k) for i in range(18, -1, -1))
@@ -213,40 +214,95 @@ def phi(k: int, z: float) -> float:
     return value
 
 
-def exponential_weights(places: Sequence[float], z: float) -> list[float]:
-    """Return the integrals over v in [0, 1] of e^((1-v) z) l_j(v), l_j Lagrange's polynomials on places.
+def places(values: Sequence[float], end: float) -> list[float]:
+    """Return where values of a variable lie in units of the step: the first is its start, 0; ``end`` is 1."""
+    return [(value - values[0]) / (end - values[0]) for value in values]
 
-    With the coefficients c of l_j(v) = sum_k c_k v^k that is sum_k c_k k! phi_(k+1)(z).
+
+def lagrange(places: Sequence[float]) -> list[Floats]:
+    """Return the coefficients c of Lagrange's polynomials l_j(v) = sum_k c_k v^k on different places."""
+    others = [[other for k, other in enumerate(places) if k != j] for j in range(len(places))]
+    return [
+        np.asarray(polynomial.polyfromroots(roots), float) / prod(place - root for root in roots)
+        for place, roots in zip(places, others, strict=True)
+    ]
+
+
+def exponential_weights(places: Sequence[float], z: float) -> list[float]:
+    """Return the integrals of e^((1-v) z) l_j(v) over v in [0, 1]: sum_k c_k k! phi_(k+1)(z).
 
     Args:
-        places: where values are known, in units of the step: 0 is its start, 1 its end.
+        places: where values are known, in units of the step.
         z: the exponent.
     """
-    weights = []
-    for place, others in _each_and_the_others(places):
-        scale = prod(place - other for other in others)
-        powers = polynomial.polyfromroots(others) / scale
-        weights.append(float(sum(c * factorial(k) * phi(k + 1, z) for k, c in enumerate(powers))))
-    return weights
+    moments = [factorial(k) * phi(k + 1, z) for k in range(len(places))]
+    return [float(powers @ moments) for powers in lagrange(places)]
 
 
-def lagrange_integrals(places: Sequence[float], start: float, stop: float) -> list[float]:
-    """Return the integrals of Lagrange's polynomials on up to eight places, over [start, stop]."""
-    nodes, weights = gauss_legendre(start, stop, 4)
-    integrals = []
-    for place, others in _each_and_the_others(places):
-        values = np.prod([(nodes - other) / (place - other) for other in others], axis=0)
-        integrals.append(float(np.sum(weights * values)))
-    return integrals
+def sigma_weights(levels: Sequence[Level], end: Level) -> list[float]:
+    """Return the integrals of Lagrange's polynomials in sigma over a step: variable-step Adams-Bashforth.
+
+    Args:
+        levels: where values are known, the step's start first.
+        end: the level that the step arrives at.
+    """
+    start, stop = levels[0].sigma, end.sigma
+    moments = [(stop - start) / (k + 1) for k in range(len(levels))]
+    return [float(c @ moments) for c in lagrange(places([level.sigma for level in levels], stop))]
 
 
-def gauss_legendre(start: float, stop: float, n: int) -> tuple[Floats, Floats]:
-    """Return (nodes, weights) of the rule of n points on [start, stop], exact for polynomials below 2n."""
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    half = (stop - start) / 2
-    return start + half * (nodes + 1), half * weights
+def combined(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """Return sum_j w_j m_j of tensors of one shape."""
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + weight * value
+    return total
 
 
-def _each_and_the_others(places: Sequence[float]) -> Iterator[tuple[float, list[float]]]:
-    for j, place in enumerate(places):
-        yield place, [other for k, other in enumerate(places) if k != j]
+EQUAL_STEPS: dict[int, tuple[float, ...]] = {
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
+"""Adams and Bashforth's weights of one to four values where all steps are equal."""
+
+
+def equal_step_weights(levels: Sequence[Level], end: Level) -> list[float]:
+    """Return Adams and Bashforth's weights for equal steps in sigma, whatever the steps are."""
+    return [(end.sigma - levels[0].sigma) * weight for weight in EQUAL_STEPS[len(levels)]]
+
+
+Weigh = Callable[[Sequence[Level], Level], Sequence[float]]
+"""(levels where eps is known, the step's start first; its end) -> the w of y_u = y_t + sum_j w_j eps_j."""
+
+
+def adams(
+    model: EpsilonModel, x: Tensor, grid: Grid, order: int, final: Final, afs: bool, weigh: Weigh
+) -> Iterator[Tensor]:
+    """Yield x after every step of a linear multistep rule in the noise, y_u = y_t + sum_j w_j eps_j.
+
+    Args:
+        model: the noise predictor.
+        x: x_T, shape (B, C, H, W).
+        grid: the time steps.
+        order: the greatest number of values.
+        final: how the orders end.
+        afs: take x_T as its own eps, and save the first call.
+        weigh: gives the weights; a single value has sigma_u - sigma_t.
+    """
+    past = History(order)
+    for step, p in planned(grid, order, final, to_zero=True):
+        if p > 0:
+            x0, eps = answer(model, x, step, afs=afs and past.empty)
+            past.add(Level.start(step), eps)
+            x = adams_step(step, x0, past, p, weigh) if p > 1 else first_order(step, x0, eps)
+        yield x
+
+
+def adams_step(step: Step, x0: Tensor, past: History, order: int, weigh: Weigh) -> Tensor:
+    """Return x after a step of `adams` with several values, the newest told together with x_0."""
+    levels, values, end = list(past.levels)[:order], list(past.values)[:order], Level.end(step)
+    own, *others = weigh(levels, end)
+    beyond = own - (end.sigma - levels[0].sigma)  # what DDIM's step does not have
+    return first_order(step, x0, values[0]) + end.a * combined([beyond, *others], values)

@@ -36,6 +36,13 @@ from bench.plugins.executor import Executor
 BUILT_INS = (
     "samplers.ddpm",
     "samplers.ddim",
+    "samplers.dpm_solver",
+    "samplers.unipc",
+    "samplers.deis",
+    "samplers.lms",
+    "samplers.ipndm",
+    "samplers.pndm",
+    "samplers.sa_solver",
     "models.exact",
     "models.digits",
     "models.digits_latent",
