@@ -192,7 +192,7 @@ def bench_named_samplers() -> Sequence[Sampler]:
     return [
         dpm_solver,
         dpmpp.with_(alias="dpmpp-2m", order=2, final="only"),
-        dpmpp.with_(alias="dpmpp-3m", order=3, final="only"),
+        dpmpp.with_(alias="dpmpp-3m", order=3, final="lowered15"),
         dpmpp_sde.with_(alias="dpmpp-2m-sde", order=2),
         dpmpp_sde.with_(alias="dpmpp-3m-sde", order=3, form="heun"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import types
 import typing
 from collections import deque
@@ -309,7 +310,7 @@ def _convert(value: object, kind: Any, *, infinite: bool = False) -> Parameter:
 
 def _place(value: Parameter, kind: Any) -> float:
     if isinstance(value, int | float):
-        return float(value)
+        return min(float(value), sys.float_info.max)
     return float(typing.get_args(kind).index(value)) if typing.get_origin(kind) is Literal else 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from bench.data.sets import content_hash, count_shared, load_images
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.noise import TrajectoryNoise
-from bench.diffusion.sampling import Sampler
+from bench.diffusion.sampling import Parameter, Sampler
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import images_of, latents_of, unclipped
 from bench.errors import BenchError
@@ -386,13 +387,18 @@ def _row_of(sampler: Sampler) -> RowInfo:
     return RowInfo(
         name=sampler.name,
         label=sampler.label,
-        parameters=dict(sampler.parameters),
+        parameters={name: _written(value) for name, value in sampler.parameters.items()},
         place=sampler.place,
         order=sampler.order,
         source=sampler.source,
         plugin=origin.plugin,
         version=origin.version,
     )
+
+
+def _written(value: Parameter) -> Parameter:
+    """Return a parameter as a record holds it: JSON has no infinity."""
+    return str(value) if value in (math.inf, -math.inf) else value
 
 
 def _interleaved(tasks: Sequence[Task]) -> list[Task]:
