@@ -19,11 +19,7 @@ _PIECES = 32  # of a step in continuous time; between time steps of a discrete s
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
-def _order(order: int, **others: object) -> int:
-    return order
-
-
-@sampler(order=_order, source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, tAB and rhoAB")
+@sampler(order=lambda order, **_: order, source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, tAB and rhoAB")
 def deis(
     model: EpsilonModel,
     x: Tensor,

@@ -188,7 +188,7 @@ def _correction(past: History, h: float, z: float, order: int, form: Form, weigh
 
 @hookimpl
 def bench_named_samplers() -> Sequence[Sampler]:
-    """Register the three, and the names that k-diffusion gave some of their choices."""
+    """Register the three, and what k-diffusion and diffusers call some of their choices."""
     return [
         dpm_solver,
         dpmpp.with_(alias="dpmpp-2m", order=2, final="only"),

@@ -12,16 +12,12 @@ from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, hookimpl,
 from samplers.ode import Final, Level, adams, equal_step_weights, sigma_weights
 
 
-def _order(order: int, **others: object) -> int:
-    return min(order, 2)
-
-
 def _variable_order(order: int, weights: Literal["published", "exact"], **others: object) -> int:
     return 2 if weights == "published" and order == 4 else order
 
 
 @sampler(
-    order=_order,
+    order=lambda order, **_: min(order, 2),
     source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, iPNDM; Liu et al. 2022, arXiv:2202.09778",
 )
 def ipndm(

@@ -11,12 +11,8 @@ from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, hookimpl,
 from samplers.ode import Final, adams, sigma_weights
 
 
-def _order(order: int, **others: object) -> int:
-    return order
-
-
 @sampler(
-    order=_order,
+    order=lambda order, **_: order,
     source="Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, sec. III.5",
 )
 def lms(

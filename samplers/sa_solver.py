@@ -19,9 +19,7 @@ def _order(predictor: int, corrector: int, tau: float, **others: object) -> int:
     return order if tau == 0 else min(order, 2)
 
 
-@sampler(
-    order=_order, source="Xue et al. 2023, SA-Solver, arXiv:2309.05019, algorithm 1, eq. 15 and 18, app. D"
-)
+@sampler(order=_order, source="Xue et al. 2023, SA-Solver, arXiv:2309.05019, eq. 15 and 18, app. D")
 def sa_solver(
     model: EpsilonModel,
     x: Tensor,

@@ -97,6 +97,22 @@ def test_check_takes_a_file(tmp_path):
     assert "1.9 network calls a step" in out.stdout
 
 
+def test_named_samplers_are_there_and_no_part_of_all(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        HEUN.replace("bench_samplers", "bench_named_samplers").replace("[heun]", "[heun.with_(alias='h')]")
+    )
+    registry = Registry()
+    registry.load_built_ins()
+    before = list(registry.default_samplers)
+    registry.load_file(tmp_path / "mine.py")
+    assert registry.failures == []
+    assert registry.samplers.get("h").function is registry.samplers.get("heun").function
+    assert list(registry.default_samplers) == before
+    out = bench("check", tmp_path / "mine.py")
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert out.stdout.count("has the declared order") == 1  # two names of one spec
+
+
 def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
     registry = Registry()
     registry.load_built_ins()
@@ -115,7 +131,7 @@ def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
 
 
 def test_every_hook_is_documented():
-    assert len(HOOKS) == 7
+    assert len(HOOKS) == 8
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     for name in HOOKS:
         assert getattr(specs, name).__doc__
