@@ -149,19 +149,31 @@ def planned(grid: Grid, order: int, final: Final, *, to_zero: bool = False) -> I
         final: the rule for the last steps.
         to_zero: whether the rule has weights for a step to sigma = 0; without, that step is of order 1.
     """
-    moves = [step for step in grid if step.alpha_bar_next != step.alpha_bar]
-    lowered = final in ("lowered", "lowered_then_x0") or (final == "lowered15" and len(moves) < 15)
-    before_x0 = final == "lowered_then_x0"
-    if final == "lowered10_then_x0":
-        lowered = before_x0 = len(moves) - 1 < 10
+    moves, final = _moves(grid), settled(grid, final)
     orders = {}
     for place, step in enumerate(moves):
-        known = place + (moves[0].alpha_bar > 0)  # a value at alpha_bar = 0 is no part of a history
+        most = min(order, place + (moves[0].alpha_bar > 0))  # a value at alpha_bar = 0 is in no history
         left = len(moves) - place
-        most = min(order, known, left - before_x0) if lowered else min(order, known)
+        if final in ("lowered", "lowered_then_x0"):
+            most = min(most, left - (final == "lowered_then_x0"))
         orders[step.index] = 1 if left == 1 and not (to_zero and final == "none") else max(1, most)
     for step in grid:
         yield step, orders.get(step.index, 0)
+
+
+def settled(grid: Grid, final: Final) -> Final:
+    """Return which of ``only``, ``lowered``, ``lowered_then_x0`` and ``none`` a rule is on a grid."""
+    steps = len(_moves(grid))
+    if final == "lowered15":
+        return "lowered" if steps < 15 else "only"
+    if final == "lowered10_then_x0":
+        return "lowered_then_x0" if steps - 1 < 10 else "only"
+    return final
+
+
+def _moves(grid: Grid) -> list[Step]:
+    """Return the steps that change the level."""
+    return [step for step in grid if step.alpha_bar_next != step.alpha_bar]
 
 
 def answer(model: EpsilonModel, x: Tensor, step: Step, *, afs: bool = False) -> tuple[Tensor, Tensor]:

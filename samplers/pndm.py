@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from bench import EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
-from samplers.ode import Final, History, Level, adams_step, answer, equal_step_weights, planned
+from samplers.ode import Final, History, Level, adams_step, answer, equal_step_weights, first_order, planned
 
 _VALUES = 4
 
@@ -58,20 +58,18 @@ def pndm(
             elif p > 1:
                 x = adams_step(step, x0, past, p, equal_step_weights)
             else:
-                x = _mapped(step, Level.end(step), x0, eps, eps)
+                x = first_order(step, x0, eps)
         yield x
 
 
 def _mapped(step: Step, to: Level, x0: Tensor, told: Tensor, eps: Tensor) -> Tensor:
-    """Return DDIM's map to a level with another eps than was told: then x_0 is another one too."""
-    if eps is not told:
-        x0 = x0 - Level.start(step).sigma * (eps - told)
-    return to.a * x0 + to.s * eps
+    """Return DDIM's map to a level with another eps than was told: x_0 is then another one too."""
+    return to.a * (x0 - Level.start(step).sigma * (eps - told)) + to.s * eps
 
 
 def _improved_euler(model: EpsilonModel, step: Step, x0: Tensor, eps: Tensor) -> Tensor:
     end = Level.end(step)
-    _, second = end.ask(model, _mapped(step, end, x0, eps, eps))
+    _, second = end.ask(model, first_order(step, x0, eps))
     return _mapped(step, end, x0, eps, (eps + second) / 2)
 
 

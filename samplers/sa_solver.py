@@ -9,7 +9,17 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
-from samplers.ode import Final, History, Level, answer, combined, exponential_weights, lagrange, planned
+from samplers.ode import (
+    Final,
+    History,
+    Level,
+    answer,
+    combined,
+    exponential_weights,
+    lagrange,
+    planned,
+    settled,
+)
 
 Mode = Literal["few", "more"]
 
@@ -62,7 +72,7 @@ def sa_solver(
     Yields:
         x after every step, not yet corrected; the last is x_0.
     """
-    most, to_x0 = max(predictor, corrector), final == "lowered_then_x0"
+    most, to_x0 = max(predictor, corrector), settled(grid, final) == "lowered_then_x0"
     past = History(most)
     # The step to here, its g, what predictor and corrector share, its order.
     before: tuple[Step, float, Tensor, int] | None = None

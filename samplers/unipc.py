@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
-from samplers.ode import Final, History, Level, answer, combined, first_order, phi, planned
+from samplers.ode import Final, History, Level, answer, combined, first_order, phi, planned, settled
 
 Scale = Literal["bh1", "bh2"]
 Predict = Literal["x0", "eps"]
@@ -59,13 +59,14 @@ def unipc(
     Yields:
         x after every step, not yet corrected; the last is x_0.
     """
+    skips_last = settled(grid, final) == "lowered_then_x0"
     past = History(order + 1)  # what was told at u is in it when x at u is corrected
     predicted: tuple[Step, Tensor, int] | None = None  # the step to here, its base and its order
     for step, p in planned(grid, order, final):
         if p > 0:
             x0, eps = answer(model, x, step, afs=afs and past.empty)
             past.add(Level.start(step), x0 if predict == "x0" else eps)
-            if predicted is not None and not (step.last and final == "lowered_then_x0"):
+            if predicted is not None and not (step.last and skips_last):
                 x = _corrected(*predicted, past, b, predict)
                 x0, eps = _as_told(x, past.values[0], step, predict)
             base = first_order(step, x0, eps)

@@ -45,10 +45,11 @@ def test_the_rule_with_a_memory_beats_ddim_as_the_document_says(tmp_path):
     _, source = shown("docs/plugins.md", "bench_samplers")
     (tmp_path / "dpm.py").write_text(source)
     results = tmp_path / "results"
-    asked = ["--plugin", tmp_path / "dpm.py", "--samplers", "ddim:eta=0", "dpm-solver-2m"]
+    asked = ["--plugin", tmp_path / "dpm.py", "--samplers", "ddim:eta=0", "dpm-solver-2m", "dpmpp-2m"]
     assert bench("run", *asked, "--steps", "10", "--results", results).returncode == 0
     score = load_results(results).set_index("sampler").score
     assert score["dpm-solver-2m"] == pytest.approx(2.18, abs=0.02)
+    assert score["dpmpp"] == pytest.approx(score["dpm-solver-2m"], abs=0.01)
     assert score["ddim"] == pytest.approx(4.75, abs=0.02)
 
 

@@ -397,6 +397,14 @@ def test_the_orders_end_as_the_table_says(steps, final, orders):
     assert [p for _, p in planned(grid, 3, final, to_zero=True)] == orders
 
 
+@pytest.mark.parametrize("spec", ["unipc", "sa-solver", "dpmpp"])
+def test_an_end_that_asks_for_the_number_of_steps_is_one_of_the_others(spec):
+    few, many = [0, 100, 300, 500, 700, 900], list(range(0, 1000, 60))
+    for spacing, ends in ((few, ("lowered", "lowered_then_x0")), (many, ("only", "only"))):
+        for asked, same in zip(("lowered15", "lowered10_then_x0"), ends, strict=True):
+            assert torch.equal(run(f"{spec}:final={asked}", spacing), run(f"{spec}:final={same}", spacing))
+
+
 @pytest.mark.parametrize("final", ["only", "lowered", "lowered_then_x0", "none"])
 def test_only_rules_with_a_weight_there_keep_their_order_at_the_last_step(final):
     grid = make_grid(LINEAR, 6, "linspace")

@@ -81,6 +81,14 @@ def test_a_second_identical_run_computes_nothing(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
 
 
+def test_a_parameter_without_a_bound_is_recorded_and_found_again(tmp_path):
+    run(tmp_path, samplers=["sa-solver"], steps=(5,))
+    again, observer = run(tmp_path, samplers=["sa-solver:tau-max=inf"], steps=(5,))
+    assert observer.samples == 0
+    assert len(again) == 1
+    assert load_results(tmp_path).tau_max.tolist() == ["inf"]
+
+
 def test_scores_do_not_depend_on_what_else_is_in_the_sweep(tmp_path):
     alone, _ = run(tmp_path / "a", samplers=("ddim",), steps=(10,))
     beside, _ = run(tmp_path / "b")
