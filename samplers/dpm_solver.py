@@ -47,7 +47,7 @@ def dpm_solver(
         grid: the time steps.
         noise: never asked for.
         order: the number of past values of eps; 1 is DDIM.
-        form: of steps with two values: ``heun`` is the integral, ``midpoint`` has phi_1 / 2 for phi_2.
+        form: steps with two values take the integral (``heun``), or phi_1 / 2 for phi_2 (``midpoint``).
         weights: ``published`` has half the integral's weight for D_2, as every published code, and is of
             order 2 for order=3; ``exact`` is of order 3.
         final: how the orders end; see `samplers.ode.Final`.
@@ -93,7 +93,7 @@ def dpmpp(
         grid: the time steps.
         noise: never asked for.
         order: the number of past values of x_0; 1 is DDIM.
-        form: of steps with two values: ``heun`` is the integral, ``midpoint`` has phi_1 / 2 for phi_2.
+        form: steps with two values take the integral (``heun``), or phi_1 / 2 for phi_2 (``midpoint``).
         weights: ``published`` has half the integral's weight for D_2, as every published code, and is of
             order 2 for order=3; ``exact`` is of order 3.
         final: how the orders end; see `samplers.ode.Final`.
@@ -132,7 +132,7 @@ def dpmpp_sde(
         grid: the time steps.
         noise: asked for at every step but the last where eta > 0.
         order: the number of past values of x_0; 1 with eta=1 is DDIM with eta=1.
-        form: of steps with two values: ``heun`` is the integral, ``midpoint`` has phi_1 / 2 for phi_2.
+        form: steps with two values take the integral (``heun``), or phi_1 / 2 for phi_2 (``midpoint``).
         eta: 1 is the paper's; 0 is `dpmpp`; others as in k-diffusion.
         weights: ``published`` has half the integral's weight for D_2, as every published code; ``exact``.
         final: how the orders end; see `samplers.ode.Final`.
