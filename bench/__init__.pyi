@@ -4,6 +4,7 @@ from .diffusion.conditions import ConditionalModel
 from .diffusion.grid import Grid, Step, make_grid, times_like
 from .diffusion.guidance import ConditionalNetwork, GuidedByGradient, classifier_guided, guided, thresholded
 from .diffusion.interfaces import Clip, EpsilonModel, Noise, Prediction, Variance, takes_real_times
+from .diffusion.moments import NoiseMoments, read_moments
 from .diffusion.noise import TrajectoryNoise, normal_noise
 from .diffusion.posterior import (
     diffuse,
@@ -46,6 +47,7 @@ __all__ = [
     "Metric",
     "ModelCard",
     "Noise",
+    "NoiseMoments",
     "NoiseSchedule",
     "NotApplicable",
     "Prediction",
@@ -85,6 +87,7 @@ __all__ = [
     "predict_x0",
     "published_frame",
     "published_table",
+    "read_moments",
     "sample",
     "sampler",
     "takes_real_times",

@@ -37,6 +37,8 @@ WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
 BOUND_IMAGES = 1000
 """Images that a bound takes where nobody says how many."""
+MOMENT_IMAGES = 1000
+"""Images that second moments are estimated from where nobody says how many."""
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
@@ -311,6 +313,31 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def moments_options(parser: argparse.ArgumentParser) -> None:
+    """Estimate the second moment of a model's noise on its data, for the samplers with analytic variances.
+
+        python -m bench moments --model digits --steps 10,50 --out digits-moments.json
+        python -m bench run --model digits --steps 10,50 --samplers analytic-ddpm:moments=digits-moments.json
+
+    One number a time. Those that the file holds already are kept, the others are added to it; it says how
+    many network evaluations all of them took.
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--reference",
+        metavar="IMAGES",
+        help="images of the model's data [what the model's samples should resemble]",
+    )
+    parser.add_argument("--n", type=int, default=MOMENT_IMAGES, help=f"images, the first [{MOMENT_IMAGES}]")
+    parser.add_argument("--steps", default="10,20,50,100", metavar="S,S,...", help="[10,20,50,100]")
+    parser.add_argument("--spacing", default="uniform", help="rule of the grids, as in `run` [uniform]")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="JSON file, to be made or added to"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    add_plugins(parser)
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Add ``--results``."""
     parser.add_argument(
@@ -404,6 +431,7 @@ VERBS: Mapping[str, Verb] = {
     "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
     "train": Verb("train a model", train_options),
     "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
+    "moments": Verb("estimate the second moments that analytic variances need", moments_options),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
     "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),
 }
