@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from bench.diffusion.grid import Grid
-from bench.diffusion.interfaces import EpsilonModel, Prediction
+from bench.diffusion.interfaces import EpsilonModel, Prediction, takes_real_times
 from bench.diffusion.sampling import Sampler, trajectory
 
 
@@ -25,6 +25,7 @@ def count_calls(model: EpsilonModel, sampler: Sampler, grid: Grid) -> int:
 class _ZeroModel:
     def __init__(self, model: EpsilonModel) -> None:
         self.schedule, self.shape, self.variance = model.schedule, model.shape, model.variance
+        self.continuous = takes_real_times(model)
         self.calls = 0
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> Prediction:

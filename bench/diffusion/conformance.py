@@ -107,17 +107,24 @@ def check_sampler(sampler: Sampler) -> list[Clause]:
 def output_variance(sampler: Sampler, schedule: Schedule, grid: Grid, std: float = _STD) -> float:
     """Return the exact variance of a sampler's output for x_T ~ N(0, 1) and data N(0, std^2).
 
-    Row 0 of one batch starts from an impulse in x_T, row k + 1 receives it as the noise of the step with
-    index k; the sum of their squared outputs is the variance. Exact for rules that are linear in x and noise.
+    Row 0 of one batch starts from an impulse in x_T, every other row receives one as one draw of noise; the
+    sum of their squared outputs is the variance. Exact for rules that are linear in x and noise.
     """
-    rows = len(grid) + 1
-    impulses = torch.eye(rows, dtype=torch.float64).view(rows, rows, 1, 1, 1) * _IMPULSE
-    one = impulses.expand(rows, rows, 1, 1, 1)
+    model, nothing = GaussianOracle(schedule, std), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    asked: dict[tuple[int, int], int] = {}
+
+    def listen(index: int, draw: int = 0) -> Tensor:
+        asked.setdefault((index, draw), len(asked) + 1)
+        return nothing
+
+    sample(model, sampler, grid, nothing.clone(), listen)
+    rows = len(asked) + 1
+    one = torch.eye(rows, dtype=torch.float64).view(rows, rows, 1, 1, 1) * _IMPULSE
 
     def noise(index: int, draw: int = 0) -> Tensor:
-        return one[index + 1]
+        return one[asked[index, draw]]
 
-    end = sample(GaussianOracle(schedule, std), sampler, grid, one[0].clone(), noise)
+    end = sample(model, sampler, grid, one[0].clone(), noise)
     return float((end / _IMPULSE).square().sum())
 
 

@@ -74,17 +74,18 @@ def flow_error(spec, steps):
 def law_error(spec, steps):
     """The error of the standard deviation at `END` for data N(0, 1/4), where x is linear in every draw.
 
-    Row 0 of the batch is an impulse in x_T, row k + 1 one in the noise of step k: squared and summed they
-    are the variance, without sampling error.
+    Row 0 of the batch is an impulse in x_T, rows 2 k + 1 and 2 k + 2 ones in the two draws of step k that a
+    rule may ask for: squared and summed they are the variance, without sampling error.
     """
 
     def true(t):
         abar = SCHEDULE.alpha_bar(t)
         return math.sqrt(abar / 4 + 1 - abar)
 
-    rows = torch.eye(steps + 1, dtype=torch.float64).view(steps + 1, -1, 1, 1, 1)
+    size = 2 * steps + 1
+    rows = torch.eye(size, dtype=torch.float64).view(size, -1, 1, 1, 1)
     model = GaussianOracle(SCHEDULE)
-    end = at_end(model, spec, steps, true(1.0) * rows[0], lambda index, draw=0: rows[index + 1])
+    end = at_end(model, spec, steps, true(1.0) * rows[0], lambda index, draw=0: rows[2 * index + 1 + draw])
     return abs(float(end.square().sum().sqrt()) - true(END))
 
 
