@@ -43,6 +43,7 @@ def _entries(registry: Registry, kind: str) -> list[dict[str, Any]]:
 def _facts(kind: str, entry: Any) -> dict[str, Any]:
     if kind == "samplers":
         given = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
+        given = given if entry.alias is None else f"{entry.name}: {given}"
         return {"parameters": given, "order": entry.order, "source": entry.source}
     if kind == "models":
         return {"summary": entry.summary, "metrics": ", ".join(entry.metrics)}

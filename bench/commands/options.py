@@ -33,7 +33,9 @@ def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
     for spec in specs:
         chosen = registry().default_samplers.values() if spec == "all" else [get_sampler(spec)]
         for sampler in chosen:
-            found.setdefault(sampler.spec, sampler)
+            known = found.setdefault(sampler.spec, sampler)
+            if known.alias != sampler.alias:
+                print(f"{spec} and {known.label} are one rule: one row", file=sys.stderr)
     return tuple(found.values())
 
 
