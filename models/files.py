@@ -284,8 +284,11 @@ def _candidates(value: Any) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]
 
 
 def _network_in(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Return the network's weights out of those of a diffusion that holds it and its own tables of betas."""
-    if state is None or not any(key.endswith("betas") for key in state):
+    """Return the network's weights out of those of a diffusion that holds it beside tables of its own.
+
+    The tables are ``betas`` and their like in denoising-diffusion-pytorch, ``u`` in EDM's iDDPM.
+    """
+    if state is None or not any(key.rpartition(".")[2] in ("betas", "u") for key in state):
         return state
     held = {key: weight for key, weight in state.items() if ".model." in f".{key}"}
     return held or state

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 from torch import Tensor, nn
 
 from bench import ConditionalModel, ContinuousSchedule, NoiseSchedule, Schedule, preconditioned
-from bench.diffusion.prediction import Predicts
+from bench.diffusion.prediction import Predicts, iddpm_levels
 from models.dit import DiT, is_dit, published_names
 from models.edm import EDMNetwork, is_edm
 from models.epsilon import EpsilonNetwork, LabelledNetwork
@@ -20,6 +20,9 @@ Preconditioning = Literal["edm", "vp", "ve", "iddpm"]
 
 EDM_WORDS = frozenset({"precond", "sigma_data", "sigma_min", "sigma_max"})
 """What a file of EDM's does not say and may be given; the published networks have the defaults."""
+
+LOWEST: Mapping[str, float] = {"edm": 0.002, "vp": 0.002, "ve": 0.02, "iddpm": float(iddpm_levels()[-2])}
+"""sigma_min of each preconditioning, as EDM's own sampler has it."""
 
 DIT_WORDS = frozenset({"num_heads"})
 
@@ -38,11 +41,16 @@ class Denoiser(nn.Module):
         super().__init__()
         self.inner = network
         self.kind, self.sigma_data = kind, sigma_data
-        self._denoise = preconditioned(network, kind, sigma_data)
+        self._denoise = preconditioned(self._image, kind, sigma_data)
 
     def extra_repr(self) -> str:
         """Return what the weights do not tell: it belongs to the model's fingerprint."""
         return f"{self.kind}, sigma_data={self.sigma_data}"
+
+    def _image(self, x: Tensor, noise: Tensor, *label: Tensor) -> Tensor:
+        """Return F without the second half of iDDPM's channels, the variance, which EDM does not use."""
+        out: Tensor = self.inner(x, noise, *label)
+        return out[:, : self.inner.channels]
 
     def forward(self, y: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
         """Return x_0 for y = x_0 + sigma eps (B, C, H, W)."""
@@ -81,7 +89,7 @@ def _edm(checkpoint: Checkpoint, config: Mapping[str, Any]) -> EpsilonNetwork | 
         raise CheckpointError(f"precond must be one of {', '.join(get_args(Preconditioning))}, got {kind!r}")
     network = EDMNetwork(checkpoint.state)
     denoiser = Denoiser(network, cast(Preconditioning, kind), float(config.get("sigma_data", 0.5)))
-    low, high = float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))
+    low, high = float(config.get("sigma_min", LOWEST[kind])), float(config.get("sigma_max", 80.0))
     shape = (network.channels, network.size, network.size)
     levels = ContinuousSchedule.edm(low, high)
     if not network.classes:

@@ -130,6 +130,30 @@ def test_networks_of_edm(name: str, tmp_path: Path) -> None:
         loaded(name, tmp_path, config={"precond": "vpx"})
 
 
+def test_the_variance_of_iddpm_is_left_out(tmp_path: Path) -> None:
+    alone = loaded("edm_adm", tmp_path, config={"precond": "iddpm"})
+    state = weights("edm_adm")
+    for part in ("weight", "bias"):
+        key = next(key for key in state if key.endswith(f"out_conv.{part}"))
+        state[key] = torch.cat([state[key], 1 + state[key]])
+    whole = {"u": torch.zeros(1001), **{f"model.{key}": weight for key, weight in state.items()}}
+    torch.save(whole, tmp_path / "doubled.pt")
+    doubled = models.load_checkpoint(tmp_path / "doubled.pt", config={"precond": "iddpm"})
+    y, sigma, label = inputs("edm_adm")
+    sigma = torch.full((len(y),), 1.0, dtype=torch.float64)
+    with torch.no_grad():
+        told = [
+            network_of(model)(y, sigma, *([] if label is None else [label])) for model in (alone, doubled)
+        ]
+    assert torch.equal(*told)
+
+
+@pytest.mark.parametrize(("kind", "low"), [("edm", 0.002), ("vp", 0.002), ("ve", 0.02), ("iddpm", 0.0064)])
+def test_levels_end_where_those_of_the_preconditioning_do(kind: str, low: float, tmp_path: Path) -> None:
+    schedule = loaded("edm_adm", tmp_path, config={"precond": kind}).schedule
+    assert schedule.first == pytest.approx(low, rel=0.05)
+
+
 def test_no_label_of_edm_is_a_vector_of_zeros(tmp_path: Path) -> None:
     model = loaded("edm_ddpmpp", tmp_path)
     x, noise, _ = inputs("edm_ddpmpp")
