@@ -83,6 +83,10 @@ class DiT(NamedLayers):
             )
         self.heads = found
 
+    def extra_repr(self) -> str:
+        """Return what the weights do not tell: it belongs to the model's fingerprint."""
+        return f"heads={self.heads}, inner_eps={self.inner_eps}, embedding_shift={self.embedding_shift}"
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """Return the raw output (B, outputs, H, W) for latents x (B, C, H, W), times and labels (B,)."""
         grid, p = self.size // self.patch, self.patch

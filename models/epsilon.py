@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from functools import cached_property
 
@@ -66,9 +67,27 @@ class _Checkpoint(nn.Module):
         else:
             digest.update(self.schedule.name.encode())
         digest.update(f"{self.shape} {self.variance} {self.rescale_timesteps}".encode())
+        digest.update(_unseen(self.network).encode())
         if self.predicts != "eps":
-            digest.update(f"{self.predicts} {self.network}".encode())
+            digest.update(self.predicts.encode())
         return digest.hexdigest()
+
+
+_HARMLESS = frozenset({"image_size", "dropout"})
+"""Options of a network that do not change its answers."""
+
+
+def _unseen(network: nn.Module) -> str:
+    """Return what decides a network's answers and leaves no trace in its weights, as heads and epsilons do.
+
+    Options at their defaults are left out: one that is added later changes nothing for a network without it.
+    """
+    config = getattr(network, "config", None)
+    if config is None or not dataclasses.is_dataclass(config):
+        return network.extra_repr()
+    told = {f.name: (getattr(config, f.name), f.default) for f in dataclasses.fields(config)}
+    chosen = {name: value for name, (value, usual) in told.items() if value != usual}
+    return repr({name: value for name, value in chosen.items() if name not in _HARMLESS})
 
 
 class EpsilonNetwork(_Checkpoint):

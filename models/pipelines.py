@@ -40,6 +40,11 @@ class _Plain(nn.Module):
         super().__init__()
         self.inner = inner
 
+    def extra_repr(self) -> str:
+        """Return the network's configuration: it belongs to the model's fingerprint."""
+        config = dict(self.inner.config)  # type: ignore[arg-type]
+        return json.dumps({k: v for k, v in config.items() if not k.startswith("_")}, default=str)
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return its output."""
         out: Tensor = self.inner(x, t, return_dict=False)[0]

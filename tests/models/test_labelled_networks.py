@@ -168,6 +168,16 @@ def test_what_the_weights_do_not_tell_is_in_the_fingerprint(tmp_path: Path) -> N
     assert len(set(kinds.values())) == 4
 
 
+def test_heads_are_in_the_fingerprint(tmp_path: Path) -> None:
+    name = "guided_diffusion_labels"
+    found = {
+        loaded(name, tmp_path, config={"num_heads": heads}, image_size=8, **DIFFUSION).fingerprint
+        for heads in (2, 4)
+    }
+    found |= {loaded("dit", tmp_path, config={"num_heads": heads}).fingerprint for heads in (2, 4)}
+    assert len(found) == 4
+
+
 def test_pickles_that_carry_code_are_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "edm.pkl"
     path.write_bytes(pickle.dumps({"ema": 1}))
