@@ -135,6 +135,21 @@ def test_one_step_is_the_predicted_x0(spec):
     assert len(model.called) == 1
 
 
+LAST_IS_TOLD = ("dpmpp", "dpm-solver", "unipc", "unipc:predict=eps", "deis", "ipndm", "ipndm-v", "sa-solver")
+
+
+@pytest.mark.parametrize("spec", LAST_IS_TOLD)
+def test_the_end_is_the_x0_that_is_told_of_the_state_before(spec):
+    """With the authors' ends; UniPC with predict=eps shows that it does not correct that state."""
+    states = list(
+        trajectory(Curved(), get_sampler(spec), make_grid(LINEAR, spacing=QUADRATIC), start(), noise)
+    )
+    told, _ = predict_x0(states[-2], Curved()(states[-2], torch.zeros(2).long()), LINEAR.alpha_bar(0))
+    assert torch.allclose(states[-1], told, rtol=0, atol=1e-13)
+    corrected = run("unipc:predict=eps,final=lowered", QUADRATIC)
+    assert float((corrected - run("unipc:predict=eps", QUADRATIC)).abs().max()) > 1e-6
+
+
 @pytest.mark.parametrize("spec", RULES)
 def test_two_steps_are_finite_and_cost_two_calls(spec):
     model = Curved()
