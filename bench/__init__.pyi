@@ -15,6 +15,7 @@ from .diffusion.posterior import (
     predict_x0,
 )
 from .diffusion.prediction import from_denoiser, from_flow, from_prediction, preconditioned
+from .diffusion.projected import projected
 from .diffusion.sampling import Added, AtLeast, AtMost, Sampler, get_sampler, sample, sampler, trajectory
 from .diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule, zero_terminal_snr
 from .diffusion.spacing import on_levels
@@ -85,6 +86,7 @@ __all__ = [
     "posterior_mean",
     "preconditioned",
     "predict_x0",
+    "projected",
     "published_frame",
     "published_table",
     "read_moments",

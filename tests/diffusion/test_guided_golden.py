@@ -4,6 +4,7 @@ GLIDE, guided-diffusion, latent-diffusion, diffusers and EDM were run in float64
 same networks, wrapped here, must end where theirs did, with as many evaluations.
 """
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench import (
     NoiseSchedule,
     Prediction,
     TrajectoryNoise,
+    UsageError,
     cascade,
     classifier_guided,
     from_denoiser,
@@ -28,6 +30,7 @@ from bench import (
     guided,
     make_grid,
     preconditioned,
+    projected,
     sample,
     thresholded,
     trajectory,
@@ -185,6 +188,68 @@ def test_latent_diffusion_ends_at_its_first_level(name):
     assert float((before - array(f"{name}_final")).abs().max()) < case["tolerance"]
 
 
+def test_latent_diffusion_s_plms_ends_at_its_first_level():
+    """PLMS under guidance; the step to x_0 comes after its own end."""
+    name = "ldm_plms_10_w5"
+    case = CASES[name]
+    model, total = spent_on(guided(Net(schedule_of(case)), case["labels"], case["guidance"]["scale"]))
+    grid = make_grid(model.schedule, spacing=[0, *case["timesteps"]])
+    steps = trajectory(model, get_sampler("plms"), grid, array(f"{name}_xT"), None)
+    for _ in range(len(grid) - 1):
+        before = next(steps)
+    assert float((before - array(f"{name}_final")).abs().max()) < case["tolerance"]
+    assert total.rows == case["evaluations_per_sample"] * len(before)
+
+
+def test_projected_guidance_with_momentum_ends_where_diffusers_does():
+    name = "apg_ddim_v_S10_w6"
+    case = CASES[name]
+    guidance = case["guidance"]
+    net = Net(schedule_of(case), "v")
+    arguments = (guidance["eta"], guidance["norm_threshold"], guidance["momentum"])
+    model, total = spent_on(projected(net, case["labels"], guidance["scale"], *arguments))
+    grid = make_grid(net.schedule, spacing=case["timesteps"])
+    end = sample(model, get_sampler("ddim"), grid, array(f"{name}_xT"), None)
+    assert float((end - array(f"{name}_final")).abs().max()) < case["tolerance"]
+    assert total.rows == case["evaluations_per_sample"] * len(end)
+
+
+def test_projected_guidance_that_keeps_all_is_guidance():
+    net, x, t = Net(NoiseSchedule.linear()), array("apg_ddim_v_S10_w6_xT"), torch.tensor([500, 500])
+    plain, whole = guided(net, [2, 5], 3.0)(x, t), projected(net, [2, 5], 3.0, along=1.0)(x, t)
+    assert float((plain.eps - whole.eps).abs().max()) < 1e-12
+    short = projected(net, [2, 5], 3.0, along=1.0, greatest=1e-9)(x, t)
+    nothing = guided(net, [2, 5], 0.0)(x, t)
+    assert float((short.eps - nothing.eps).abs().max()) < 1e-8
+    with pytest.raises(UsageError, match="greatest > 0"):
+        projected(net, [2, 5], 3.0, greatest=0.0)
+
+
+def test_heun_in_flow_time_ends_where_diffusers_does():
+    """Heun's rule in s, which is not Heun's in sigma, on the converted network."""
+    name = "flow_heun_S8_w2"
+    case = CASES[name]
+    called = dict(zip(case["sigmas"], case["called"], strict=False))
+    schedule = ContinuousSchedule.flow(case["shift"])
+    model = guided(Net(schedule, "flow"), case["labels"], case["guidance"]["scale"])
+    levels = [*dict.fromkeys(case["sigmas"][:-1]), 0.0]
+    z = array(f"{name}_xT")
+
+    def velocity(z, s):
+        """The network's answer u = eps - x_0 at z = (1 - s) x_0 + s eps, by what the model says of x_t."""
+        times = torch.full((len(z),), called[s], dtype=torch.float64)
+        a, b = ((one := schedule.alpha_bar(called[s])) ** 0.5, (1 - one) ** 0.5)
+        answer = model(z * (a + b), times)
+        return answer.eps - answer.x0
+
+    for here, there in itertools.pairwise(levels):
+        first = velocity(z, here)
+        moved = z + (there - here) * first
+        last = there == 0
+        z = moved if last else z + (there - here) * (first + velocity(moved, there)) / 2
+    assert float((z - array(f"{name}_final")).abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("name", [name for name in of_family("flow") if "euler" in name])
 def test_euler_in_flow_time_is_ddim(name):
     case = CASES[name]
@@ -300,7 +365,7 @@ class Toy:
         return {"epsilon": eps, "v_prediction": a * eps - b * x0, "sample": x0, "flow": eps - x0}[self.kind]
 
 
-@pytest.mark.parametrize("name", [name for name in PLAIN if "dpmpp" not in name])
+@pytest.mark.parametrize("name", PLAIN)
 def test_other_parametrisations_end_where_diffusers_does(name):
     case = PLAIN[name]
     x = torch.from_numpy(PLAIN_END[f"{name}_xT"]).double()
@@ -317,6 +382,8 @@ def test_other_parametrisations_end_where_diffusers_does(name):
         grid = make_grid(schedule, spacing=case["timesteps"])
         clip = "dynamic-raw-eps" if case["config"].get("thresholding") else "none"
         sampler = get_sampler("ddpm:clip=none") if "ddpm" in name else get_sampler("ddim").with_(clip=clip)
+        if "dpmpp2m" in name:
+            sampler = get_sampler("dpmpp:order=2,final=lowered15")
         if clip != "none":
             sampler = sampler.with_(quantile=0.95, greatest=1.5)
     end = sample(model, sampler, grid, x, lambda index: draws[index])
