@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,7 @@ from bench.diffusion.sampling import Parameter, Sampler
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import images_of, latents_of, unclipped
 from bench.errors import BenchError
+from bench.files.digests import file_digest
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
@@ -342,7 +344,11 @@ class Runner:
     def _cell(self, sampler: Sampler, steps: int) -> SampledCell:
         schedule = self.loaded.model.schedule
         walk = grid_for(self.loaded.model, steps, self.sweep.spacing_of(steps))
-        own = {"time steps": grid_hash(walk), "code of the sampler": code_hash(sampler.function)}
+        own = {
+            "time steps": grid_hash(walk),
+            "code of the sampler": code_hash(sampler.function),
+            **_files_of(sampler),
+        }
         return SampledCell(
             kind="samples",
             trial=self._trial(sampler.spec, steps),
@@ -394,6 +400,16 @@ def _row_of(sampler: Sampler) -> RowInfo:
         plugin=origin.plugin,
         version=origin.version,
     )
+
+
+def _files_of(sampler: Sampler) -> dict[str, str]:
+    """Return the hash of every file that a sampler's parameters name: other contents, other samples."""
+    named = {
+        key: Path(value) for key, value in sampler.parameters.items() if isinstance(value, str) and value
+    }
+    return {
+        f"file of {key}": file_digest(path, "sha256")[:16] for key, path in named.items() if path.is_file()
+    }
 
 
 def _written(value: Parameter) -> Parameter:

@@ -15,7 +15,7 @@ import torch
 from support.commands import bench
 from support.sweeps import Silent
 
-from bench import get_sampler, load_results
+from bench import NoiseMoments, get_sampler, load_model, load_results, make_grid
 from bench.device.clock import Clock
 from bench.diffusion.calls import count_calls
 from bench.plugins.loading import registry
@@ -124,6 +124,21 @@ def test_a_changed_source_is_named_and_recomputed(tmp_path):
     records = runner.run(plan, Silent())
     assert len(records) == len(load_results(tmp_path)) == 4
     assert Runner(sweep(), Store(tmp_path)).plan().pending == []
+
+
+def test_another_file_under_a_parameter_s_name_makes_its_records_stale(tmp_path):
+    model = load_model(MODEL).model
+    grid = make_grid(model.schedule, 5)
+    values = {float(t): 0.5 for t in grid.timesteps}
+    file = tmp_path / "moments.json"
+    file.write_text(NoiseMoments(MODEL, "w", 10, 0, values).text())
+    one = {"samplers": (f"analytic-ddpm:moments={file}", "ddim"), "steps": (5,)}
+    first, _ = run(tmp_path / "r", **one)
+    assert {record.status for record in first} == {"done"}
+    assert Runner(sweep(**one), Store(tmp_path / "r")).plan().pending == []
+    file.write_text(NoiseMoments(MODEL, "w", 10, 0, dict.fromkeys(values, 0.6)).text())
+    plan = Runner(sweep(**one), Store(tmp_path / "r")).plan()
+    assert [stale.fields for stale in plan.stale] == [["file of moments"]]
 
 
 @pytest.fixture
