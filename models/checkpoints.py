@@ -156,13 +156,16 @@ def load_checkpoint(
     if not unet.classes:
         if null_label is not None:
             raise CheckpointError(f"{name} takes no labels: leave null_label out")
-        return EpsilonNetwork(*given, process.predicts).to(device).eval()
+        model = EpsilonNetwork(*given, process.predicts).to(device).eval()
+        model.averaged = checkpoint.averaged
+        return model
     if null_label is not None and not 0 <= null_label < unet.classes:
         raise CheckpointError(
             f"{name} knows the labels 0 .. {unet.classes - 1}: null_label={null_label} is none"
         )
     classes = null_label if null_label == unet.classes - 1 else unet.classes
     labelled = LabelledNetwork(*given, process.predicts, classes=classes, null_label=null_label)
+    labelled.averaged = checkpoint.averaged
     return ConditionalModel(labelled.to(device).eval(), fingerprint=labelled.fingerprint)
 
 

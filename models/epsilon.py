@@ -25,6 +25,9 @@ class _Checkpoint(nn.Module):
         rescale_timesteps: whether the network receives t 1000/T for the time step t
             (``rescale_timesteps`` of improved-diffusion); s in (0, 1] of rectified flow becomes 1000 s.
         predicts: what it predicts.
+
+    Attributes:
+        averaged: whether its weights are averaged (EMA); None where its files do not say.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class _Checkpoint(nn.Module):
         self.variance: Variance = variance
         self.rescale_timesteps = rescale_timesteps
         self.predicts: Predicts = predicts
+        self.averaged: bool | None = None
         # Sinusoids embed any real time; a table of the best scalar predictor has the time steps only.
         self.continuous = not getattr(getattr(network, "config", None), "residual", 0)
 

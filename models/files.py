@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,13 @@ class Checkpoint:
         state: every weight by the family's own name.
         config: the constructor's arguments in the family's terms, as far as the files have them; names with a
             leading underscore hold what is not one of them (``_scheduler``, ``_process``).
+        averaged: whether the weights are averaged (EMA); None where the files do not say.
     """
 
     name: str
     state: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
+    averaged: bool | None = None
 
 
 def read_checkpoint(
@@ -68,7 +70,7 @@ def read_checkpoint(
         CheckpointError: if there is no such file, it is damaged, it holds code, or not the weights asked for.
     """
     if isinstance(source, Mapping | list | tuple):
-        return Checkpoint("this state dict", _select("this state dict", source, ema))
+        return _chosen("this state dict", source, ema)
     if not isinstance(source, str | Path):
         raise CheckpointError(
             f"a checkpoint is a path, a name or a state dict, got {type(source).__name__}: give one of these"
@@ -83,14 +85,14 @@ def read_checkpoint(
         state, metadata = _read_safetensors(path)
         if own := metadata.get(CONFIG_KEY):
             config = {**_json(own, path), "_process": _json(metadata.get(PROCESS_KEY, "{}"), path)}
-        return Checkpoint(str(path), _select(path, state, ema), config)
+        return _chosen(str(path), state, ema, config)
     if path.suffix == ".pkl":
         raise CheckpointError(
             f"{path} is a pickle that carries code, as EDM's files do, and none of it was run: convert it to"
             " .safetensors by the recipe in docs/networks.md under EDM"
         )
     if path.suffix in PICKLES or path.name.endswith(".pth.tar"):
-        return Checkpoint(str(path), _select(path, _read_pickle(path), ema), config)
+        return _chosen(str(path), _read_pickle(path), ema, config)
     raise CheckpointError(
         f"{path} is not a checkpoint file: "
         f"give a diffusers folder, a .safetensors or a {'/'.join(sorted(PICKLES))}"
@@ -137,7 +139,8 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
             f"{folder} is not a diffusers model: it needs config.json and {' or '.join(FOLDER_WEIGHTS)}"
         )
     state = _read_safetensors(weights)[0] if weights.suffix == ".safetensors" else _read_pickle(weights)
-    return Checkpoint(str(folder), _select(weights, state, None), _neighbour(weights, required=True))
+    found = _chosen(str(weights), state, None, _neighbour(weights, required=True))
+    return replace(found, name=str(folder), averaged=True if weights.parent.name == "unet_ema" else None)
 
 
 def _sharded(index: Path) -> dict[str, Tensor]:
@@ -231,7 +234,7 @@ def _plain_data() -> AbstractContextManager[Any]:
     return allow([argparse.Namespace, *numbers]) if allow is not None else nullcontext()
 
 
-def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]:
+def _chosen(name: str, value: Any, ema: bool | None, config: Mapping[str, Any] | None = None) -> Checkpoint:
     """Take one state dict out of what a training loop saved, and a DataParallel prefix off its keys."""
     averaged, raw = (_network_in(found) for found in _candidates(value))
     if averaged is None and ema is not False and isinstance(value, Mapping):
@@ -246,7 +249,8 @@ def _select(name: str | Path, value: Any, ema: bool | None) -> dict[str, Tensor]
         warnings.warn(f"{name} holds no averaged (EMA) weights: expect a much worse FID", stacklevel=2)
     chosen = raw if ema is False or averaged is None else averaged
     assert chosen is not None
-    return unwrapped(chosen)
+    told = None if chosen is value else chosen is averaged
+    return Checkpoint(name, unwrapped(chosen), dict(config or {}), told)
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

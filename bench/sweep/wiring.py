@@ -236,11 +236,25 @@ def examine(model: EpsilonModel, images: Tensor, seed: int = 0) -> Wiring:
             "schedule": schedule.name,
             "variance": model.variance,
             "conditional": "yes" if is_conditional(model) else "no",
+            "averaged weights": AVERAGED[_averaged(model)],
             "takes real times": "yes" if takes_real_times(model) else "no, they are rounded",
         },
         verdicts=(),
     )
     return replace(wiring, verdicts=tuple(_verdicts(wiring)))
+
+
+AVERAGED = {True: "yes", False: "no: expect worse scores", None: "nobody says"}
+"""What is said of a model's weights, by what its files tell of an average over the training (EMA)."""
+
+
+def _averaged(model: object) -> bool | None:
+    """Return whether the weights inside a model are averaged; None where nobody says."""
+    while model is not None:
+        if isinstance(told := getattr(model, "averaged", None), bool):
+            return told
+        model = getattr(model, "inside", None)
+    return None
 
 
 def _mean(errors: list[float]) -> float:

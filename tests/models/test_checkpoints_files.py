@@ -267,6 +267,10 @@ def test_averaged_weights_listed_without_names_are_found(tmp_path: Path) -> None
     saved = {"model": raw_state, "ema": average, "step": 10}
     torch.save(saved, tmp_path / "ckpt.pth")
     assert same(models.load_network(tmp_path / "ckpt.pth", config), ema)
+    given = {"config": config, "image_size": 8, "schedule": "linear", "T": 1000}
+    assert models.load_checkpoint(tmp_path / "ckpt.pth", **given).averaged is True
+    assert models.load_checkpoint(tmp_path / "ckpt.pth", ema=False, **given).averaged is False
+    assert models.load_checkpoint(raw_state, **given).averaged is None
     torch.save(
         {**saved, "ema": {**average, "shadow_params": average["shadow_params"][1:]}}, tmp_path / "b.pth"
     )

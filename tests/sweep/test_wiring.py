@@ -105,6 +105,7 @@ def test_the_shipped_models_are_wired_right(name, capsys):
     assert told["readings"]["as it is"] < (0.5 if latent else 0.4)
     assert (told["outside"] is None) == latent
     assert ("the latents:" in out, "outside [-1, 1]" in out) == (latent, not latent)
+    assert told["facts"]["averaged weights"] == "nobody says"
     assert told["facts"]["conditional"] == ("yes" if "conditional" in name else "no")
 
 
