@@ -159,6 +159,7 @@ class Stage:
         spacing: rule of its grid; None: likewise.
         temperature: factor of its x_T.
         augmentation: (pictures, standard normal noise shaped like them) -> the pictures it is bound to.
+        rounded: whether pictures are rounded to 8 bits before.
     """
 
     upsampler: Callable[[Tensor], EpsilonModel] = field(repr=False)
@@ -168,15 +169,16 @@ class Stage:
     spacing: str | None = None
     temperature: float = 1.0
     augmentation: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
+    rounded: bool = True
 
     def bound_to(self, pictures: Tensor, noise: TrajectoryNoise) -> EpsilonModel:
         """Return the model bound to what was drawn before it.
 
         Args:
-            pictures: the images of the stage before, in [-1, 1], (B, C, h, w); they are rounded to 8 bits.
+            pictures: the images of the stage before, in [-1, 1], (B, C, h, w).
             noise: the noise of this stage.
         """
-        low = from_uint8(to_uint8(pictures), pictures.dtype)
+        low = from_uint8(to_uint8(pictures), pictures.dtype) if self.rounded else pictures
         if self.augmentation is not None:
             apart = replace(noise, shape=tuple(low.shape[1:]))
             low = self.augmentation(low, apart(0, draw=AUGMENTATION).to(low))
@@ -204,6 +206,7 @@ def cascade(
     spacing: str | None = None,
     temperature: float = 1.0,
     augmentation: Callable[[Tensor, Tensor], Tensor] | None = None,
+    rounded: bool = True,
 ) -> CascadeModel:
     """Return a model of small pictures whose samples an upsampler enlarges.
 
@@ -219,6 +222,8 @@ def cascade(
         temperature: factor of its x_T; 0.997 in GLIDE.
         augmentation: what is done to the pictures first: (pictures, standard normal noise) -> pictures, as in
             ``lambda low, z: bench.diffuse(low, z, alpha_bar)`` (noise conditioning augmentation).
+        rounded: whether pictures are rounded to 8 bits first; False for what is no picture, as the embedding
+            that a prior draws and a decoder is bound to (Ramesh et al. 2022, arXiv:2204.06125, section 2).
 
     Source: Ho et al. 2021, arXiv:2106.15282, section 3; Saharia et al. 2022, arXiv:2205.11487, section 2.4.
 
@@ -233,7 +238,8 @@ def cascade(
             f" bench.from_prediction(lambda x, t: network(x, t, low), ...), not {type(larger).__name__}"
         )
     rule = None if sampler is None else unclipped(larger, get_sampler(sampler))
-    stage = Stage(upsampler, image_shape(larger), rule, steps, spacing, temperature, augmentation)
+    shape = image_shape(larger)
+    stage = Stage(upsampler, shape, rule, steps, spacing, temperature, augmentation, rounded)
     first, before = (base.model, base.stages) if isinstance(base, CascadeModel) else (base, ())
     return CascadeModel(first, (*before, stage))
 

@@ -136,6 +136,21 @@ def test_pictures_may_be_augmented_with_noise_of_their_own():
     assert not torch.equal(seen[0], drawn(base).x0)
 
 
+def test_a_decoder_is_bound_to_what_a_prior_draws():
+    """DALL-E 2's two stages: a vector that predicts x_0, as it is, and images drawn around it."""
+    seen = []
+
+    def decoder(vector):
+        seen.append(vector)
+        return bench.from_prediction(lambda x, t: x - vector.mean(1, True), SCHEDULE, (3, 8, 8), "eps")
+
+    prior = bench.from_prediction(lambda x, t: 2.5 * x.tanh(), SCHEDULE, (16, 1, 1), "x0")
+    found = drawn(bench.cascade(prior, decoder, sampler="ddpm", rounded=False))
+    assert torch.equal(seen[-1], drawn(prior).x0)
+    assert float(seen[-1].abs().max()) > 1  # no picture: neither rounded nor cut off
+    assert found.x0.shape == (4, 3, 8, 8)
+
+
 def test_an_upsampler_must_give_a_model():
     with pytest.raises(bench.UsageError, match="must return a model"):
         bench.cascade(latent_model(), lambda low: low)
