@@ -47,7 +47,8 @@ DATA_VARIABLE = "SAMPLER_BENCH_DATA"
 """Environment variable: the folder where the published sets lie; ``data`` where it is not set."""
 
 
-_KEYS = ("images", "arr_0", "samples")
+IMAGE_KEYS = ("images", "arr_0", "samples")
+"""Names under which an .npz holds images."""
 
 
 _NAMED = 5  # files that a remark names
@@ -173,10 +174,10 @@ def _npz(path: Path) -> ImageData:
             stack = _channels_first(opened, path, "the array")
             return ImageData(str(path), stack, content_hash(stack))
         with opened as arrays:
-            key = next((k for k in _KEYS if k in arrays), None)
+            key = next((k for k in IMAGE_KEYS if k in arrays), None)
             if key is None:
                 found = ", ".join(arrays.files) or "nothing"
-                raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(_KEYS)}")
+                raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(IMAGE_KEYS)}")
             pixels = arrays[key]
             labels = arrays.get("labels")
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.sets import IMAGE_KEYS
 from bench.errors import UsageError
 from bench.metrics.moments import Array
 from bench.metrics.reference import UNREADABLE, Reference
@@ -67,6 +68,12 @@ def is_statistics(path: str | Path) -> bool:
             return "mu" in arrays and "sigma" in arrays
     except (*UNREADABLE, TypeError):
         return False
+
+
+def images_beside(path: Path) -> str:
+    """Return under which name a file of statistics holds images too, as guided-diffusion's do; or nothing."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return next((name for name in IMAGE_KEYS if name in arrays), "")
 
 
 def _channels_first(mean: Array, cov: Array, path: Path) -> tuple[Array, Array]:

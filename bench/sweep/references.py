@@ -17,7 +17,7 @@ from bench.data.sets import is_here, load_images
 from bench.errors import UsageError
 from bench.metrics.copying import CopyingMetric
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.imports import import_npz, is_statistics
+from bench.metrics.imports import images_beside, import_npz, is_statistics
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress, measure_references, reference_statistics
 from bench.metrics.metric import Metric
@@ -241,8 +241,12 @@ def imported_reference(path: Path, metrics: Sequence[Metric], space: FeatureSpac
         UsageError: if the file does not fit the space, or a metric needs more than mean and covariance.
     """
     if lacking := [metric.name for metric in metrics if metric.needs == "features"]:
+        holds, way = "mean and covariance alone", "give --reference with images"
+        if images := images_beside(path):
+            holds = f"mean and covariance, which are what is used, and images ({images})"
+            way = f"give --reference with {images} in a file of its own"
         raise UsageError(
-            f"{path} holds mean and covariance alone, and {', '.join(lacking)} needs every feature vector of"
-            " the reference: leave it out of --metrics, or give --reference with images"
+            f"{path} holds {holds}, and {', '.join(lacking)} needs every feature vector of the reference:"
+            f" leave it out of --metrics, or {way}"
         )
     return import_npz(path, space.fingerprint, dim=space.dim)
