@@ -53,7 +53,7 @@ def installed(tmp_path_factory):
 def test_an_installed_plugin_is_listed_with_its_version(installed):
     out = bench("list", "samplers", "--json", site=installed)
     assert out.returncode == 0, out.stderr
-    entry = next(e for e in json.loads(out.stdout)["samplers"] if e["name"] == "heun")
+    entry = next(e for e in json.loads(out.stdout)["samplers"] if e["name"] == "my-heun")
     assert (entry["plugin"], entry["version"], entry["order"]) == ("heun-for-sampler-bench", "1.2.3", 2)
 
 
@@ -63,14 +63,14 @@ def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(instal
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path).set_index("label")
     assert len(table) == 7 + 1 + 1
-    assert table.loc["heun"].network_calls == 9
+    assert table.loc["my-heun"].network_calls == 9
     record = json.loads(next((tmp_path / "records").glob("*heun*.json")).read_text())
     assert record["sampler"]["plugin"] == "heun-for-sampler-bench"
     assert record["provenance"]["code of the sampler"]
 
 
 def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_path):
-    options = ["--samplers", "heun", "ddim", "--model", "exact-gaussian", "--n", "40", "--steps", "5"]
+    options = ["--samplers", "my-heun", "ddim", "--model", "exact-gaussian", "--n", "40", "--steps", "5"]
     bench("run", *options, "--results", tmp_path, site=installed)
     module = installed / "heun_plugin.py"
     before = module.read_text()
@@ -79,12 +79,12 @@ def test_an_installed_plugin_s_new_source_makes_its_record_stale(installed, tmp_
         out = bench("run", *options, "--results", tmp_path, site=installed)
     finally:
         module.write_text(before)
-    assert "stale: heun at S=5: code of the sampler changed since" in out.stderr
+    assert "stale: my-heun at S=5: code of the sampler changed since" in out.stderr
     assert "1 of 2 trials are there already" in out.stderr
 
 
 def test_check_finds_the_plugin_sound(installed):
-    out = bench("check", "heun", site=installed)
+    out = bench("check", "my-heun", site=installed)
     assert out.returncode == 0, out.stdout
     assert "FAIL" not in out.stdout
     assert "declared 2" in out.stdout
@@ -99,14 +99,16 @@ def test_check_takes_a_file(tmp_path):
 
 def test_named_samplers_are_there_and_no_part_of_all(tmp_path):
     (tmp_path / "mine.py").write_text(
-        HEUN.replace("bench_samplers", "bench_named_samplers").replace("[heun]", "[heun.with_(alias='h')]")
+        HEUN.replace("bench_samplers", "bench_named_samplers").replace(
+            "[my_heun]", "[my_heun.with_(alias='h')]"
+        )
     )
     registry = Registry()
     registry.load_built_ins()
     before = list(registry.default_samplers)
     registry.load_file(tmp_path / "mine.py")
     assert registry.failures == []
-    assert registry.samplers.get("h").function is registry.samplers.get("heun").function
+    assert registry.samplers.get("h").function is registry.samplers.get("my-heun").function
     assert list(registry.default_samplers) == before
     out = bench("check", tmp_path / "mine.py")
     assert out.returncode == 0, out.stdout + out.stderr
@@ -127,7 +129,7 @@ def test_a_plugin_that_raises_in_a_hook_leaves_the_others_alone(tmp_path):
     assert list(registry.default_samplers) == before
     (tmp_path / "good.py").write_text(HEUN)
     registry.load_file(tmp_path / "good.py")
-    assert "heun" in registry.samplers.entries
+    assert "my-heun" in registry.samplers.entries
 
 
 def test_every_hook_is_documented():

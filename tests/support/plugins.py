@@ -7,7 +7,7 @@ from bench import hookimpl, sampler
 
 
 @sampler(order=2, source="Karras et al. 2022, arXiv:2206.00364, algorithm 1, without its noise")
-def heun(model, x, grid, noise):
+def my_heun(model, x, grid, noise):
     """Heun's rule for dx/dsigma = eps, with x scaled by 1/sqrt(abar) and sigma = sqrt(1/abar - 1)."""
     for step in grid:
         here, there = sqrt(1 / step.alpha_bar - 1), sqrt(1 / step.alpha_bar_next - 1)
@@ -25,7 +25,7 @@ def heun(model, x, grid, noise):
 
 @hookimpl
 def bench_samplers():
-    return [heun]
+    return [my_heun]
 '''
 
 PYPROJECT = """
