@@ -146,6 +146,10 @@ def test_statistics_alone_are_refused_for_scores_of_every_vector(tmp_path, capsy
     assert main(asked) == 2
     assert "kid_pixels needs every feature vector of the reference: leave it out" in capsys.readouterr().err
     assert not list((tmp_path / "results").rglob("*.npz"))  # nothing was drawn
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "reference.npz", mu=np.zeros(64), sigma=np.eye(64), arr_0=images)
+    assert main(asked) == 2
+    assert "which are what is used, and images (arr_0)" in capsys.readouterr().err
 
 
 def test_a_score_without_a_reference_needs_none():
