@@ -76,8 +76,8 @@ def test_copying_is_measured_against_held_out_images(tmp_path):
 
 def test_the_reference_images_are_read_once_for_all_metrics():
     loaded, drawn = load_model("exact-digits"), []
-    draw = loaded.reference.images
-    counted = replace(loaded, reference=replace(loaded.reference, images=lambda: drawn.append(1) or draw()))
+    draw = loaded.reference.data
+    counted = replace(loaded, reference=replace(loaded.reference, data=lambda: drawn.append(1) or draw()))
     metrics = [
         registry().metrics.get(name) for name in ("fd_pixels", "fd_digits", "sliced_wasserstein_pixels")
     ]
