@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, score_without_reference
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
-from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
 _SMALLEST = 1e-300
@@ -42,24 +40,7 @@ class InceptionScore:
 
     def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
         """Return the score with its jackknife error; UsageError for no samples."""
-        total = sample.total
-        if total.n == 0:
-            raise UsageError(f"{self.name} needs samples")
-        groups = sample.present
-        left = [inception_score(sample.leave_out(g, total)) for g in groups] if len(groups) > 1 else []
-        found = jackknife(inception_score(total), left)
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.debiased,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=total.n,
-            space=reference.space,
-            reference="none",
-            higher_is_better=True,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return score_without_reference(self, sample, reference, inception_score)
 
 
 def inception_score(moments: Moments) -> float:

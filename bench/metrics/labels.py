@@ -12,10 +12,9 @@ from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.digits import DigitsFeatures, digit_space
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, score_without_reference
 from bench.metrics.reference import Reference
 from bench.metrics.space import Shape, fingerprint
-from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
 
@@ -83,24 +82,7 @@ class LabelAccuracy:
 
     def score(self, sample: GroupedStatistics, reference: Reference) -> Score:
         """Return the share with its jackknife error; UsageError for no samples."""
-        total = sample.total
-        if total.n == 0:
-            raise UsageError(f"{self.name} needs samples")
-        groups = sample.present
-        left = [float(sample.leave_out(g, total).mean[0]) for g in groups] if len(groups) > 1 else []
-        found = jackknife(float(total.mean[0]), left)
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.debiased,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=total.n,
-            space=reference.space,
-            reference="none",
-            higher_is_better=True,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return score_without_reference(self, sample, reference, lambda moments: float(moments.mean[0]))
 
 
 @hookimpl

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics, Needs
+from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
+from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
 
@@ -75,3 +78,39 @@ def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:
     name = reference.space.rpartition("-")[0]
     other = name.startswith(f"{metric.space.removesuffix('_any')}_of_")
     return (*(["imported-reference"] if imported else []), *(["other-weights"] if other else []))
+
+
+def score_without_reference(
+    metric: Metric, sample: GroupedStatistics, reference: Reference, value: Callable[[Moments], float]
+) -> Score:
+    """Return a score of the samples' moments alone, with its jackknife error.
+
+    Scores with different references can be compared: none enters.
+
+    Args:
+        metric: whose score it is.
+        sample: the samples' statistics.
+        reference: tells the feature space.
+        value: the score of moments.
+
+    Raises:
+        UsageError: for no samples.
+    """
+    total = sample.total
+    if total.n == 0:
+        raise UsageError(f"{metric.name} needs samples")
+    groups = sample.present
+    left = [value(sample.leave_out(group, total)) for group in groups] if len(groups) > 1 else []
+    found = jackknife(value(total), left)
+    return Score(
+        metric=metric.name,
+        value=found.value,
+        debiased=found.debiased,
+        se=found.se,
+        leave_one_out=found.leave_one_out,
+        n=total.n,
+        space=reference.space,
+        reference="none",
+        higher_is_better=metric.higher_is_better,
+        flags=(*sample.flags, *reference_flags(metric, reference)),
+    )
