@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,21 @@ PIPELINE = "diffusers:"
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
 DECODERS = ("AutoencoderKL", "VQModel")
 ENCODERS = ("CLIPTextModel",)
+MORE_THAN_TEXT = (
+    "addition_embed_type",
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
+"""Words of a text-conditional network that is told something besides x_t, t and text."""
+
 EXTRA = "pip install 'sampler-bench[hub]'"
+
+
+def _told(network: Any) -> str:
+    """Return a network's configuration as text."""
+    return json.dumps({k: v for k, v in dict(network.config).items() if not k.startswith("_")}, default=str)
 
 
 class _Plain(nn.Module):
@@ -42,8 +57,7 @@ class _Plain(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the network's configuration: it belongs to the model's fingerprint."""
-        config = dict(self.inner.config)  # type: ignore[arg-type]
-        return json.dumps({k: v for k, v in config.items() if not k.startswith("_")}, default=str)
+        return _told(self.inner)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return its output."""
@@ -161,13 +175,22 @@ def _latent(model: EpsilonModel, folder: Path, parts: Mapping[str, str]) -> Epsi
     digest = hashlib.sha256(str(getattr(model, "fingerprint", "")).encode())
     for name, weight in sorted(autoencoder.state_dict().items()):
         digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
-    digest.update(f"{scale} {shift}".encode())
+    digest.update(_told(autoencoder).encode())
     return decoded(model, decode, encode, digest.hexdigest())
 
 
 def _scale(autoencoder: Any) -> tuple[float, float]:
-    """Return (f, s) of latents z = (E(x) - s) f."""
+    """Return (f, s) of latents z = (E(x) - s) f.
+
+    Raises:
+        CheckpointError: if each channel has a mean and spread of its own.
+    """
     config = autoencoder.config
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        raise CheckpointError(
+            "its autoencoder names a mean and spread for each channel of its latents (latents_mean), which is"
+            " not known here: sample it from a file, --model FILE.py:FUNCTION"
+        )
     return float(config.get("scaling_factor") or 1.0), float(config.get("shift_factor") or 0.0)
 
 
@@ -176,12 +199,17 @@ def _labels(network: Any) -> int:
     if type(network).__name__ == "DiTTransformer2DModel":
         table = network.transformer_blocks[0].norm1.emb.class_embedder.embedding_table
         return int(table.num_embeddings)
+    if network.config.get("class_embed_type") is not None:
+        raise CheckpointError(
+            f"a network with class_embed_type={network.config.class_embed_type!r} is told more than a label"
+            " of a table: sample it from a file, --model FILE.py:FUNCTION"
+        )
     return int(network.config.get("num_class_embeds") or 0)
 
 
 def _refuse_more(network: Any, folder: Path) -> None:
     """Refuse a text-conditional network that is told more than text."""
-    for word in ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type"):
+    for word in MORE_THAN_TEXT:
         if network.config.get(word) is not None:
             raise CheckpointError(
                 f"the network of {folder} is told more than text ({word}={network.config.get(word)!r}):"
@@ -213,14 +241,20 @@ def _encoded(folder: Path, parts: Mapping[str, str], texts: list[str]) -> Tensor
             f"{folder} encodes text by {kind or 'nothing'}, and {', '.join(ENCODERS)} is known: sample it"
             " from a file, --model FILE.py:FUNCTION"
         )
+    encoder = _loaded(transformers.CLIPTextModel, folder / "text_encoder").eval()
+    if getattr(encoder.config, "use_attention_mask", False):
+        raise CheckpointError(
+            f"the text encoder of {folder} is told which tokens are padding (use_attention_mask), which is"
+            " not known here: sample it from a file, --model FILE.py:FUNCTION"
+        )
+    if not (folder / "tokenizer").is_dir():
+        raise CheckpointError(f"{folder / 'tokenizer'} is missing: get the pipeline again")
     tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder = transformers.CLIPTextModel.from_pretrained(
-        folder / "text_encoder", local_files_only=True
-    ).eval()
-    most = tokenizer.model_max_length
-    most = min(most, encoder.config.max_position_embeddings)
+    most = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     found = []
     for text in texts:
+        if (count := len(tokenizer(text).input_ids)) > most:
+            warnings.warn(f"of {count} tokens of the prompt {text!r} the first {most} are read", stacklevel=2)
         tokens = tokenizer(text, padding="max_length", max_length=most, truncation=True, return_tensors="pt")
         found.append(encoder(tokens.input_ids)[0][0].float())
     return torch.stack(found)
@@ -262,13 +296,29 @@ def _part(folder: Path, parts: Mapping[str, str], kinds: tuple[str, ...]) -> Any
             " file, --model FILE.py:FUNCTION"
         )
     name, kind = found[0]
-    diffusers = _library("diffusers")
-    load: Callable[..., Any] = getattr(diffusers, kind).from_pretrained
+    return _loaded(getattr(_library("diffusers"), kind), folder / name)
+
+
+def _loaded(kind: Any, folder: Path) -> Any:
+    """Return a network of a library from its folder, whole: the library would fill what is missing at random.
+
+    Raises:
+        CheckpointError: if there is no such folder, it cannot be read, or its weights do not fit.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is missing: get the pipeline again")
+    quiet = {} if kind.__module__.startswith("transformers") else {"low_cpu_mem_usage": False}
     try:
-        return load(folder / name, local_files_only=True)
+        network, told = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **quiet)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder / name} cannot be loaded as {kind}: {reason}") from error
+        raise CheckpointError(f"{folder} cannot be loaded as {kind.__name__}: {reason}") from error
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        keys = sorted(map(str, told.get(what, ())))
+        if keys and not (what == "unexpected_keys" and all("position_ids" in key for key in keys)):
+            verb = {"missing_keys": "lacks", "mismatched_keys": "has a misshapen"}.get(what, "has a strange")
+            raise CheckpointError(f"{folder} {verb} {keys[0]} ({len(keys)} such): get it again")
+    return network
 
 
 def _json(path: Path) -> dict[str, Any]:

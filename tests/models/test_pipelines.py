@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.commands import bench as run_bench
 
 import bench
@@ -208,7 +211,7 @@ def test_a_class_conditional_transformer(tmp_path: Path, guidance: float) -> Non
 def test_text_to_image(tmp_path: Path, guidance: float, said: str) -> None:
     pipeline = text_pipeline(tmp_path, prediction_type=said)
     pipeline.save_pretrained(tmp_path / "pipe")
-    prompts = ["a cat", "dog on a mat"]
+    prompts = ["a cat", "a dog"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts) + "\n")
     x = start(4, 8, 8)
     theirs = their_images(pipeline, x, prompt=prompts, latents=x, guidance_scale=guidance).images
@@ -221,6 +224,84 @@ def test_text_to_image(tmp_path: Path, guidance: float, said: str) -> None:
         pipeline, x, prompt=prompts, latents=x, guidance_scale=guidance, negative_prompt=["blurry"] * 2
     ).images
     assert gap(drawn(other, x, offset=1), negative) < 2e-5
+
+
+def test_labels_of_a_unet(tmp_path: Path) -> None:
+    network = unet(num_class_embeds=5)
+    pipeline = diffusers.DDIMPipeline(network, scheduler())
+    pipeline.save_pretrained(tmp_path)
+    model = load_pipeline(f"diffusers:{tmp_path}:label=balanced")
+    schedule, z = pipeline.scheduler, (x := start(3, 8, 8))
+    schedule.set_timesteps(STEPS)
+    with torch.no_grad():
+        for t in schedule.timesteps:
+            answer = network(z, t.expand(2), class_labels=torch.tensor([0, 1])).sample
+            z = schedule.step(answer, t, z).prev_sample
+    assert gap(drawn(model, x), (z / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()) < 1e-5
+    with pytest.raises(bench.UsageError, match="knows no label for none"):
+        load_pipeline(f"diffusers:{tmp_path}:guidance=2")
+
+
+def edited(path: Path, **words: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **words}))
+
+
+def thinned(path: Path) -> None:
+    """Take half of the tensors out of a weight file."""
+    state = load_file(path)
+    save_file(dict(list(state.items())[::2]), path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_missing_are_not_filled_at_random(tmp_path: Path, part: str) -> None:
+    text_pipeline(tmp_path).save_pretrained(tmp_path / "pipe")
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    thinned(next((tmp_path / "pipe" / part).glob("*.safetensors")))
+    with pytest.raises(CheckpointError, match=f"{part} lacks"):
+        load_pipeline(f"diffusers:{tmp_path}/pipe:prompts={tmp_path}/prompts.txt")
+
+
+def test_the_decoder_s_configuration_is_in_the_fingerprint(tmp_path: Path) -> None:
+    text_pipeline(tmp_path).save_pretrained(tmp_path / "pipe")
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    spec = f"diffusers:{tmp_path}/pipe:prompts={tmp_path}/prompts.txt"
+    before = load_pipeline(spec).fingerprint
+    edited(tmp_path / "pipe" / "vae" / "config.json", act_fn="relu")
+    assert load_pipeline(spec).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "said"),
+    [
+        ("text_encoder/config.json", {"use_attention_mask": True}, "use_attention_mask"),
+        ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents_mean"),
+        ("unet/config.json", {"time_cond_proj_dim": 8}, "time_cond_proj_dim|lacks"),
+    ],
+)
+def test_what_changes_the_numbers_is_refused(
+    tmp_path: Path, file: str, words: dict[str, Any], said: str
+) -> None:
+    text_pipeline(tmp_path).save_pretrained(tmp_path / "pipe")
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    edited(tmp_path / "pipe" / file, **words)
+    with pytest.raises(CheckpointError, match=said):
+        load_pipeline(f"diffusers:{tmp_path}/pipe:prompts={tmp_path}/prompts.txt")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_a_part_that_is_not_there_is_named(tmp_path: Path, part: str) -> None:
+    text_pipeline(tmp_path).save_pretrained(tmp_path / "pipe")
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    shutil.rmtree(tmp_path / "pipe" / part)
+    with pytest.raises(CheckpointError, match=f"{part} is missing"):
+        load_pipeline(f"diffusers:{tmp_path}/pipe:prompts={tmp_path}/prompts.txt")
+
+
+def test_long_prompts_are_cut_off_aloud(tmp_path: Path) -> None:
+    text_pipeline(tmp_path).save_pretrained(tmp_path / "pipe")
+    (tmp_path / "prompts.txt").write_text("a very long prompt\n")
+    with pytest.warns(UserWarning, match="the first 7 are read"):
+        load_pipeline(f"diffusers:{tmp_path}/pipe:prompts={tmp_path}/prompts.txt")
 
 
 def test_a_pipeline_is_swept_to_a_report(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bench.records.record import FLOOR
 from bench.records.store import Store
+from bench.records.trial import split_option
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.sheets import FORMATS
 from bench.report.tables.table import tables_of
@@ -161,3 +162,23 @@ def test_the_learned_variance_is_worse_than_the_fixed_small_one_on_cifar10():
     table = scores("cifar10-small", "fd_inception_768")
     for steps in STEPS[:-1]:
         assert z(table["ddpm learned", steps], table["ddpm fixedsmall", steps]) > 2, steps
+
+
+def test_guidance_trades_recall_for_the_asked_label():
+    """More guidance: more digits are what was asked for, and they are more alike."""
+    found = {
+        (split_option(r.trial.model, "guidance")[1], r.trial.sampler): r
+        for r in records("digits-conditional")
+        if r.kind == "samples"
+    }
+    scales = ["1", "2", "4", "8"]
+    for sampler in {sampler for _, sampler in found}:
+        rows = [found[scale, sampler] for scale in scales]
+        assert [row.cost.evaluations for row in rows] == [20, 40, 40, 40]
+        assert [row.cost.calls for row in rows] == [20] * 4
+        recall = [row.scores["recall_digits"].value for row in rows]
+        assert recall == sorted(recall, reverse=True) and recall[0] > 2 * recall[-1]
+        named = [row.scores["label_accuracy_digits"].value for row in rows]
+        assert named[0] < 0.95 < named[1] and min(named[1:]) > 0.95
+        distance = [row.scores["fd_digits"].value for row in rows]
+        assert distance == sorted(distance)
