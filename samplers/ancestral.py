@@ -34,6 +34,7 @@ def cleaner(start: Level, end: Level, eta: float) -> Level:
 
 @sampler(
     order=2,
+    calls_per_step=2,
     source='Lu et al. 2022, arXiv:2206.00927, algorithm 1, to the level "down" of k-diffusion\'s'
     " sample_dpm_2_ancestral",
 )
@@ -61,6 +62,7 @@ def dpm2_ancestral(
 
 @sampler(
     order=2,
+    calls_per_step=2,
     source='Lu et al. 2022, arXiv:2211.01095, algorithm 1, to the level "down" of k-diffusion\'s'
     " sample_dpmpp_2s_ancestral",
 )
@@ -108,6 +110,7 @@ def _up(x: Tensor, down: Level, end: Level, noise: Noise, index: int, draw: int 
 
 @sampler(
     order=1,
+    calls_per_step=2,
     source="Lu et al. 2022, arXiv:2211.01095, algorithm 1, with noise at both levels, as k-diffusion's"
     " sample_dpmpp_sde",
 )

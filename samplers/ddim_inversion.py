@@ -16,6 +16,7 @@ Told = Literal["current", "target"]
 
 @sampler(
     order=1,
+    calls_per_step=3,
     source="Song et al. 2021, arXiv:2010.02502, section 4.3; Mokady et al. 2023, arXiv:2211.09794, eq. 3",
 )
 def ddim_inversion(

@@ -45,6 +45,7 @@ PLACES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
 @sampler(
     order=lambda order, **_: order,
+    calls_per_step=lambda order, points, **_: order if points == "between" else 1,
     source="Lu et al. 2022, DPM-Solver, arXiv:2206.00927, algorithms 1 and 2",
 )
 def dpm_single(
@@ -91,6 +92,7 @@ def dpm_single(
 
 @sampler(
     order=lambda order, **_: order,
+    calls_per_step=lambda order, points, **_: order if points == "between" else 1,
     source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 1",
 )
 def dpmpp_single(

@@ -18,6 +18,7 @@ MOST_CHURN = sqrt(2) - 1
 
 @sampler(
     order=2,
+    calls_per_step=2,
     source="Karras et al. 2022, Elucidating the Design Space of Diffusion-Based Generative Models,"
     " arXiv:2206.00364, algorithm 2; without churn algorithm 1",
 )

@@ -15,7 +15,8 @@ from samplers.ode import Level
 
 
 @sampler(
-    source="Xu et al. 2023, Restart Sampling for Improving Generative Processes, arXiv:2306.14878, section 3"
+    calls_per_step=2,
+    source="Xu et al. 2023, Restart Sampling for Improving Generative Processes, arXiv:2306.14878, section 3",
 )
 def restart(
     model: EpsilonModel,

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands.options import load_plugins, print_json, report_plugin_failures
-from bench.diffusion.conformance import Clause, check_sampler
+from bench.diffusion.conformance import Clause, badge, check_sampler
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.errors import UsageError
 from bench.plugins.loading import registry
@@ -20,18 +20,23 @@ MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
 def execute(options: argparse.Namespace) -> int:
     """Print the findings; 1 if a clause is broken."""
     load_plugins(options.plugin)
-    chosen = [sampler for text in options.what for sampler in _samplers(text)]
+    chosen = [sampler for text in options.what for sampler in samplers_of(text)]
     found = {sampler.label: check_sampler(sampler) for sampler in chosen}
     if options.json:
         print_json({label: [vars(finding) for finding in findings] for label, findings in found.items()})
     else:
         for label, findings in found.items():
-            print("\n".join(_lines(label, findings)))
+            print(badge(findings) if options.badge else "\n".join(_lines(label, findings)))
     broken = any(finding.kept is False for findings in found.values() for finding in findings)
     return int(report_plugin_failures(registry().failures) or broken)
 
 
-def _samplers(text: str) -> list[Sampler]:
+def samplers_of(text: str) -> list[Sampler]:
+    """Return the samplers that a plugin file registers, or the one that a text names.
+
+    Raises:
+        UsageError: if there is none.
+    """
     if not text.endswith(".py"):
         return [get_sampler(text)]
     before = set(registry().default_samplers) | set(registry().samplers)

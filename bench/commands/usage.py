@@ -248,6 +248,7 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     ``check mine.py`` takes every sampler the file registers, ``check ddim:eta=0.5`` a sampler by name.
     """
     parser.add_argument("what", nargs="+", metavar="FILE|SAMPLER", help="plugin files or samplers by name")
+    parser.add_argument("--badge", action="store_true", help="print a badge in Markdown instead")
     add_plugins(parser)
     add_json(parser)
 

@@ -69,6 +69,7 @@ class Sampler:
         declared: what the rule says of its `order`.
         source: paper and equation.
         alias: a name of its own for this choice of parameters, e.g. ``sigma-hat``.
+        calls: what the rule says of its `calls_per_step`.
     """
 
     name: str
@@ -77,6 +78,12 @@ class Sampler:
     declared: Order = None
     source: str = ""
     alias: str | None = None
+    calls: Order = 1
+
+    @property
+    def calls_per_step(self) -> int | None:
+        """The network calls that one step more costs, as declared; None if that is no fixed number."""
+        return self.calls(**self.parameters) if callable(self.calls) else self.calls
 
     @property
     def order(self) -> int | None:
@@ -139,7 +146,7 @@ def sampler(function: SamplerFunction, /) -> Sampler: ...
 
 @overload
 def sampler(
-    *, name: str | None = None, order: Order = None, source: str = ""
+    *, name: str | None = None, order: Order = None, source: str = "", calls_per_step: Order = 1
 ) -> Callable[[SamplerFunction], Sampler]: ...
 
 
@@ -150,6 +157,7 @@ def sampler(
     name: str | None = None,
     order: Order = None,
     source: str = "",
+    calls_per_step: Order = 1,
 ) -> Sampler | Callable[[SamplerFunction], Sampler]:
     """Turn a generator function into a `Sampler` (decorator).
 
@@ -162,6 +170,8 @@ def sampler(
         order: the order of convergence the paper claims, or a function that tells it of the parameters, given
             by name; ``bench check`` measures it.
         source: paper and equation.
+        calls_per_step: the network calls that one step more costs, or a function that tells them of the
+            parameters; None if that is no fixed number.
 
     Raises:
         UsageError: if the signature is not of that form.
@@ -178,7 +188,8 @@ def sampler(
             if parameter.default is inspect.Parameter.empty:
                 raise UsageError(f"parameter {parameter.name!r} of sampler {called!r} needs a default")
             parameters[parameter.name] = parameter.default
-        return Sampler(called, function, types.MappingProxyType(parameters), order, source)
+        bound = types.MappingProxyType(parameters)
+        return Sampler(called, function, bound, order, source, calls=calls_per_step)
 
     return decorate if function is None else decorate(function)
 
@@ -213,7 +224,11 @@ def trajectory(
     steps = iter(sampler(model, x, grid, noise))
     while True:
         with torch.set_grad_enabled(graph):  # for one step at a time: the caller's mode is his own
-            following = next(steps, None)
+            try:
+                following = next(steps, None)
+            except Exception as error:
+                error.add_note(f"in step {taken + 1} of {len(grid)} of sampler {sampler.label!r}")
+                raise
         if following is None:
             break
         taken, x = taken + 1, following

@@ -8,7 +8,7 @@ import pytest
 from bench import NoiseSchedule, UsageError, get_sampler, load_results, make_grid
 from bench.commands.main import main
 from bench.commands.options import parse_metrics
-from bench.diffusion.conformance import output_variance
+from bench.diffusion.orders import output_variance
 from models.exact import bench_models
 
 

@@ -27,9 +27,10 @@ from bench import (
     trajectory,
     zero_terminal_snr,
 )
-from bench.diffusion.conformance import CLAUSES, GaussianOracle
+from bench.diffusion.conformance import CLAUSES
 from bench.diffusion.grid import grid_for
 from bench.diffusion.noise import normal_noise
+from bench.diffusion.orders import GaussianOracle
 from bench.plugins.loading import Registry, registry
 from samplers.deis import _time_weights
 from samplers.ode import Level, exponential_weights, lagrange, phi, places, planned, sigma_weights

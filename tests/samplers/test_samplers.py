@@ -15,8 +15,8 @@ from bench import (
     make_grid,
     sample,
 )
-from bench.diffusion.conformance import GaussianOracle, output_variance
 from bench.diffusion.noise import normal_noise
+from bench.diffusion.orders import GaussianOracle, output_variance
 
 LINEAR = NoiseSchedule.linear()
 # Variance of the output for data N(0, 1/4), exact eps, x_T ~ N(0, 1): a recursion in closed form.

@@ -22,8 +22,8 @@ from bench import (
     zero_terminal_snr,
 )
 from bench.commands.options import parse_samplers
-from bench.diffusion.conformance import GaussianOracle, output_variance
 from bench.diffusion.moments import noise_moment
+from bench.diffusion.orders import GaussianOracle, output_variance
 from bench.plugins.loading import registry
 from samplers.inner import at_sigma, between
 from samplers.ode import Level

@@ -3,13 +3,15 @@
 HEUN = '''
 from math import sqrt
 
-from bench import hookimpl, sampler
+from bench import NotApplicable, hookimpl, sampler
 
 
-@sampler(order=2, source="Karras et al. 2022, arXiv:2206.00364, algorithm 1, without its noise")
+@sampler(order=2, calls_per_step=2, source="Karras et al. 2022, arXiv:2206.00364, algorithm 1")
 def my_heun(model, x, grid, noise):
     """Heun's rule for dx/dsigma = eps, with x scaled by 1/sqrt(abar) and sigma = sqrt(1/abar - 1)."""
     for step in grid:
+        if step.alpha_bar == 0:
+            raise NotApplicable("sigma is infinite where x_T holds no signal")
         here, there = sqrt(1 / step.alpha_bar - 1), sqrt(1 / step.alpha_bar_next - 1)
         scaled = x / sqrt(step.alpha_bar)
         slope = model(x, step.times(x)).eps

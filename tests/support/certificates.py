@@ -1,0 +1,112 @@
+"""The certificates of the built-in samplers in docs/samplers.md, measured anew: --write puts them there."""
+
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from bench import get_sampler
+from bench.diffusion.conformance import check_sampler
+from bench.diffusion.orders import measured_order
+from bench.errors import NotApplicable
+from bench.plugins.loading import registry
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.golden import (
+    MULTISTEP,
+    SINGLE,
+    multistep_spec,
+    published_moments,
+    run_multistep,
+    run_single,
+    single_spec,
+)
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "samplers.md"
+BEGIN, END = "<!-- certificates -->\n", "<!-- end of certificates -->\n"
+HEAD = (
+    "| sampler | order declared | measured | calls a step | clauses kept | published trajectories"
+    " (greatest deviation) |\n|---|---|---|---|---|---|\n"
+)
+FURTHER = (
+    "dpmpp:order=3,weights=exact",
+    "dpm-solver:order=3,weights=exact",
+    "unipc:order=2,final=only",
+    "unipc:order=3,final=only",
+    "deis:order=3",
+    "deis:order=4,basis=rho",
+    "ipndm-v:order=4,weights=exact",
+    "dpm-single:order=3",
+    "dpmpp-single:order=3",
+    "er-sde:order=3,scale=ode,weights=exact",
+    "sa-solver:predictor=3,corrector=4,tau=0,mode=more,final=only",
+)
+"""Choices of parameters beside the registered ones."""
+
+
+def deviations():
+    """{name of a rule: [(deviation, tolerance) of each published trajectory]}."""
+    found = defaultdict(list)
+    for case in MULTISTEP.values():
+        found[multistep_spec(case).partition(":")[0]].append((run_multistep(case)[0], case["tolerance"]))
+    with tempfile.TemporaryDirectory() as folder:
+        moments = published_moments(folder)
+        for case in SINGLE.values():
+            if case["sampler"] != "ddim-inverse":
+                name = single_spec(case, moments).partition(":")[0]
+                found[name].append((run_single(case, moments)[0], case["tolerance"]))
+    return found
+
+
+def chosen():
+    """{name: sampler} of every registered choice, one name each, and some more."""
+    offered = registry().default_samplers.entries | registry().samplers.entries
+    names = {one.spec: one.label for one in offered.values()}
+    return {label: get_sampler(spec) for spec, label in names.items()} | {
+        spec: get_sampler(spec) for spec in FURTHER
+    }
+
+
+def order_of(sampler):
+    """The measured order as text."""
+    try:
+        order, errors = measured_order(sampler)
+    except NotApplicable:
+        return "needs moments"
+    return "exact" if max(errors) < 1e-9 else f"{order:.1f}"
+
+
+def rows():
+    """The rows of the table."""
+    golden, told = deviations(), set()
+    for label, one in chosen().items():
+        found = [finding.kept for finding in check_sampler(one)]
+        kept, asked = sum(kept is True for kept in found), sum(kept is not None for kept in found)
+        match = ""
+        if one.name in golden and one.name not in told:
+            told.add(one.name)
+            gaps = golden[one.name]
+            match = f"{len(gaps)} ({max(gap for gap, _ in gaps):.0e})"
+        declared = "none" if one.order is None else one.order
+        calls = "varies" if one.calls_per_step is None else one.calls_per_step
+        yield f"| `{label}` | {declared} | {order_of(one)} | {calls} | {kept} of {asked} | {match} |\n"
+
+
+def table():
+    """The whole table, as it stands in the document."""
+    return HEAD + "".join(rows())
+
+
+def written():
+    """The table in the document."""
+    return DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+
+
+if __name__ == "__main__":
+    fresh = table()
+    print(fresh, end="")
+    if "--write" in sys.argv:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        before, begin, rest = text.partition(BEGIN)
+        DOCUMENT.write_text(before + begin + fresh + END + rest.partition(END)[2], encoding="utf-8")
