@@ -25,7 +25,7 @@ from .files.download import download
 from .hooks import hookimpl
 from .metrics.frechet import frechet_distance
 from .metrics.metric import Metric
-from .plugins.cards import ModelCard
+from .plugins.cards import ModelCard, SamplerSet
 from .plugins.lookup import load_model
 from .published.values import published_frame
 from .records.frame import load_results
@@ -53,6 +53,7 @@ __all__ = [
     "NotApplicable",
     "Prediction",
     "Sampler",
+    "SamplerSet",
     "Schedule",
     "Score",
     "Step",

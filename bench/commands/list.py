@@ -1,4 +1,4 @@
-"""List what can be used: samplers, models, spacings, metrics, executors, each with where it came from."""
+"""List what can be used: samplers, sets, models, spacings, metrics, executors, each with where it came from."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ def _facts(kind: str, entry: Any) -> dict[str, Any]:
         given = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
         given = given if entry.alias is None else f"{entry.name}: {given}"
         return {"parameters": given, "order": entry.order, "source": entry.source}
+    if kind == "sets":
+        steps = ", ".join(map(str, entry.steps))
+        return {"summary": entry.summary, "samplers": " ".join(entry.samplers), "steps": steps}
     if kind == "models":
         return {"summary": entry.summary, "metrics": ", ".join(entry.metrics)}
     if kind == "metrics":

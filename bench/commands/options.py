@@ -28,15 +28,29 @@ def load_plugins(files: Iterable[Path]) -> Registry:
 
 
 def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
-    """Return the samplers named by ``all`` or specs, each once, in order."""
+    """Return the samplers named by ``all``, sets or specs, each once, in order."""
     found: dict[str, Sampler] = {}
     for spec in specs:
-        chosen = registry().default_samplers.values() if spec == "all" else [get_sampler(spec)]
+        chosen = _named(spec)
         for sampler in chosen:
             known = found.setdefault(sampler.spec, sampler)
             if known.alias != sampler.alias:
                 print(f"{spec} and {known.label} are one rule: one row", file=sys.stderr)
     return tuple(found.values())
+
+
+def _named(spec: str) -> Iterable[Sampler]:
+    if spec == "all":
+        return registry().default_samplers.values()
+    if spec in registry().sets.entries:
+        return [get_sampler(one) for one in registry().sets.entries[spec].samplers]
+    return [get_sampler(spec)]
+
+
+def steps_of_sets(specs: Iterable[str]) -> tuple[int, ...]:
+    """Return the numbers of steps of the sets named, ascending; none where anything else is named too."""
+    sets = [registry().sets.entries.get(spec) for spec in specs]
+    return tuple(sorted({steps for one in sets if one and None not in sets for steps in one.steps}))
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:

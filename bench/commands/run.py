@@ -23,6 +23,7 @@ from bench.commands.options import (
     print_json,
     report_plugin_failures,
     say_skipped,
+    steps_of_sets,
     warn,
 )
 from bench.commands.plot import draw
@@ -110,7 +111,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     model = options.model or (preset.model if preset else DEFAULT_MODEL)
     own = preset if preset and model == preset.model else None
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
-    steps = preset.steps if preset else parse_steps(DEFAULT_STEPS)
+    own_steps = steps_of_sets(options.samplers or [])
+    steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
     spacing = parse_spacing(options.spacing) if options.spacing else ""
     listed = count_listed(spacing)
     devices = parse_devices(options.device)

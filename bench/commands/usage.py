@@ -32,7 +32,7 @@ THEMES = ("light", "dark")
 PLOT_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
-KINDS = ("samplers", "models", "spacings", "metrics", "executors")
+KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
 BOUND_IMAGES = 1000
@@ -56,7 +56,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--samplers",
         nargs="+",
         metavar="NAME[:k=v,...]",
-        help="all, or samplers with parameters, as in ddim:eta=0.35 [all]",
+        help="all, a set as in paper or fast, or samplers with parameters, as in ddim:eta=0.35 [all]",
     )
     parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
     parser.add_argument("--n", type=int, help="samples a trial [1000]")
@@ -202,7 +202,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, models, spacings, metrics, executors, each with where it came from."""
+    """List what can be used: samplers, sets, models, spacings, metrics, executors, and where each came from."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)
@@ -249,6 +249,22 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("what", nargs="+", metavar="FILE|SAMPLER", help="plugin files or samplers by name")
     parser.add_argument("--badge", action="store_true", help="print a badge in Markdown instead")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def equivalent_options(parser: argparse.ArgumentParser) -> None:
+    """Tell whether samplers are one rule: their trajectories from the same start and noise, step by step.
+
+    ``equivalent dpmpp:order=1 ddim`` says "same to 2e-15"; rules may also be the same but for the last step.
+    The model is exact: a mixture of Gaussians, in float64. The status is 1 where two of them differ.
+    """
+    parser.add_argument(
+        "samplers", nargs="+", metavar="SAMPLER", help="two or more, as --samplers takes them"
+    )
+    parser.add_argument("--steps", default="10,20", metavar="S,S,...", help="[10,20]")
+    parser.add_argument("--spacing", default="linspace", help="rule that chooses the times [linspace]")
+    parser.add_argument("--each", action="store_true", help="print the difference after every step too")
     add_plugins(parser)
     add_json(parser)
 
@@ -426,7 +442,8 @@ VERBS: Mapping[str, Verb] = {
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
     "merge": Verb("put the results of several machines into one folder", merge_options),
     "verify": Verb("make tables and plots again from the records and compare", verify_options),
-    "list": Verb("list samplers, models, spacings, metrics and executors", list_options),
+    "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
+    "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
     "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),

@@ -65,15 +65,19 @@ class GaussianOracle:
 
 
 class MixtureOracle:
-    """The exact predictor for a mixture of three Gaussians in one dimension, on the continuous schedule."""
+    """The exact predictor for a mixture of three Gaussians in one dimension, at real times too."""
 
-    schedule: Schedule = _SCHEDULE
     shape: tuple[int, int, int] = (1, 1, 1)
     variance: Variance = "fixed"
+
+    continuous = True
 
     weights = torch.tensor([0.22, 0.40, 0.38], dtype=torch.float64)
     means = torch.tensor([-0.85, 0.2, 1.26], dtype=torch.float64)
     stds = torch.tensor([0.45, 0.19, 0.24], dtype=torch.float64)
+
+    def __init__(self, schedule: Schedule = _SCHEDULE) -> None:
+        self.schedule = schedule
 
     def _standardised(self, x: Tensor, abar: float) -> tuple[Tensor, Tensor]:
         std = (abar * self.stds**2 + 1 - abar).sqrt()
@@ -81,7 +85,7 @@ class MixtureOracle:
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Return eps = -sqrt(1 - abar) d log p_t / dx."""
-        abar = self.schedule.alpha_bar(float(t[0]))
+        abar = float(self.schedule.alpha_bars(t[:1])[0])
         distance, std = self._standardised(x, abar)
         shares = torch.softmax(self.weights.log() - std.log() - distance.square() / 2, dim=1)
         return Prediction((math.sqrt(1 - abar) * (shares * distance / std).sum(1)).view_as(x))

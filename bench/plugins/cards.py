@@ -22,6 +22,21 @@ class KnownLaw(Protocol):
 
 
 @dataclass(frozen=True)
+class SamplerSet:
+    """Samplers that belong together, which ``--samplers NAME`` runs at their numbers of steps.
+
+    Attributes:
+        samplers: what ``--samplers`` takes, one row each.
+        steps: the numbers of steps where ``--steps`` gives no others.
+        summary: one line for ``list sets``.
+    """
+
+    samplers: tuple[str, ...]
+    steps: tuple[int, ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """A model that ``--model NAME`` can load, and what its samples are scored against.
 

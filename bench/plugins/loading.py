@@ -30,7 +30,7 @@ from bench.files.download import Download
 from bench.hooks import PROJECT
 from bench.metrics.metric import Metric
 from bench.plugins import specs
-from bench.plugins.cards import ModelCard
+from bench.plugins.cards import ModelCard, SamplerSet
 from bench.plugins.executor import Executor
 
 BUILT_INS = (
@@ -50,6 +50,7 @@ BUILT_INS = (
     "samplers.restart",
     "samplers.analytic",
     "samplers.ddim_inversion",
+    "samplers.sets",
     "models.exact",
     "models.digits",
     "models.digits_latent",
@@ -100,6 +101,7 @@ class Registry:
     ) -> None:
         self.samplers: Catalog[Sampler] = Catalog("sampler") if samplers is None else samplers
         self.default_samplers: Catalog[Sampler] = Catalog("sampler preset")
+        self.sets: Catalog[SamplerSet] = Catalog("set of samplers")
         self.models: Catalog[ModelCard] = Catalog("model")
         self.spacings: Catalog[Spacing] = Catalog("spacing") if spacings is None else spacings
         self.metrics: Catalog[Metric] = Catalog("metric")
@@ -167,6 +169,7 @@ class Registry:
         return [
             ("bench_samplers", self._add_sampler),
             ("bench_named_samplers", self._add_named_sampler),
+            ("bench_sampler_sets", self._add_set),
             ("bench_models", lambda card, origin: self.models.add(card.name, card, origin)),
             ("bench_spacings", lambda item, origin: self.spacings.add(item[0], item[1], origin)),
             ("bench_metrics", lambda metric, origin: self.metrics.add(metric.name, metric, origin)),
@@ -219,6 +222,14 @@ class Registry:
             self.samplers.add(sampler.name, sampler, origin)  # raises: the name is taken
         if sampler.alias is not None:
             self.samplers.add(sampler.alias, sampler, origin)
+
+    def _add_set(self, item: tuple[str, SamplerSet], origin: Origin) -> None:
+        name, offered = item
+        if not isinstance(offered, SamplerSet):
+            raise UsageError(f"expected a SamplerSet for {name!r}, got {type(offered).__name__}")
+        if name == "all" or name in self.samplers.entries:
+            raise UsageError(f"the set {name!r} has the name of a sampler or of all; choose another name")
+        self.sets.add(name, offered, origin)
 
     def _report_unknown_hooks(self, module: ModuleType, plugin: str, version: str) -> None:
         for name in vars(module):

@@ -9,7 +9,7 @@ from bench.diffusion.spacing import Spacing
 from bench.files.download import Download
 from bench.hooks import hookspec
 from bench.metrics.metric import Metric
-from bench.plugins.cards import ModelCard
+from bench.plugins.cards import ModelCard, SamplerSet
 from bench.plugins.executor import Executor
 
 
@@ -26,6 +26,12 @@ def bench_samplers() -> Iterable[Sampler]:
 def bench_named_samplers() -> Iterable[Sampler]:
     """Return samplers that run where they are named; ``--samplers all`` leaves them out."""
     return ()
+
+
+@hookspec
+def bench_sampler_sets() -> Mapping[str, SamplerSet]:
+    """Return sets of samplers that ``--samplers NAME`` runs together, by name."""
+    return {}
 
 
 @hookspec
