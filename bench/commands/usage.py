@@ -202,7 +202,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, sets, models, spacings, metrics, executors, and where each came from."""
+    """List what can be used: samplers, sets of them, models, spacings, metrics, executors, and their origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)
@@ -267,6 +267,25 @@ def equivalent_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--each", action="store_true", help="print the difference after every step too")
     add_plugins(parser)
     add_json(parser)
+
+
+def new_options(parser: argparse.ArgumentParser) -> None:
+    """Write a file to begin with: a sampler, a model or a score that works and passes its check as it is.
+
+    ``new sampler my-rule`` writes my_rule.py here; with --package a folder that can be installed, with its
+    entry point, its test and a workflow. Nothing that is there is written over.
+    """
+    parser.add_argument("kind", choices=("sampler", "model", "metric"), help="what to write")
+    parser.add_argument("name", help="its name, as in my-rule")
+    parser.add_argument("--package", action="store_true", help="a package that can be installed")
+
+
+def cite_options(parser: argparse.ArgumentParser) -> None:
+    """Print BibTeX of what a results folder used: samplers, time grids, scores and this benchmark's formulas.
+
+    ``cite --results DIR > used.bib``.
+    """
+    add_results(parser)
 
 
 def train_options(parser: argparse.ArgumentParser) -> None:
@@ -447,6 +466,8 @@ VERBS: Mapping[str, Verb] = {
     "stats": Verb("measure the reference statistics of an image set", stats_options),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
     "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
+    "new": Verb("write a sampler, a model or a score to begin with", new_options),
+    "cite": Verb("print BibTeX of what a results folder used", cite_options),
     "train": Verb("train a model", train_options),
     "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
     "moments": Verb("estimate the second moments that analytic variances need", moments_options),
