@@ -1,4 +1,4 @@
-"""List what can be used: samplers, sets of them, models, spacings, metrics, executors, and their origin."""
+"""List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
 
 from __future__ import annotations
 

@@ -18,11 +18,14 @@ def execute(options: argparse.Namespace) -> int:
     """Write the files and say what to do with them."""
     kind, name = options.kind, options.name
     if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"the name must be small letters, digits and single hyphens, as my-rule, got {name!r}"
-        )
+        raise UsageError(f"the name must be small letters, digits and hyphens, as my-rule, got {name!r}")
     known = registry()
-    if name in {"sampler": known.samplers, "model": known.models, "metric": known.metrics}[kind].entries:
+    taken = {
+        "sampler": known.samplers.entries,
+        "model": known.models.entries,
+        "metric": known.metrics.entries,
+    }
+    if name in taken[kind]:
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     texts = _package(kind, name) if options.package else _file(kind, name)
     folder = Path(name) if options.package else Path()
@@ -58,7 +61,7 @@ def _package(kind: str, name: str) -> Mapping[str, str]:
         "pyproject.toml": _filled("pyproject.toml", kind, name),
         f"tests/test_{module}.py": _filled(f"test_{kind}.py", kind, name),
         ".github/workflows/tests.yml": _filled("workflow.yml", kind, name),
-        "README.md": f"# {name}\n\nA {kind} for sampler-bench: `pip install .`, then `python -m bench list`.\n",
+        "README.md": f"# {name}\n\nA {kind} for sampler-bench: `pip install .`, `python -m bench list`.\n",
     }
     if kind == "model":  # a package offers its model by a hook, since nobody names its file
         texts[f"{module}.py"] += (

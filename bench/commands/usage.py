@@ -202,7 +202,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, sets of them, models, spacings, metrics, executors, and their origin."""
+    """List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)

@@ -13,7 +13,7 @@ _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 @cache
 def entries() -> Mapping[str, str]:
-    """Return the entries by what a source names them by: the arXiv number, or author and year as Hairer1993."""
+    """Return the entries by what sources name: the arXiv number, or author and year as Hairer1993."""
     found = {}
     for entry in _FILE.read_text(encoding="utf-8").split("\n\n"):
         key = entry.partition("{")[2].partition(",")[0]

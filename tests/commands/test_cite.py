@@ -12,7 +12,7 @@ from bench.published.bibliography import cited, entries
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
-@pytest.mark.parametrize("name", registry().samplers)
+@pytest.mark.parametrize("name", list(registry().samplers))
 def test_every_source_of_a_built_in_has_its_entry(name):
     source = registry().samplers.get(name).source
     found = cited([source])

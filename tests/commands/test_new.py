@@ -43,16 +43,9 @@ def test_a_package_passes_its_tests_as_written(tmp_path, kind):
         ".github",
         "README.md",
     }
-    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     listed = bench("list", "--plugin", folder / "my_own.py", "--json")
     assert listed.returncode == 0
