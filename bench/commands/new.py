@@ -19,13 +19,7 @@ def execute(options: argparse.Namespace) -> int:
     kind, name = options.kind, options.name
     if not _NAME.fullmatch(name):
         raise UsageError(f"the name must be small letters, digits and hyphens, as my-rule, got {name!r}")
-    known = registry()
-    taken = {
-        "sampler": known.samplers.entries,
-        "model": known.models.entries,
-        "metric": known.metrics.entries,
-    }
-    if name in taken[kind]:
+    if name in getattr(registry(), f"{kind}s").entries:
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     texts = _package(kind, name) if options.package else _file(kind, name)
     folder = Path(name) if options.package else Path()

@@ -110,9 +110,14 @@ def plotting(theme: Theme = LIGHT) -> Iterator[None]:
 
 
 def looks(rows: Sequence[str], theme: Theme = LIGHT) -> dict[str, tuple[str, str]]:
-    """Return (colour, marker) of every row, in the order of the table."""
-    colours = theme.series
-    return {row: (colours[i % len(colours)], MARKERS[i % len(MARKERS)]) for i, row in enumerate(rows)}
+    """Return (colour, marker) of every row, in the order of the table: no two alike among 64.
+
+    After eight rows the colours begin again, each with the next marker.
+    """
+    count = len(theme.series)
+    return {
+        row: (theme.series[i % count], MARKERS[(i + i // count) % len(MARKERS)]) for i, row in enumerate(rows)
+    }
 
 
 def plain_ticks(axes: Axes, values: Sequence[int]) -> None:
