@@ -12,6 +12,7 @@ from bench.records.provenance import short_hash
 from bench.records.record import SPLIT_OFF, Record, RowInfo
 from bench.records.store import file_slug
 from bench.records.trial import Cost, Trial
+from bench.spec import split_spec
 from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
 from bench.stats.score import Score
 
@@ -129,12 +130,15 @@ class Table:
 def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Table]:
     """Sort records into tables, each with a title and a slug of its own.
 
-    A record without a score stands where its provenance says that its score would have stood.
+    Equal weights under several names, such as the paths of a file that was moved, are one model with the name
+    that comes first. A record without a score stands where its provenance says that the score would have.
 
     Args:
         records: in any order.
         metric: name of the score to show, of the records that have it; each record's first where None.
     """
+    records = list(records)
+    names = _models_of(records)
     shown = [(metric or next(iter(record.trial.metrics), ""), record) for record in records]
     known = {
         _sources(record, name): Measure.of(record, record.scores[name])
@@ -149,12 +153,30 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
             floors.append(record)
         elif name in record.trial.metrics or not name:
             measure = _measure(record, name, known)
-            key = (*(getattr(record.trial, field) for field in SAME), name, *asdict(measure).values())
+            same = [getattr(record.trial, field) for field in SAME if field != "model"]
+            key = (_model(record, names), *same, name, *asdict(measure).values())
             found.setdefault(key, []).append(record)
             measures[key] = measure
     _join_whole_grids(found)
     tables = sorted(found, key=repr)
-    return _told_apart([_group(found[key], floors, str(key[len(SAME)]), measures[key]) for key in tables])
+    return _told_apart(
+        [_group(found[key], floors, str(key[len(SAME)]), measures[key], names) for key in tables]
+    )
+
+
+def _models_of(records: Iterable[Record]) -> dict[tuple[str, str], str]:
+    """Return the first name of every model, by the hash of its weights and its options."""
+    names: dict[tuple[str, str], str] = {}
+    for record in records:
+        if record.model.weights:
+            names.setdefault((record.model.weights, split_spec(record.trial.model)[1]), record.trial.model)
+    return names
+
+
+def _model(record: Record, names: Mapping[tuple[str, str], str]) -> str:
+    """Return the name of a record's model; its own where the weights are not known."""
+    own = record.trial.model
+    return names.get((record.model.weights, split_spec(own)[1]), own)
 
 
 def _sources(record: Record, metric: str) -> tuple[object, ...]:
@@ -232,11 +254,19 @@ def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
             del found[key]
 
 
-def _floor(members: list[Record], floors: list[Record], metric: str, measure: Measure) -> Record | None:
+def _floor(
+    members: list[Record],
+    floors: list[Record],
+    metric: str,
+    measure: Measure,
+    names: Mapping[tuple[str, str], str],
+) -> Record | None:
     """Return the record of as many real images as the table's n, or of the most there are."""
 
     def same(floor: Record) -> bool:
-        shared = ("model", "seed", "reference")
+        if _model(floor, names) != _model(members[0], names):
+            return False
+        shared = ("seed", "reference")
         apart = any(getattr(floor.trial, name) != getattr(members[0].trial, name) for name in shared)
         if apart or metric not in floor.scores:
             return False
@@ -248,7 +278,13 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
     return max(fitting, key=lambda floor: floor.trial.n, default=None)
 
 
-def _group(members: list[Record], floors: list[Record], name: str, measure: Measure) -> Table:
+def _group(
+    members: list[Record],
+    floors: list[Record],
+    name: str,
+    measure: Measure,
+    names: Mapping[tuple[str, str], str],
+) -> Table:
     samplers = _rows_of(members)
     labels = {spec: label for label, spec in samplers.items()}
     columns = sorted({r.trial.steps for r in members})
@@ -263,12 +299,13 @@ def _group(members: list[Record], floors: list[Record], name: str, measure: Meas
         trial.precision,
     ]
     facts += [trial.device, *_images_of(members[0])]
-    title = f"{trial.model}: {name}, {', '.join(facts)}"
-    slug = file_slug(f"{trial.model}-{name}")
+    model = _model(members[0], names)
+    title = f"{model}: {name}, {', '.join(facts)}"
+    slug = file_slug(f"{model}-{name}")
     if trial.spacing != "uniform":
         many = len(trial.spacing) > 40  # a list of times
         slug += f"-{short_hash({'spacing': trial.spacing}) if many else trial.spacing}"
-    floor = _floor(members, floors, name, measure)
+    floor = _floor(members, floors, name, measure, names)
     score = floor.scores[name] if floor else None
     return Table(title, slug, name, measure, samplers, columns, cells, score, floor)
 
