@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench import NoiseSchedule, Prediction, Schedule, Variance
 from bench.diffusion.prediction import Predicts, count_rows, from_network, split_variance, to_network
+from bench.files.tensors import tensor_bytes
 
 
 class _Checkpoint(nn.Module):
@@ -63,9 +64,8 @@ class _Checkpoint(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 of the weights and of everything else that decides what the model predicts."""
         digest = hashlib.sha256()
-        for name, weight in sorted(self.network.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-            digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        for part in tensor_bytes(sorted(self.network.state_dict().items())):
+            digest.update(part)
         if isinstance(self.schedule, NoiseSchedule):
             digest.update(self.schedule.betas.numpy().tobytes())
         else:

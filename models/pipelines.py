@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench import ConditionalModel, ContinuousSchedule, EpsilonModel, decoded
 from bench.diffusion.conditions import OPTIONS
+from bench.files.tensors import tensor_bytes
 from bench.spec import parse_options, split_spec
 from models.epsilon import EpsilonNetwork, LabelledNetwork
 from models.errors import CheckpointError
@@ -173,8 +174,8 @@ def _latent(model: EpsilonModel, folder: Path, parts: Mapping[str, str]) -> Epsi
         return (z - shift) * scale
 
     digest = hashlib.sha256(str(getattr(model, "fingerprint", "")).encode())
-    for name, weight in sorted(autoencoder.state_dict().items()):
-        digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
+    for part in tensor_bytes(sorted(autoencoder.state_dict().items())):
+        digest.update(part)
     digest.update(_told(autoencoder).encode())
     return decoded(model, decode, encode, digest.hexdigest())
 

@@ -88,6 +88,11 @@ def badge(findings: list[Clause]) -> str:
     return f"![sampler-bench: {told}](https://img.shields.io/badge/sampler--bench-{label}-{colour})"
 
 
+def _set_environment(variables: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
 _STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -100,7 +105,7 @@ _STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
     "Python's global generator": (random.getstate, random.setstate),
     "NumPy's global generator": (lambda: pickle.dumps(np.random.get_state()), lambda value: None),
     "the working directory": (os.getcwd, os.chdir),
-    "the environment": (lambda: dict(os.environ), lambda value: None),
+    "the environment": (lambda: dict(os.environ), _set_environment),
 }
 """What a sampler must leave as it is: how it is read, and how it is put back."""
 

@@ -20,6 +20,7 @@ from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
 from bench.errors import USERS_CODE, BenchError, UsageError, sentence_of
 from bench.files.source import walk
+from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
 from bench.spec import parse_options, split_spec
@@ -119,9 +120,8 @@ def weights_hash(model: object) -> str:
         found = (one for one in walk([model]) if isinstance(one, Tensor))
         tensors = [(str(place), tensor) for place, tensor in enumerate(found)]
     digest = hashlib.sha256()
-    for name, tensor in tensors:
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for part in tensor_bytes(tensors):
+        digest.update(part)
     return digest.hexdigest()[:16]
 
 

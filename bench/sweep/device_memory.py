@@ -11,6 +11,7 @@ import torch
 from bench.data.images import to_uint8
 from bench.device.footprint import footprint
 from bench.diffusion.conditions import bound
+from bench.diffusion.grid import times_like
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
 from bench.metrics.space import FeatureSpace, features_of
@@ -65,9 +66,8 @@ def device_needs(model: EpsilonModel, spaces: Sequence[FeatureSpace]) -> DeviceN
     """
 
     def call() -> object:
-        times = torch.full((1,), model.schedule.last)
-        dtype = torch.float64 if model.schedule.continuous else torch.int64
-        return bound(model, range(1), 0)(torch.zeros(1, *model.shape), times.to(dtype))
+        x = torch.zeros(1, *model.shape)
+        return bound(model, range(1), 0)(x, times_like(x, model.schedule.last))
 
     def score(space: FeatureSpace) -> object:
         x = torch.zeros(1, *image_shape(model))

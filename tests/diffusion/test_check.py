@@ -1,5 +1,6 @@
 """The conformance kit: it measures orders that are known, and every breach is told, and that one alone."""
 
+import os
 from dataclasses import replace
 from math import sqrt
 
@@ -179,7 +180,18 @@ def test_every_clause_has_a_breach():
     assert {clause for _, clause in BREACHES} == set(CLAUSES)
 
 
+def elsewhere(model, before, x, step, grid, noise):
+    os.environ["SAMPLER_BENCH_TEST_BREACH"] = "1"
+    os.chdir("/")
+    return x
+
+
 def test_what_a_sampler_changes_globally_is_put_back():
+    here = os.getcwd()
+    detail = findings(broken(elsewhere))["changes nothing global"].detail
+    assert detail == "it changed the working directory, the environment"
+    assert os.getcwd() == here
+    assert "SAMPLER_BENCH_TEST_BREACH" not in os.environ
     before = torch.get_default_dtype(), torch.get_rng_state()
     check_sampler(broken(in_single))
     check_sampler(broken(draws))
