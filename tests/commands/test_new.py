@@ -29,7 +29,9 @@ def test_a_model_and_a_score_run_as_written(tmp_path):
     done = bench("run", "--plugin", "my_score.py", "--metrics", "fd_my_score", *asked)
     assert done.returncode == 0, done.stdout + done.stderr
     make = [sys.executable, "-c", "from my_model import my_model; print(my_model().shape)"]
-    assert subprocess.run(make, capture_output=True, text=True, check=True).stdout == "(3, 8, 8)\n"
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(make, env=found, capture_output=True, text=True, check=True)
+    assert done.stdout == "(3, 8, 8)\n"
 
 
 @pytest.mark.parametrize("kind", ["sampler", "model", "metric"])
