@@ -155,7 +155,8 @@ def test_two_models_of_one_file_have_two_titles(tmp_path, capsys):
     store = Store(tmp_path)
     store.prepare()
     for model in models:
-        store.write(record("ddim:eta=0", 10, model=model))
+        one = record("ddim:eta=0", 10, model=model)
+        store.write(replace(one, model=replace(one.model, weights=model)))
     assert main(["table", "--results", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     found = tables_of(store.read()[0])
