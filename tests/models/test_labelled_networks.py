@@ -5,6 +5,7 @@ The published code was run once on weights made by a formula; the same weights a
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pickle
@@ -56,9 +57,7 @@ def inputs(name: str) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def error(found: Tensor, name: str) -> float:
-    """The greatest difference, as a part of the greatest value where that is above 1: float32 rounds both."""
-    wanted = torch.from_numpy(OUTPUTS[name])
-    return float((found.detach() - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+    return float((found.detach() - torch.from_numpy(OUTPUTS[name])).abs().max())
 
 
 def network_of(model: Any) -> Any:
@@ -120,7 +119,8 @@ def test_networks_of_edm(name: str, tmp_path: Path) -> None:
     assert isinstance(model, EpsilonNetwork if CASES[name]["label"] is None else ConditionalModel)
     x, noise, label = inputs(name)
     denoiser = network_of(model)
-    assert error(denoiser.inner(x, noise, label), name) < TOLERANCE
+    exact = copy.deepcopy(denoiser.inner).double()  # in float32 the processor's rounding reaches the bound
+    assert error(exact(x.double(), noise.double(), label), name) < TOLERANCE
     assert model.shape == (3, 8, 8)
     grid = bench.make_grid(model.schedule, 4, "edm:rho=7")
     bound = model.at(range(2), 0) if isinstance(model, ConditionalModel) else model
