@@ -49,8 +49,10 @@ def _named(spec: str) -> Iterable[Sampler]:
 
 def steps_of_sets(specs: Iterable[str]) -> tuple[int, ...]:
     """Return the numbers of steps of the sets named, ascending; none where anything else is named too."""
-    sets = [registry().sets.entries.get(spec) for spec in specs]
-    return tuple(sorted({steps for one in sets if one and None not in sets for steps in one.steps}))
+    known, specs = registry().sets.entries, list(specs)
+    if any(spec not in known for spec in specs):
+        return ()
+    return tuple(sorted({steps for spec in specs for steps in known[spec].steps}))
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class Conformance(pytest.Collector):
         except BenchError as error:
             raise pytest.UsageError(str(error)) from None
         if registry().failures:
-            raise pytest.UsageError("; ".join(map(str, registry().failures)))
+            raise pytest.UsageError("; ".join(f"{one.plugin}: {one.message}" for one in registry().failures))
         for sampler in chosen:
             for clause in CLAUSES:
                 yield ClauseItem.from_parent(self, name=f"{sampler.label}: {clause}", test=(sampler, clause))

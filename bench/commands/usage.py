@@ -259,9 +259,7 @@ def equivalent_options(parser: argparse.ArgumentParser) -> None:
     ``equivalent dpmpp:order=1 ddim`` says "same to 2e-15"; rules may also be the same but for the last step.
     The model is exact: a mixture of Gaussians, in float64. The status is 1 where two of them differ.
     """
-    parser.add_argument(
-        "samplers", nargs="+", metavar="SAMPLER", help="two or more, as --samplers takes them"
-    )
+    parser.add_argument("samplers", nargs="+", metavar="SAMPLER", help="two or more by name")
     parser.add_argument("--steps", default="10,20", metavar="S,S,...", help="[10,20]")
     parser.add_argument("--spacing", default="linspace", help="rule that chooses the times [linspace]")
     parser.add_argument("--each", action="store_true", help="print the difference after every step too")
@@ -281,7 +279,7 @@ def new_options(parser: argparse.ArgumentParser) -> None:
 
 
 def cite_options(parser: argparse.ArgumentParser) -> None:
-    """Print BibTeX of what a results folder used: samplers, time grids, scores and this benchmark's formulas.
+    """Print BibTeX of what a results folder used: the benchmark, samplers, time grids and scores.
 
     ``cite --results DIR > used.bib``.
     """

@@ -22,7 +22,7 @@ from torch import Tensor
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.interfaces import Prediction
 from bench.diffusion.noise import TrajectoryNoise
-from bench.diffusion.orders import STD, STEPS, GaussianOracle, measured_order, output_variance
+from bench.diffusion.orders import STD, STEPS, GaussianOracle, draws, measured_order, output_variance
 from bench.diffusion.sampling import Sampler, sample, trajectory
 from bench.diffusion.schedule import NoiseSchedule, zero_terminal_snr
 from bench.errors import USERS_CODE, BenchError, NotApplicable, sentence_of
@@ -78,12 +78,17 @@ def check_clause(sampler: Sampler, text: str) -> Clause:
     return Clause(text, kept, detail)
 
 
+def counted(findings: list[Clause]) -> tuple[int, int]:
+    """Return how many clauses are kept, and how many apply."""
+    asked = [finding.kept for finding in findings if finding.kept is not None]
+    return sum(asked), len(asked)
+
+
 def badge(findings: list[Clause]) -> str:
     """Return a line of Markdown that tells how many clauses are kept, for a plugin's README."""
-    asked = [finding for finding in findings if finding.kept is not None]
-    kept = sum(bool(finding.kept) for finding in asked)
-    colour = "brightgreen" if kept == len(asked) else "red"
-    told = f"{kept} of {len(asked)} clauses kept"
+    kept, asked = counted(findings)
+    colour = "brightgreen" if kept == asked else "red"
+    told = f"{kept} of {asked} clauses kept"
     label = told.replace(" ", "_")
     return f"![sampler-bench: {told}](https://img.shields.io/badge/sampler--bench-{label}-{colour})"
 
@@ -101,9 +106,15 @@ _STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     ),
-    "torch's global generator": (lambda: torch.get_rng_state().numpy().tobytes(), lambda value: None),
+    "torch's global generator": (
+        lambda: torch.get_rng_state().tolist(),
+        lambda value: torch.set_rng_state(torch.tensor(value, dtype=torch.uint8)),
+    ),
     "Python's global generator": (random.getstate, random.setstate),
-    "NumPy's global generator": (lambda: pickle.dumps(np.random.get_state()), lambda value: None),
+    "NumPy's global generator": (
+        lambda: pickle.dumps(np.random.get_state()),
+        lambda value: np.random.set_state(pickle.loads(value)),
+    ),
     "the working directory": (os.getcwd, os.chdir),
     "the environment": (lambda: dict(os.environ), _set_environment),
 }
@@ -116,19 +127,17 @@ def _globals() -> dict[str, object]:
 
 def _changed(before: Mapping[str, object]) -> list[str]:
     now = _globals()
-    return [name for name in before if repr(before[name]) != repr(now[name])]
+    return [name for name in before if before[name] != now[name]]
 
 
 @contextmanager
 def _put_back() -> Iterator[None]:
-    before, torchs, numpys = _globals(), torch.get_rng_state(), np.random.get_state()
+    before = _globals()
     try:
         yield
     finally:
         for name in _changed(before):
             _STATE[name][1](before[name])
-        torch.set_rng_state(torchs)
-        np.random.set_state(numpys)
 
 
 def _start(rows: int = 4) -> Tensor:
@@ -200,14 +209,8 @@ def _nothing_global(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answ
 
 
 def _last_noise(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
-    asked: list[int] = []
-
-    def noise(index: int, draw: int = 0) -> Tensor:
-        asked.append(index)
-        return _noise()(index, draw)
-
-    sample(model, sampler, grid, _start(), noise)
-    used = f"noise at {len(set(asked))} of {len(grid)} steps"
+    asked = {index for index, _ in draws(sampler, grid)}
+    used = f"noise at {len(asked)} of {len(grid)} steps"
     return len(grid) - 1 not in asked, used
 
 

@@ -21,7 +21,8 @@ parts of time the last steps of 320 still lead through one unit of log SNR, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -116,11 +117,15 @@ def even_in_log_snr(steps: int) -> Grid:
 def flow_error(sampler: Sampler, steps: int) -> float:
     """Return the greatest error of 41 end points of the mixture's probability flow after S steps."""
     model = MixtureOracle()
-    ends = (_SCHEDULE.alpha_bar(t) for t in (1.0, _END))
-    exact = model.quantiles(model.below(_STARTS, next(ends)), next(ends))
+    noisy, clean = map(_SCHEDULE.alpha_bar, (1.0, _END))
+    exact = model.quantiles(model.below(_STARTS, noisy), clean)
     states = trajectory(model, sampler, even_in_log_snr(steps), _STARTS.clone(), no_noise)
-    end = [next(states) for _ in range(steps)][-1]
-    return float((end.view(-1) - exact).abs().max())
+    return float((_after(steps, states).view(-1) - exact).abs().max())
+
+
+def _after(steps: int, states: Iterator[Tensor]) -> Tensor:
+    """Return x after so many steps."""
+    return next(islice(states, steps - 1, None))
 
 
 def law_error(sampler: Sampler, steps: int) -> float:
@@ -156,22 +161,16 @@ def output_variance(
         start: the standard deviation of x_T.
         taken: the number of steps after which the variance is told; all of the grid's if None.
     """
-    model, nothing = GaussianOracle(schedule, std), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    asked: dict[tuple[int, int], int] = {}
-
-    def listen(index: int, draw: int = 0) -> Tensor:
-        asked.setdefault((index, draw), len(asked) + 1)
-        return nothing
-
-    sample(model, sampler, grid, nothing.clone(), listen)
-    rows = len(asked) + 1
+    model = GaussianOracle(schedule, std)
+    places = {asked: 1 + place for place, asked in enumerate(draws(sampler, grid))}
+    rows = len(places) + 1
     one = torch.eye(rows, dtype=torch.float64).view(rows, rows, 1, 1, 1) * IMPULSE
 
     def noise(index: int, draw: int = 0) -> Tensor:
-        return one[asked[index, draw]]
+        return one[places[index, draw]]
 
     states = trajectory(model, sampler, grid, start * one[0], noise)
-    end = [next(states) for _ in range(len(grid) if taken is None else taken)][-1]
+    end = _after(len(grid) if taken is None else taken, states)
     return float((end / IMPULSE).square().sum())
 
 
@@ -180,18 +179,17 @@ def no_noise(index: int, draw: int = 0) -> Tensor:
     raise AssertionError(f"noise was asked for at step {index} by a rule that drew none before")
 
 
-def draws_noise(sampler: Sampler) -> bool:
-    """Return whether a rule asks for noise at any step."""
-    asked = False
+def draws(sampler: Sampler, grid: Grid) -> list[tuple[int, int]]:
+    """Return the (index, draw) of all noise that a rule asks for on a grid, each once."""
+    nothing = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    asked: dict[tuple[int, int], None] = {}
 
     def listen(index: int, draw: int = 0) -> Tensor:
-        nonlocal asked
-        asked = True
-        return torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+        asked[index, draw] = None
+        return nothing
 
-    model = GaussianOracle(_SCHEDULE)
-    sample(model, sampler, even_in_log_snr(10), torch.zeros(1, 1, 1, 1, dtype=torch.float64), listen)
-    return asked
+    sample(GaussianOracle(grid.schedule), sampler, grid, nothing.clone(), listen)
+    return list(asked)
 
 
 def measured_order(sampler: Sampler) -> tuple[float, list[float]]:
@@ -200,7 +198,7 @@ def measured_order(sampler: Sampler) -> tuple[float, list[float]]:
     The error is that of end points for a rule without noise, and of the standard deviation of its law for
     one with noise (its weak order). The order is the slope of log error against log S over the last two.
     """
-    error: Callable[[Sampler, int], float] = law_error if draws_noise(sampler) else flow_error
+    error: Callable[[Sampler, int], float] = law_error if draws(sampler, even_in_log_snr(10)) else flow_error
     errors = [error(sampler, steps) for steps in STEPS]
     if not errors[-1] > 0 or not math.isfinite(errors[-2]):
         return math.inf if errors[-1] == 0 else math.nan, errors

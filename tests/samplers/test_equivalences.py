@@ -1,16 +1,16 @@
 """docs/equivalences.md says what the trajectories say."""
 
-from support.equivalences import DOCUMENT, table, written
+from support.equivalences import TABLE
 
 from bench.plugins.loading import registry
 
 
 def test_the_document_has_what_is_measured():
-    assert written() == table()
+    assert TABLE.written() == TABLE.make()
 
 
 def test_every_name_of_ours_in_the_document_is_a_sampler():
-    names = DOCUMENT.read_text(encoding="utf-8").partition("## What others call them")[2].splitlines()
+    names = TABLE.document.read_text(encoding="utf-8").partition("## What others call them")[2].splitlines()
     ours = [
         cell.partition(":")[0] for line in names if line.startswith("| `") for cell in line.split("`")[1::2]
     ]

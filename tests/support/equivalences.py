@@ -7,8 +7,10 @@ from pathlib import Path
 from bench import get_sampler
 from bench.diffusion.equivalence import likenesses
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "equivalences.md"
-BEGIN, END = "<!-- verdicts -->\n", "<!-- end of verdicts -->\n"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.generated import DOCS, Generated
+
 HEAD = "| one | other | S=10 | S=20 |\n|---|---|---|---|\n"
 PAIRS = (
     ("ddim", "euler"),
@@ -67,14 +69,7 @@ def table():
     return HEAD + "".join(rows())
 
 
-def written():
-    """The table in the document."""
-    return DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-
+TABLE = Generated(DOCS / "equivalences.md", "verdicts", table)
 
 if __name__ == "__main__":
-    fresh = table()
-    print(fresh, end="")
-    if "--write" in sys.argv:
-        before, begin, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        DOCUMENT.write_text(before + begin + fresh + END + rest.partition(END)[2], encoding="utf-8")
+    TABLE.main()

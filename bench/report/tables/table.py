@@ -145,12 +145,12 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
         for name, record in shown
         if name in record.scores
     }
-    floors: list[Record] = []
+    floors: dict[object, list[Record]] = {}
     found: dict[tuple[object, ...], list[Record]] = {}
     measures: dict[tuple[object, ...], Measure] = {}
     for name, record in shown:
         if record.kind == "real":
-            floors.append(record)
+            floors.setdefault(_model(record, names), []).append(record)
         elif name in record.trial.metrics or not name:
             measure = _measure(record, name, known)
             same = [getattr(record.trial, field) for field in SAME if field != "model"]
@@ -160,7 +160,10 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
     _join_whole_grids(found)
     tables = sorted(found, key=repr)
     return _told_apart(
-        [_group(found[key], floors, str(key[len(SAME)]), measures[key], names) for key in tables]
+        [
+            _group(found[key], floors.get(key[0], []), str(key[0]), str(key[len(SAME)]), measures[key])
+            for key in tables
+        ]
     )
 
 
@@ -254,18 +257,10 @@ def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
             del found[key]
 
 
-def _floor(
-    members: list[Record],
-    floors: list[Record],
-    metric: str,
-    measure: Measure,
-    names: Mapping[tuple[str, str], str],
-) -> Record | None:
+def _floor(members: list[Record], floors: list[Record], metric: str, measure: Measure) -> Record | None:
     """Return the record of as many real images as the table's n, or of the most there are."""
 
     def same(floor: Record) -> bool:
-        if _model(floor, names) != _model(members[0], names):
-            return False
         shared = ("seed", "reference")
         apart = any(getattr(floor.trial, name) != getattr(members[0].trial, name) for name in shared)
         if apart or metric not in floor.scores:
@@ -278,13 +273,7 @@ def _floor(
     return max(fitting, key=lambda floor: floor.trial.n, default=None)
 
 
-def _group(
-    members: list[Record],
-    floors: list[Record],
-    name: str,
-    measure: Measure,
-    names: Mapping[tuple[str, str], str],
-) -> Table:
+def _group(members: list[Record], floors: list[Record], model: str, name: str, measure: Measure) -> Table:
     samplers = _rows_of(members)
     labels = {spec: label for label, spec in samplers.items()}
     columns = sorted({r.trial.steps for r in members})
@@ -299,13 +288,12 @@ def _group(
         trial.precision,
     ]
     facts += [trial.device, *_images_of(members[0])]
-    model = _model(members[0], names)
     title = f"{model}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{model}-{name}")
     if trial.spacing != "uniform":
         many = len(trial.spacing) > 40  # a list of times
         slug += f"-{short_hash({'spacing': trial.spacing}) if many else trial.spacing}"
-    floor = _floor(members, floors, name, measure, names)
+    floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
     return Table(title, slug, name, measure, samplers, columns, cells, score, floor)
 
