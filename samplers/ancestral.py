@@ -37,6 +37,7 @@ def cleaner(start: Level, end: Level, eta: float) -> Level:
     calls_per_step=2,
     source='Lu et al. 2022, arXiv:2206.00927, algorithm 1, to the level "down" of k-diffusion\'s'
     " sample_dpm_2_ancestral",
+    most_steps=100,
 )
 def dpm2_ancestral(
     model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, eta: Annotated[float, AtLeast(0)] = 1.0
@@ -65,6 +66,7 @@ def dpm2_ancestral(
     calls_per_step=2,
     source='Lu et al. 2022, arXiv:2211.01095, algorithm 1, to the level "down" of k-diffusion\'s'
     " sample_dpmpp_2s_ancestral",
+    most_steps=100,
 )
 def dpmpp_2s_ancestral(
     model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, eta: Annotated[float, AtLeast(0)] = 1.0
@@ -113,6 +115,7 @@ def _up(x: Tensor, down: Level, end: Level, noise: Noise, index: int, draw: int 
     calls_per_step=2,
     source="Lu et al. 2022, arXiv:2211.01095, algorithm 1, with noise at both levels, as k-diffusion's"
     " sample_dpmpp_sde",
+    most_steps=100,
 )
 def dpmpp_sde_single(
     model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, eta: Annotated[float, AtLeast(0)] = 1.0

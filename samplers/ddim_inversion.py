@@ -18,6 +18,7 @@ Told = Literal["current", "target"]
     order=1,
     calls_per_step=3,
     source="Song et al. 2021, arXiv:2010.02502, section 4.3; Mokady et al. 2023, arXiv:2211.09794, eq. 3",
+    most_steps=100,
 )
 def ddim_inversion(
     model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, told: Told = "current"

@@ -19,7 +19,11 @@ _PIECES = 32  # of a step in continuous time; between time steps of a discrete s
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
-@sampler(order=lambda order, **_: order, source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, tAB and rhoAB")
+@sampler(
+    order=lambda order, **_: order,
+    source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, tAB and rhoAB",
+    most_steps=100,
+)
 def deis(
     model: EpsilonModel,
     x: Tensor,

@@ -47,6 +47,7 @@ PLACES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
     order=lambda order, **_: order,
     calls_per_step=lambda order, points, **_: order if points == "between" else 1,
     source="Lu et al. 2022, DPM-Solver, arXiv:2206.00927, algorithms 1 and 2",
+    most_steps=100,
 )
 def dpm_single(
     model: EpsilonModel,
@@ -94,6 +95,7 @@ def dpm_single(
     order=lambda order, **_: order,
     calls_per_step=lambda order, points, **_: order if points == "between" else 1,
     source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 1",
+    most_steps=100,
 )
 def dpmpp_single(
     model: EpsilonModel,

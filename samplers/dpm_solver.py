@@ -23,7 +23,7 @@ def _weak_order(order: int, weights: Weights, eta: float, **others: object) -> i
     return _order(order, weights) if eta == 0 else min(order, 2)
 
 
-@sampler(order=_order, source="Lu et al. 2022, DPM-Solver, arXiv:2206.00927")
+@sampler(order=_order, source="Lu et al. 2022, DPM-Solver, arXiv:2206.00927", most_steps=100)
 def dpm_solver(
     model: EpsilonModel,
     x: Tensor,
@@ -69,7 +69,7 @@ def dpm_solver(
         yield x
 
 
-@sampler(order=_order, source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 2")
+@sampler(order=_order, source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 2", most_steps=100)
 def dpmpp(
     model: EpsilonModel,
     x: Tensor,
@@ -105,7 +105,7 @@ def dpmpp(
     return _plus_plus(model, x, grid, noise, order, form, weights, final, afs, eta=0.0)
 
 
-@sampler(order=_weak_order, source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, app. B")
+@sampler(order=_weak_order, source="Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, app. B", most_steps=100)
 def dpmpp_sde(
     model: EpsilonModel,
     x: Tensor,

@@ -21,6 +21,7 @@ MOST_CHURN = sqrt(2) - 1
     calls_per_step=2,
     source="Karras et al. 2022, Elucidating the Design Space of Diffusion-Based Generative Models,"
     " arXiv:2206.00364, algorithm 2; without churn algorithm 1",
+    most_steps=100,
 )
 def edm(
     model: EpsilonModel,

@@ -26,6 +26,7 @@ _NODES, _LENGTHS = np.polynomial.legendre.leggauss(32)  # exact to rounding for 
     ),
     source="Cui et al. 2023, Elucidating the Solution Space of Extended Reverse-Time SDE for Diffusion"
     " Models, arXiv:2309.06169, and its published code",
+    most_steps=100,
 )
 def er_sde(
     model: EpsilonModel,

@@ -19,6 +19,7 @@ def _variable_order(order: int, weights: Literal["published", "exact"], **others
 @sampler(
     order=lambda order, **_: min(order, 2),
     source="Zhang & Chen 2022, DEIS, arXiv:2204.13902, iPNDM; Liu et al. 2022, arXiv:2202.09778",
+    most_steps=100,
 )
 def ipndm(
     model: EpsilonModel,
@@ -55,6 +56,7 @@ def ipndm(
 @sampler(
     order=_variable_order,
     source="Zhang & Chen 2022, DEIS, arXiv:2204.13902; Zhou et al. 2024, AMED, arXiv:2312.00094",
+    most_steps=100,
 )
 def ipndm_v(
     model: EpsilonModel,

@@ -14,6 +14,7 @@ from samplers.ode import Final, adams, sigma_weights
 @sampler(
     order=lambda order, **_: order,
     source="Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, sec. III.5",
+    most_steps=100,
 )
 def lms(
     model: EpsilonModel,

@@ -13,7 +13,7 @@ from samplers.ode import Final, History, Level, adams_step, answer, equal_step_w
 _VALUES = 4
 
 
-@sampler(order=2, source="Liu et al. 2022, PNDM, arXiv:2202.09778")
+@sampler(order=2, source="Liu et al. 2022, PNDM, arXiv:2202.09778", most_steps=100)
 def pndm(
     model: EpsilonModel,
     x: Tensor,

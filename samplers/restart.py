@@ -17,6 +17,7 @@ from samplers.ode import Level
 @sampler(
     calls_per_step=2,
     source="Xu et al. 2023, Restart Sampling for Improving Generative Processes, arXiv:2306.14878, section 3",
+    most_steps=100,
 )
 def restart(
     model: EpsilonModel,

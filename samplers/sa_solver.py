@@ -29,7 +29,9 @@ def _order(predictor: int, corrector: int, tau: float, **others: object) -> int:
     return order if tau == 0 else min(order, 2)
 
 
-@sampler(order=_order, source="Xue et al. 2023, SA-Solver, arXiv:2309.05019, eq. 15 and 18, app. D")
+@sampler(
+    order=_order, source="Xue et al. 2023, SA-Solver, arXiv:2309.05019, eq. 15 and 18, app. D", most_steps=100
+)
 def sa_solver(
     model: EpsilonModel,
     x: Tensor,

@@ -20,7 +20,7 @@ def _order(order: int, final: Final, **others: object) -> int:
     return order + 1 if final in ("only", "none") else order
 
 
-@sampler(order=_order, source="Zhao et al. 2023, UniPC, arXiv:2302.04867")
+@sampler(order=_order, source="Zhao et al. 2023, UniPC, arXiv:2302.04867", most_steps=100)
 def unipc(
     model: EpsilonModel,
     x: Tensor,

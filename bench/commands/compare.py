@@ -2,8 +2,9 @@
 
 `compare ddim:eta=0@10 ddim:eta=1@10` gives the difference, its standard error and a verdict at 95%;
 `compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method: a
-column for each table that `table` prints. Where both trials kept their features (`run --keep-features`) a
-pair also gets the error by influence values.
+column for each table that `table` prints. `compare --calls 20` ranks what each row gets for at most 20
+network calls. Where both trials kept their features (`run --keep-features`) a pair also gets the error by
+influence values.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
-from bench.report.tables.table import Table, tables_of
+from bench.report.tables.table import Cell, Table, calls, tables_of
 from bench.stats.comparison import Comparison, compare, estimate, holm
 from bench.stats.resampling import influence_se
 from bench.stats.score import Score
@@ -50,13 +51,14 @@ class Compared:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the comparison."""
-    if len(options.trials) != (0 if options.column is not None else 2):
-        raise UsageError("give two trials, as in ddim:eta=0@10 ddim:eta=1@10, or --column S")
+    whole_column = options.column is not None or options.calls is not None
+    if len(options.trials) != (0 if whole_column else 2):
+        raise UsageError("give two trials, as in ddim:eta=0@10 ddim:eta=1@10, or --column S, or --calls N")
     load_plugins(options.plugin)
     records, whole = read_records(options.results, options.model)
-    if options.column is not None:
+    if whole_column:
         refuse_unknown_metric(records, options.metric)
-        compared = _columns(records, options.column, options.metric)
+        compared = _columns(records, options.column, options.calls, options.metric)
     else:
         scored = [r for r in records if r.scores and r.kind != "real"]
         compared = [_pair(scored, options.trials, options.metric, Store(options.results))]
@@ -98,8 +100,10 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
     return f"images of {' and '.join(shapes)}" if len(set(shapes)) > 1 else ""
 
 
-def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[Compared]:
-    """Return the trials of one number of steps, a column for each table that has them.
+def _columns(
+    records: Sequence[Record], steps: int | None, budget: int | None, metric: str | None
+) -> list[Compared]:
+    """Return the trials of one number of steps, or within a budget, a column for each table that has them.
 
     A column that cannot be compared is shown with the reason beside those that can.
 
@@ -109,19 +113,21 @@ def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[
     found: list[Compared] = []
     refused: list[UsageError] = []
     for table in tables_of(records, metric):
-        cells = [table.cells[row, steps] for row in table.rows if (row, steps) in table.cells]
-        scored = [(cell.record, cell.score) for cell in cells if cell.score is not None]
+        cells = _chosen(table, steps, budget)
+        scored = [(row, cell.record, cell.score) for row, cell in cells if cell.score is not None]
         if not scored:
             continue
         try:
             found.append(_column(table, scored))
         except UsageError as error:
             refused.append(error)
-            rows = [{**_row(record, score), "table": table.title} for record, score in scored]
+            rows = [{**_row(record, score, row), "table": table.title} for row, record, score in scored]
             found.append(Compared(rows, [f"not compared: {error}"], table.title))
     if not found:
-        there = any(record.trial.steps == steps for record in records)
         lacking = f"the score {metric!r}" if metric else "a score"
+        if steps is None:
+            raise UsageError(f"no trial of at most {budget} network calls has {lacking}")
+        there = any(record.trial.steps == steps for record in records)
         raise UsageError(
             f"no trial of {steps} steps has {lacking}" if there else f"no trial has {steps} steps"
         )
@@ -130,18 +136,33 @@ def _columns(records: Sequence[Record], steps: int, metric: str | None) -> list[
     return found
 
 
-def _column(table: Table, scored: Sequence[tuple[Record, Score]]) -> Compared:
+def _chosen(table: Table, steps: int | None, budget: int | None) -> list[tuple[str, Cell]]:
+    """Return (row, cell) of S steps, or each row's cell of the most network calls within a budget."""
+    found = []
+    for row in table.rows:
+        cells = [cell for (label, _), cell in table.cells.items() if label == row]
+        if budget is None:
+            fitting = [cell for cell in cells if cell.record.trial.steps == steps]
+        else:
+            fitting = [cell for cell in cells if cell.score is not None and 0 < calls(cell) <= budget]
+        if fitting:
+            found.append((row, max(fitting, key=calls)))
+    return found
+
+
+def _column(table: Table, scored: Sequence[tuple[str, Record, Score]]) -> Compared:
     """Return the trials of a table's column, best first, each compared with the best."""
-    sign = -1 if scored[0][1].higher_is_better else 1
-    (best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[1]))
-    compared = [compare(score, top) for _, score in others]
+    sign = -1 if scored[0][2].higher_is_better else 1
+    (first, best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[2]))
+    compared = [compare(score, top) for _, _, score in others]
     adjusted = holm([one.p for one in compared])
-    rows = [{**_row(best, top), "verdict": "best"}]
-    for (record, score), one, p in zip(others, compared, adjusted, strict=True):
+    rows = [{**_row(best, top, first), "verdict": "best"}]
+    for (row, record, score), one, p in zip(others, compared, adjusted, strict=True):
         verdict = "worse" if p < 0.05 else "tie"
-        rows.append({**_row(record, score), **_differing(one), "p": p, "verdict": verdict, "paired": True})
+        told = {**_differing(one), "p": p, "verdict": verdict, "paired": True}
+        rows.append({**_row(record, score, row), **told})
     rows = [{**row, "table": table.title} for row in rows]
-    return Compared(rows, _plain_note([score for _, score in scored]) if others else [], table.title)
+    return Compared(rows, _plain_note([score for *_, score in scored]) if others else [], table.title)
 
 
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
@@ -194,11 +215,11 @@ def _plain_note(scores: Sequence[Score]) -> list[str]:
     return [f"plain values compared: {', '.join(reasons)}"] if reasons else []
 
 
-def _row(record: Record, score: Score) -> dict[str, object]:
-    name = f"{record.sampler.label} S={record.trial.steps}"
+def _row(record: Record, score: Score, label: str = "") -> dict[str, object]:
     return {
-        "trial": name,
+        "trial": f"{label or record.sampler.label} S={record.trial.steps}",
         "key": record.key,
+        "calls": record.cost.calls if record.cost else None,
         "metric": score.metric,
         "score": score.value,
         "corrected": None if _worthless(score) else score.debiased,

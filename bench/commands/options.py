@@ -34,14 +34,15 @@ def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
         chosen = _named(spec)
         for sampler in chosen:
             known = found.setdefault(sampler.spec, sampler)
-            if known.alias != sampler.alias:
-                print(f"{spec} and {known.label} are one rule: one row", file=sys.stderr)
+            if known.alias != sampler.alias and spec != "all":
+                print(f"{sampler.label} and {known.label} are one rule: one row", file=sys.stderr)
     return tuple(found.values())
 
 
 def _named(spec: str) -> Iterable[Sampler]:
     if spec == "all":
-        return registry().default_samplers.values()
+        sets = [one for each in registry().sets.values() for one in each.samplers]
+        return [*registry().default_samplers.values(), *map(get_sampler, sets)]
     if spec in registry().sets.entries:
         return [get_sampler(one) for one in registry().sets.entries[spec].samplers]
     return [get_sampler(spec)]
@@ -96,6 +97,29 @@ def parse_spacing(text: str) -> str:
     if not count_listed(listed):
         raise UsageError(f"{path} must list times, one a line or with commas between, as in 999,500,0")
     return listed
+
+
+def parse_spacings(text: str) -> tuple[str, ...]:
+    """Return the time grids in ``logsnr,edm:rho=5,sigma_max=40,times.txt``, each once: rules, files, times.
+
+    What is a number or has an ``=`` continues the one before it; so ``999,500,0`` is one list of times.
+    """
+    found: list[str] = []
+    for item in text.split(","):
+        continues = found and (_is_number(item) or ("=" in item and ":" not in item))
+        if continues:
+            found[-1] += f",{item}"
+        else:
+            found.append(item.strip())
+    return tuple(dict.fromkeys(map(parse_spacing, found)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_devices(text: str) -> tuple[str, ...]:

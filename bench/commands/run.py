@@ -18,7 +18,7 @@ from bench.commands.options import (
     parse_devices,
     parse_metrics,
     parse_samplers,
-    parse_spacing,
+    parse_spacings,
     parse_steps,
     print_json,
     report_plugin_failures,
@@ -40,6 +40,7 @@ from bench.records.store import Store
 from bench.records.trial import split_option, with_option
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, write_tables
+from bench.report.tables.budgets import arranged
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
 from bench.sweep.preflight import missing_requirements
@@ -113,18 +114,19 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
-    spacing = parse_spacing(options.spacing) if options.spacing else ""
-    listed = count_listed(spacing)
+    spacings = parse_spacings(options.spacing) if options.spacing else ()
+    listed = tuple(sorted({count for one in spacings if (count := count_listed(one))}))
+    alone = listed if len(listed) == len(spacings) else ()  # lists of times tell their own number
     devices = parse_devices(options.device)
     return Sweep(
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
-        steps=parse_steps(options.steps) if options.steps is not None else (listed,) if listed else steps,
-        capped=options.steps is None and preset is None,
+        steps=parse_steps(options.steps) if options.steps is not None else alone or steps,
+        unasked=options.steps is None and preset is None and not own_steps,
         n=n if options.n is None else options.n,
         seed=options.seed,
-        spacing=spacing or (preset.spacing if preset else "uniform"),
-        spacing_at=preset.spacing_at if preset and not spacing else {},
+        spacings=spacings or ((preset.spacing if preset else "uniform"),),
+        spacing_at=preset.spacing_at if preset and not spacings else {},
         batch=options.batch,
         precision=options.precision,
         devices=devices,
@@ -174,7 +176,7 @@ def _report(
     paths += draw(tables_of(everything), store)
     if not as_json:
         for table in tables:
-            show(table, console())
+            show(arranged(table), console())
         for sheet in beside(preset.name, records) if preset else []:
             print(f"\n{sheets.plain(sheet)}", end="")
         say_skipped(records)

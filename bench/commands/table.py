@@ -2,7 +2,8 @@
 
 With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers show,
 each tested on ours. Results that no published cell can be compared with are compared by shape. With --seeds,
-the mean and the standard deviation of every trial that was made with several seeds.
+the mean and the standard deviation of every trial that was made with several seeds. Where the rows differ in
+what a step costs, network calls head the columns; --by steps has S, --by calls the latencies too.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, claim_sheets
+from bench.report.tables.budgets import arranged, latency_sheet
 from bench.report.tables.replicates import replicate_sheet
 from bench.report.tables.scores import score_sheet
-from bench.report.tables.table import tables_of
+from bench.report.tables.table import By, Table, tables_of
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -29,9 +31,16 @@ def execute(options: argparse.Namespace) -> int:
     elif options.json:
         print_json(plain_rows(frame(records)))
     else:
-        shown = chosen or map(score_sheet, tables_of(records, options.metric))
+        tables = tables_of(records, options.metric)
+        shown = chosen or [sheet for table in tables for sheet in _shown(table, options.by)]
         print("\n".join(map(sheets.FORMATS[options.format], shown)), end="")
     return 0 if whole else 1
+
+
+def _shown(table: Table, by: By | None) -> list[sheets.Sheet]:
+    """Return the sheet of a table; with the latencies where it was asked for by calls."""
+    chosen = arranged(table, by)
+    return [score_sheet(chosen), *([latency_sheet(chosen)] if by == "calls" else [])]
 
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:

@@ -61,8 +61,11 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
     parser.add_argument("--n", type=int, help="samples a trial [1000]")
     parser.add_argument(
+        "--spacings",
         "--spacing",
-        help="rule that chooses the times, as in edm:rho=7; times as in 999,500,0; or a file [uniform]",
+        dest="spacing",
+        metavar="RULE,...",
+        help="rules that choose the times, as in logsnr,edm:rho=7; times as in 999,500,0; or files [uniform]",
     )
     add_model(parser, default=None)
     parser.add_argument(
@@ -107,11 +110,16 @@ def table_options(parser: argparse.ArgumentParser) -> None:
 
     With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers
     show, each tested on ours. Results that no published cell can be compared with are compared by shape. With
-    --seeds, the mean and the standard deviation of every trial that was made with several seeds.
+    --seeds, the mean and the standard deviation of every trial that was made with several seeds. Where the
+    rows differ in what a step costs, network calls head the columns; --by steps has S, --by calls the
+    latencies too.
     """
     add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
     parser.add_argument("--format", choices=TABLE_FORMATS, default="text", help="[text]")
+    parser.add_argument(
+        "--by", choices=("steps", "calls"), help="what heads the columns [calls where rows differ in them]"
+    )
     parser.add_argument("--preset", metavar="NAME", help=f"beside the published table: {', '.join(PRESETS)}")
     parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
     parser.add_argument(
@@ -147,11 +155,16 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
 
     `compare ddim:eta=0@10 ddim:eta=1@10` gives the difference, its standard error and a verdict at 95%;
     `compare --column 10` gives the rank of a column with ties, corrected for their number by Holm's method: a
-    column for each table that `table` prints. Where both trials kept their features (`run --keep-features`) a
+    column for each table that `table` prints. `compare --calls 20` ranks what each row gets for at most 20
+    network calls. Where both trials kept their features (`run --keep-features`) a
     pair also gets the error by influence values.
     """
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys")
-    parser.add_argument("--column", type=int, metavar="S", help="all trials of S steps with the best of them")
+    columns = parser.add_mutually_exclusive_group()
+    columns.add_argument(
+        "--column", type=int, metavar="S", help="all trials of S steps with the best of them"
+    )
+    columns.add_argument("--calls", type=int, metavar="N", help="the best of each row within N network calls")
     parser.add_argument("--metric", help="score to compare [each record's first]")
     add_records(parser)
     add_plugins(parser)

@@ -70,6 +70,7 @@ class Sampler:
         source: paper and equation.
         alias: a name of its own for this choice of parameters, e.g. ``sigma-hat``.
         calls: what the rule says of its `calls_per_step`.
+        most_steps: the greatest number of steps that the rule is made for; None if any is.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Sampler:
     source: str = ""
     alias: str | None = None
     calls: Order = 1
+    most_steps: int | None = None
 
     @property
     def calls_per_step(self) -> int | None:
@@ -146,7 +148,12 @@ def sampler(function: SamplerFunction, /) -> Sampler: ...
 
 @overload
 def sampler(
-    *, name: str | None = None, order: Order = None, source: str = "", calls_per_step: Order = 1
+    *,
+    name: str | None = None,
+    order: Order = None,
+    source: str = "",
+    calls_per_step: Order = 1,
+    most_steps: int | None = None,
 ) -> Callable[[SamplerFunction], Sampler]: ...
 
 
@@ -158,6 +165,7 @@ def sampler(
     order: Order = None,
     source: str = "",
     calls_per_step: Order = 1,
+    most_steps: int | None = None,
 ) -> Sampler | Callable[[SamplerFunction], Sampler]:
     """Turn a generator function into a `Sampler` (decorator).
 
@@ -172,6 +180,8 @@ def sampler(
         source: paper and equation.
         calls_per_step: the network calls that one step more costs, or a function that tells them of the
             parameters; None if that is no fixed number.
+        most_steps: the greatest number of steps that the rule is made for; ``--samplers all`` runs it up to
+            there, and further where ``--steps`` asks for it.
 
     Raises:
         UsageError: if the signature is not of that form.
@@ -189,7 +199,7 @@ def sampler(
                 raise UsageError(f"parameter {parameter.name!r} of sampler {called!r} needs a default")
             parameters[parameter.name] = parameter.default
         bound = types.MappingProxyType(parameters)
-        return Sampler(called, function, bound, order, source, calls=calls_per_step)
+        return Sampler(called, function, bound, order, source, calls=calls_per_step, most_steps=most_steps)
 
     return decorate if function is None else decorate(function)
 
@@ -249,6 +259,9 @@ SAMPLERS: Catalog[Sampler] = Catalog("sampler", fill=load_plugins)
 def get_sampler(spec: str) -> Sampler:
     """Return the sampler a text names: ``ddim``, ``sigma-hat``, ``ddim:eta=0.35,clip=none``.
 
+    Of a rule whose first parameter is a text, that one may stand without its name, and what follows its "?"
+    is part of it: ``NAME:TEXT?key=value&key=value,parameter=value``.
+
     Raises:
         UsageError: if the name or a parameter is unknown or a value is out of bounds.
     """
@@ -256,8 +269,17 @@ def get_sampler(spec: str) -> Sampler:
     found = SAMPLERS.get(name.strip())
     if not given:
         return found
+    first, (head, *_) = _first_text(found), given.partition("?")
+    if first and "=" not in head.partition(",")[0]:
+        given = f"{first}={given}"
     parameters = parse_options(given, f"sampler {spec!r}")
     return found.with_(**{key.replace("-", "_"): value for key, value in parameters.items()})
+
+
+def _first_text(sampler: Sampler) -> str | None:
+    """Return the name of a rule's first parameter if it is a text of any content."""
+    first = next(iter(sampler.parameters), None)
+    return first if typing.get_type_hints(sampler.function).get(first or "") is str else None
 
 
 def _positional(function: SamplerFunction) -> list[inspect.Parameter]:

@@ -125,7 +125,7 @@ def memory(
     if isinstance(model, torch.nn.Module):
         weights = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     groups = min(GROUPS, sweep.n) + 2
-    trials = len(sweep.samplers)
+    trials = len(sweep.samplers) * len(sweep.spacings)
     statistics = sum(
         trials * groups * 4 * space.dim * (space.dim + 1) + 24 * space.dim**2 for space in spaces
     )

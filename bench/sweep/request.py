@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.diffusion.sampling import Sampler
+from bench.diffusion.spacing import count_listed
 from bench.errors import UsageError
 from bench.records.ledger import check_numbers
 
@@ -19,11 +20,11 @@ class Sweep:
         model: what ``--model`` takes.
         samplers: one row of the table each.
         steps: one column each.
-        capped: whether a number of steps above the model's T stands for T: of the default ones, which nobody
-            asked for.
+        unasked: whether the numbers of steps are the default ones, which nobody asked for: those above the
+            model's T stand for T, and a sampler is left out above the number that it is made for.
         n: samples a trial.
         seed: the seed of the noise, common to all trials.
-        spacing: rule that chooses the time steps.
+        spacings: rules that choose the time steps, as many rows of each sampler.
         spacing_at: another rule at some numbers of steps.
         batch: samples at a time; the model's default where None.
         precision: the key in `PRECISIONS` of the network's arithmetic.
@@ -45,7 +46,7 @@ class Sweep:
     steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
     n: int = 1000
     seed: int = 0
-    spacing: str = "uniform"
+    spacings: tuple[str, ...] = ("uniform",)
     batch: int | None = None
     precision: str = "float32"
     devices: tuple[str, ...] = ("cpu",)
@@ -57,7 +58,7 @@ class Sweep:
     plugins: tuple[Path, ...] = ()
     spacing_at: Mapping[int, str] = field(default_factory=dict)
     keep_features: bool = False
-    capped: bool = False
+    unasked: bool = False
 
     def __post_init__(self) -> None:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
@@ -68,6 +69,14 @@ class Sweep:
         if not self.steps:
             raise UsageError("no number of steps was asked for; give --steps 10,20,50")
 
-    def spacing_of(self, steps: int) -> str:
-        """Return the rule that chooses S time steps."""
-        return self.spacing_at.get(steps, self.spacing)
+    def spacings_of(self, steps: int) -> tuple[str, ...]:
+        """Return the rules that choose S time steps; of several, a list of times where it has S of them."""
+        if steps in self.spacing_at:
+            return (self.spacing_at[steps],)
+        if len(self.spacings) == 1:
+            return self.spacings
+        return tuple(one for one in self.spacings if count_listed(one) in (0, steps))
+
+    def too_many(self, sampler: Sampler, steps: int) -> bool:
+        """Return whether a sampler is left out: nobody asked for S, and it is made for fewer."""
+        return self.unasked and sampler.most_steps is not None and steps > sampler.most_steps

@@ -19,7 +19,7 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Parameter, Sampler
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import images_of, latents_of, unclipped
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.files.digests import file_digest
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -99,7 +99,7 @@ class Runner:
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         schedule = self.loaded.model.schedule
-        if sweep.capped and isinstance(schedule, NoiseSchedule):
+        if sweep.unasked and isinstance(schedule, NoiseSchedule):
             self.sweep = replace(sweep, steps=tuple(sorted({min(s, schedule.T) for s in sweep.steps})))
         fitting = dict.fromkeys(unclipped(self.loaded.model, one) for one in sweep.samplers)
         self.sweep = replace(self.sweep, samplers=tuple(fitting))
@@ -113,9 +113,20 @@ class Runner:
             UsageError: if a number of steps does not fit the model's schedule, or samples or reference images
                 are too few for a metric.
         """
+        registry().executors.get(self.sweep.executor)  # an unknown name is told before anything is done
         for metric in self.scoring.metrics:
             check_enough(metric, self.sweep.n, self.scoring.references.count)
-        cells = [self._cell(sampler, steps) for steps in self.sweep.steps for sampler in self.sweep.samplers]
+        cells = [
+            self._cell(sampler, steps, spacing)
+            for steps in self.sweep.steps
+            for spacing in self.sweep.spacings_of(steps)
+            for sampler in self.sweep.samplers
+            if not self.sweep.too_many(sampler, steps)
+        ]
+        if not cells:
+            raise UsageError(
+                "nothing is left to run: give --steps with numbers that the samplers and time grids can take"
+            )
         return ledger.plan(self.store, cells, self._missing)
 
     def notes(self, plan: Plan[SampledCell]) -> Iterator[str]:
@@ -127,15 +138,34 @@ class Runner:
         if clipped:
             yield f"latents are not bound to [-1, 1] as images are: clip=none for {', '.join(clipped)}"
         yield from (f"reference: {remark}" for remark in self.scoring.references.remarks)
-        taken = {entry.cell.trial.steps: len(entry.cell.walk) for entry in plan.entries}
-        if others := [f"{count} for S={asked}" for asked, count in taken.items() if count != asked]:
-            yield f"spacing {self.sweep.spacing} takes another number of steps: {', '.join(others)}"
+        yield from self._said_of_steps_left_out()
+        taken: dict[str, dict[int, int]] = {}
+        for entry in plan.entries:
+            trial = entry.cell.trial
+            taken.setdefault(trial.spacing, {})[trial.steps] = len(entry.cell.walk)
+        for spacing, counts in taken.items():
+            if others := [f"{count} for S={asked}" for asked, count in counts.items() if count != asked]:
+                yield f"spacing {spacing} takes another number of steps: {', '.join(others)}"
         moved = [entry.cell.walk.moved for entry in plan.entries if entry.cell.walk.moved]
         if moved:
             trials = f"{len(moved)} trials take" if len(moved) > 1 else "1 trial takes"
             far = f"by up to {max(moved):.2g}"
             yield f"{trials} times rounded to time steps, {far}: the model takes no others"
         yield from self._said_of_real_images()
+
+    def _said_of_steps_left_out(self) -> Iterator[str]:
+        """Yield which samplers are left out at numbers of steps that they are not made for."""
+        left: dict[tuple[int, ...], list[str]] = {}
+        for sampler in self.sweep.samplers:
+            beyond = tuple(steps for steps in self.sweep.steps if self.sweep.too_many(sampler, steps))
+            left.setdefault(beyond, []).append(sampler.label)
+        for beyond, labels in left.items():
+            if beyond:
+                many = ", ".join(map(str, beyond))
+                yield (
+                    f"left out at S={many}, being made for fewer steps: {', '.join(labels)};"
+                    f" --steps {many} runs them there"
+                )
 
     def _missing(self, record: Record) -> str:
         kept = not self.sweep.keep_features or self.store.has_features(record, self.worker.spaces)
@@ -252,7 +282,7 @@ class Runner:
             own[SPLIT_OFF] = short_hash({"count": self.scoring.references.count, "places": split.tolist()})
         return Cell(
             kind="real",
-            trial=self._trial(FLOOR, 0, n=len(sets[0])),
+            trial=self._trial(FLOOR, 0, self.sweep.spacings[0], n=len(sets[0])),
             row=RowInfo(label=FLOOR),
             model=ModelInfo(self.loaded.weights_hash),
             grid=GridInfo(folds=len(sets)),
@@ -341,9 +371,9 @@ class Runner:
         self.store.write(record)
         return record
 
-    def _cell(self, sampler: Sampler, steps: int) -> SampledCell:
+    def _cell(self, sampler: Sampler, steps: int, spacing: str) -> SampledCell:
         schedule = self.loaded.model.schedule
-        walk = grid_for(self.loaded.model, steps, self.sweep.spacing_of(steps))
+        walk = grid_for(self.loaded.model, steps, spacing)
         own = {
             "time steps": grid_hash(walk),
             "code of the sampler": code_hash(sampler.function),
@@ -351,7 +381,7 @@ class Runner:
         }
         return SampledCell(
             kind="samples",
-            trial=self._trial(sampler.spec, steps),
+            trial=self._trial(sampler.spec, steps, spacing),
             row=_row_of(sampler),
             model=ModelInfo(self.loaded.weights_hash, schedule.name),
             grid=GridInfo(len(walk), walk.distinct_levels, moved=walk.moved or None),
@@ -361,13 +391,13 @@ class Runner:
             walk=walk,
         )
 
-    def _trial(self, sampler: str, steps: int, n: int | None = None) -> Trial:
+    def _trial(self, sampler: str, steps: int, spacing: str, n: int | None = None) -> Trial:
         sweep = self.sweep
         n = sweep.n if n is None else n
         return Trial(
             model=sweep.model,
             sampler=sampler,
-            spacing=sweep.spacing_of(steps),
+            spacing=spacing,
             steps=steps,
             n=n,
             seed=sweep.seed,

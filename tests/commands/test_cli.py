@@ -7,17 +7,18 @@ import sys
 import pytest
 from support.commands import bench
 
-from bench import load_results
+from bench import get_sampler, load_results
 from bench.commands.main import main
+from samplers.sets import FAST, PAPER
 
 MODEL = "exact-gaussian"
-SWEEP = ("run", "--model", MODEL, "--n", "60", "--steps", "5,10", "--results")
+SWEEP = ("run", "--model", MODEL, "--n", "60", "--samplers", "paper", "--steps", "5,10", "--results")
 SMALL = ("run", "--model", MODEL, "--n", "20", "--steps", "2", "--samplers", "ddim", "--results")
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A small sweep of every built-in sampler."""
+    """A small sweep of the DDIM table's rows."""
     folder = tmp_path_factory.mktemp("swept")
     out = bench(*SWEEP, folder)
     assert out.returncode == 0, out.stderr
@@ -36,7 +37,7 @@ def test_run_ends_with_the_table_and_the_paths_of_what_it_wrote(swept):
     assert "[14/14]" in out.stderr
 
 
-def test_every_built_in_sampler_is_a_row(swept):
+def test_every_sampler_of_the_set_is_a_row(swept):
     labels = set(load_results(swept[0]).label)
     etas = {f"ddim eta={eta}" for eta in ("0", "0.2", "0.5", "1")}
     assert labels == etas | {"ddpm fixedsmall", "ddpm fixedlarge", "ddpm learned", "real images"}
@@ -89,7 +90,7 @@ def test_status_counts(swept):
 
 def test_dry_run_counts_calls_and_computes_nothing(tmp_path):
     out = bench(
-        "run", "--model", MODEL, "--n", "50", "--steps", "10,30", "--dry-run", "--results", tmp_path / "r"
+        *SWEEP[:3], "--n", "50", *SWEEP[5:7], "--steps", "10,30", "--dry-run", "--results", tmp_path / "r"
     )
     assert out.returncode == 0, out.stderr
     assert "14 trials to compute" in out.stdout
@@ -97,9 +98,25 @@ def test_dry_run_counts_calls_and_computes_nothing(tmp_path):
     assert f"{7 * 50 * (10 + 31):,} network evaluations" in out.stdout
     assert not (tmp_path / "r").exists()
     as_json = bench(
-        "run", "--model", MODEL, "--steps", "10", "--dry-run", "--json", "--results", tmp_path / "r"
+        *SWEEP[:3], *SWEEP[5:7], "--steps", "10", "--dry-run", "--json", "--results", tmp_path / "r"
     )
     assert json.loads(as_json.stdout)["evaluations"] == 7 * 1000 * 10
+
+
+def test_all_is_the_papers_rows_and_the_fast_ones_each_at_the_steps_it_is_made_for(tmp_path):
+    out = bench("run", "--model", MODEL, "--n", "20", "--dry-run", "--results", tmp_path / "r")
+    assert out.returncode == 0, out.stderr
+    (told,) = [line for line in out.stderr.splitlines() if line.startswith("left out")]
+    assert told.startswith("left out at S=1000, being made for fewer steps: heun, ")
+    planned = {line.split()[0] for line in out.stdout.splitlines() if "network evaluations  " in line}
+    fast = [spec for spec in FAST.samplers if get_sampler(spec).most_steps]
+    assert len(fast) == 12  # DDIM at eta 0 and 1 are rows of the paper's
+    rows = [*map(get_sampler, PAPER.samplers), *map(get_sampler, fast)]
+    expected = {f"{row.spec}@{s}" for row in rows for s in PAPER.steps if s <= (row.most_steps or s)}
+    assert planned == expected
+    asked = bench("run", "--model", MODEL, "--n", "20", "--steps", "200", "--dry-run", "--results", tmp_path)
+    assert "left out" not in asked.stderr
+    assert f"{get_sampler('dpmpp-2m').spec}@200" in asked.stdout
 
 
 def test_list_names_everything_with_its_origin():

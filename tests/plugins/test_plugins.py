@@ -62,9 +62,9 @@ def test_an_installed_plugin_is_a_row_of_the_sweep_with_its_calls_counted(instal
     out = bench("run", "--samplers", "all", *options, site=installed)
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path).set_index("label")
-    assert len(table) == 7 + 1 + 1
+    assert len(table) == 19 + 1 + 1  # the built-in rows, the plugin's and that of real images
     assert table.loc["my-heun"].network_calls == 9
-    record = json.loads(next((tmp_path / "records").glob("*heun*.json")).read_text())
+    record = json.loads(next((tmp_path / "records").glob("*my-heun*.json")).read_text())
     assert record["sampler"]["plugin"] == "heun-for-sampler-bench"
     assert record["provenance"]["code of the sampler"]
 

@@ -47,18 +47,18 @@ def test_the_protocol_of_the_ddim_table():
         "ddim:eta=0,clip=none", "ddim:eta=0.2,clip=none", "ddim:eta=0.5,clip=none", "ddim:eta=1,clip=none",
         "ddpm:variance=fixedlarge,clip=x0",
     ]  # fmt: skip
-    ten = make_grid(LINEAR, 10, asked.spacing_of(10))
+    ten = make_grid(LINEAR, 10, *asked.spacings_of(10))
     assert sorted(ten.timesteps) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]  # the paper's quadratic
-    assert sorted(make_grid(LINEAR, 1000, asked.spacing_of(1000)).timesteps) == list(range(1000))
+    assert sorted(make_grid(LINEAR, 1000, *asked.spacings_of(1000)).timesteps) == list(range(1000))
 
 
 def test_celeba_is_uniform_and_improved_ddpm_goes_to_four_thousand():
     celeba = sweep("--preset", "ddim-table1-celeba64")
-    assert sorted(make_grid(LINEAR, 10, celeba.spacing_of(10)).timesteps) == list(range(0, 1000, 100))
+    assert sorted(make_grid(LINEAR, 10, *celeba.spacings_of(10)).timesteps) == list(range(0, 1000, 100))
     steps = sweep("--preset", "iddpm-steps")
     assert steps.steps == (25, 50, 100, 200, 400, 1000, 4000)
     cosine = NoiseSchedule.cosine(4000)
-    assert sorted(make_grid(cosine, 4000, steps.spacing_of(4000)).timesteps) == list(range(4000))
+    assert sorted(make_grid(cosine, 4000, *steps.spacings_of(4000)).timesteps) == list(range(4000))
     assert [f.value for f in get_preset("iddpm-steps").values()] == [3.19]
 
 
@@ -66,21 +66,21 @@ def test_an_option_given_changes_the_preset_and_nothing_else():
     quick = sweep("--preset", "ddim-table1-cifar10", "--quick")
     assert (quick.n, quick.steps) == (5000, CIFAR.steps)
     mine = sweep("--preset", "ddim-table1-cifar10", "--model", "digits", "--n", "1000", "--steps", "10")
-    assert (mine.model, mine.n, mine.steps, mine.spacing) == ("digits", 1000, (10,), "quadratic")
+    assert (mine.model, mine.n, mine.steps, mine.spacings) == ("digits", 1000, (10,), ("quadratic",))
     assert (mine.metrics, mine.reference) == ((), None)  # the model's own
     even = sweep("--preset", "ddim-table1-cifar10", "--spacing", "uniform")
-    assert even.spacing_of(1000) == "uniform"
+    assert even.spacings_of(1000) == ("uniform",)
 
 
 def test_without_a_preset_nothing_changes():
     asked = sweep()
-    assert (asked.model, asked.n, asked.steps, asked.spacing) == (
+    assert (asked.model, asked.n, asked.steps, asked.spacings) == (
         "digits",
         1000,
         (10, 20, 50, 100, 1000),
-        "uniform",
+        ("uniform",),
     )
-    assert len(asked.samplers) == 7
+    assert len(asked.samplers) == 19  # the paper's seven and the fast ones that are none of them
     with pytest.raises(UsageError, match="--n must be at least 2 samples, got 0"):
         sweep("--n", "0")  # it is not taken for "not given"
     with pytest.raises(UsageError, match="--quick belongs to a --preset"):

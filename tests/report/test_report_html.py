@@ -18,7 +18,7 @@ from bench.records.trial import Failure, Trial
 from bench.report.page.details import command_of
 from bench.report.page.html import report
 from bench.report.tables.findings import find_claims
-from bench.report.tables.summary import best_by_steps, plus_minus, sentences, short
+from bench.report.tables.summary import best_of_columns, plus_minus, sentences, short
 from bench.report.verify import verify
 
 
@@ -166,7 +166,7 @@ def test_the_command_of_a_trial_makes_the_same_trial():
     sweep = run._sweep(parser.parse_args(command.split()[4:]), None)
     (sampler,), (steps,), (device,) = sweep.samplers, sweep.steps, sweep.devices
     again = Trial(
-        sweep.model, sampler.spec, sweep.spacing, steps, sweep.n, sweep.seed, sweep.batch, sweep.precision,
+        sweep.model, sampler.spec, *sweep.spacings, steps, sweep.n, sweep.seed, sweep.batch, sweep.precision,
         device, sweep.metrics, sweep.reference,
     )  # fmt: skip
     assert again.key == made.key
@@ -253,7 +253,7 @@ def test_the_summary_knows_where_more_steps_stop_helping():
 def test_ties_are_told_from_leaders():
     records = [record("ddim:eta=0", 10, 2.0, se=0.1, seed=1), record("ddim:eta=1", 10, 2.05, se=0.1, seed=2)]
     records.append(record("sigma-hat", 10, 9.0, se=0.1, seed=3))
-    (best,) = best_by_steps(table(records))
+    (best,) = best_of_columns(table(records))
     assert (best.row, best.ties) == ("ddim eta=0", ("ddim eta=1",))
     assert "not to be told from ddim eta=1; ddpm fixedlarge is worst" in words(records)
 

@@ -376,7 +376,7 @@ def test_a_model_without_variance_has_its_learned_rows_skipped_with_the_reason(t
     model = tmp_path / "model.py"
     model.write_text(FIXED_MODEL)
     options = ["--n", "40", "--steps", "5", "--results", tmp_path / "r", "--reference", "digits-held-out"]
-    out = bench("run", "--model", f"{model}:make", *options)
+    out = bench("run", "--model", f"{model}:make", "--samplers", "paper", *options)
     assert out.returncode == 0, out.stderr
     table = load_results(tmp_path / "r")
     learned = table[table.variance == "learned"].iloc[0]

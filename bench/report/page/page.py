@@ -20,12 +20,13 @@ from bench.report.plots.gallery import draw_all, published_for
 from bench.report.plots.guidance import scales_of
 from bench.report.plots.svg import inline_svg
 from bench.report.plots.training import TITLE, models_of, trainings
+from bench.report.tables.budgets import arranged
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
-from bench.report.tables.scores import flag_notes, floor_note
+from bench.report.tables.scores import call_notes, flag_notes, floor_note
 from bench.report.tables.sheets import Sheet
-from bench.report.tables.summary import best_by_steps, listed, plus_minus, sentences, short
-from bench.report.tables.table import Cell, Table, row_order, tables_of
+from bench.report.tables.summary import best_of_columns, listed, plus_minus, sentences, short
+from bench.report.tables.table import Cell, Table, calls, row_order, tables_of
 
 TILE, LARGE = 48, 84
 """Least sides in pixels of a picture in a strip and of one in the matrix."""
@@ -101,8 +102,9 @@ def _order(record: Record) -> tuple[object, ...]:
 def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
     findings = find_claims(table)
     tested = [finding for finding in findings if finding.verdict != "not tested"]
-    best = best_by_steps(table)
-    leaders = {one.steps: (one.row, *one.ties) for one in best}
+    shown = arranged(table)
+    best = best_of_columns(shown)
+    leaders = {one.column: (one.row, *one.ties) for one in best}
     return {
         "id": f"g{place}",
         "name": f"{table.trial.model}: {table.metric}",
@@ -111,7 +113,7 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
         "sentences": sentences(table, findings),
         "best": [
             {
-                "steps": one.steps,
+                "head": one.head,
                 "row": one.row,
                 "score": plus_minus(one.score),
                 "ties": one.ties,
@@ -120,11 +122,12 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
             for one in best
         ],
         "rows": [
-            {"label": row, "cells": [_cell(table, row, s, leaders.get(s, ())) for s in table.columns]}
-            for row in table.rows
+            {"label": row, "cells": [_cell(shown, row, c, leaders.get(c, ())) for c in shown.columns]}
+            for row in shown.rows
         ],
-        "columns": list(table.columns),
-        "flags": [*floor_note(table), *flag_notes(table)],
+        "heads": [shown.head(column) for column in shown.columns],
+        "by": "steps" if shown.by == "steps" else "network calls",
+        "flags": [*call_notes(shown), *floor_note(table), *flag_notes(table)],
         "floor": None
         if table.floor is None
         else {"score": plus_minus(table.floor), "n": table.floor.n, "key": _floor_key(table)},
@@ -139,11 +142,13 @@ def _floor_key(table: Table) -> str:
     return safe(table.floor_record.key) if table.floor_record else ""
 
 
-def _cell(table: Table, row: str, steps: int, leaders: Sequence[str]) -> dict[str, Any] | None:
-    cell = table.cells.get((row, steps))
+def _cell(table: Table, row: str, column: int, leaders: Sequence[str]) -> dict[str, Any] | None:
+    cell = table.cells.get((row, column))
     if cell is None:
         return None
     text = plus_minus(cell.score) if cell.score else cell.record.status
+    if cell.score and table.by == "calls" and calls(cell) != column:
+        text += f" ({calls(cell):g})"
     mark = "best" if leaders[:1] == (row,) else "tie" if row in leaders else ""
     return {"key": safe(cell.record.key), "text": text, "mark": mark, "status": cell.record.status}
 

@@ -132,7 +132,11 @@ def _draw_published(
     rows = {row: table.row_info(row) for row in known}
     drawn = False
     for figure in published:
-        fitting = (row for row, info in rows.items() if figure.is_of(info.name, info.parameters))
+        fitting = (
+            row
+            for row, info in rows.items()
+            if figure.is_of(info.name, info.parameters) and _same_grid(table, row, figure)
+        )
         row = next(fitting, None)
         if row is None or figure.steps is None:
             continue
@@ -150,6 +154,11 @@ def _draw_published(
             mew=1.1,
         )
     return drawn
+
+
+def _same_grid(table: Table, row: str, figure: PublishedValue) -> bool:
+    """Return whether a published value may stand beside a row: of several grids, on the one it names."""
+    return len(table.spacings) == 1 or figure.spacing in ("", table.known[row].spacing)
 
 
 def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:

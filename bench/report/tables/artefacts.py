@@ -9,6 +9,7 @@ from bench.files.atomic import write_atomically
 from bench.published.presets import get_preset
 from bench.records.record import Record
 from bench.report.tables import sheets
+from bench.report.tables.budgets import by_calls, differ_in_calls, latency_sheet
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
 from bench.report.tables.scores import score_sheet
@@ -42,9 +43,19 @@ def table_files(records: Sequence[Record], presets: Iterable[str] = ()) -> Mappi
 
 
 def score_files(table: Table) -> Mapping[str, str]:
-    """Return the text of a table of scores by name."""
-    sheet = score_sheet(table)
-    return {f"{table.slug}.{suffix}": form(sheet) for suffix, form in TABLE_FORMS.items()}
+    """Return the text of a table of scores by name, by network calls too where its rows differ in them."""
+    sheets_by_name = {table.slug: score_sheet(table)}
+    if differ_in_calls(table):
+        budgets = by_calls(table)
+        sheets_by_name |= {
+            f"{table.slug}-by-calls": score_sheet(budgets),
+            f"{table.slug}-latency": latency_sheet(budgets),
+        }
+    return {
+        f"{name}.{suffix}": form(sheet)
+        for name, sheet in sheets_by_name.items()
+        for suffix, form in TABLE_FORMS.items()
+    }
 
 
 def beside(preset: str, records: Sequence[Record], metric: str | None = None) -> list[sheets.Sheet]:

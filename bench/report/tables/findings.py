@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
-from bench.report.tables.table import Table
+from bench.report.tables.table import Table, short_spacing
 from bench.stats.comparison import Comparison, compare
 from bench.stats.score import Score
 
@@ -38,6 +38,7 @@ class ClaimResult:
         links: with their comparisons, weakest first.
         message: why it was not tested.
         labels: the labels of the rows, for words.
+        spacing: the time grid of the rows, where the table has several.
     """
 
     claim: Claim
@@ -46,6 +47,12 @@ class ClaimResult:
     links: tuple[tuple[Link, Comparison], ...] = ()
     message: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    spacing: str = ""
+
+    @property
+    def text(self) -> str:
+        """The statement, and the time grid it was tested on."""
+        return f"{self.claim.text} (on {short_spacing(self.spacing)})" if self.spacing else self.claim.text
 
     @property
     def in_order(self) -> int:
@@ -62,21 +69,27 @@ class ClaimResult:
 
 
 def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
-    """Test claims on a table, each at 5%."""
-    labels = _labels(table)
-    scored = {(row, steps): cell for row, label in labels.items() for steps, cell in table.series(label)}
-    scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
-    shape = _shape({place: cell.record for place, cell in scored.items()})
-    return [replace(judge(claim, shape, scores), labels=labels) for claim in claims]
+    """Test claims on a table, each at 5%, on every time grid that it has."""
+    found, several = list[ClaimResult](), len(table.spacings) > 1
+    for spacing in table.spacings:
+        labels = _labels(table, spacing)
+        scored = {(row, steps): cell for row, label in labels.items() for steps, cell in table.series(label)}
+        scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
+        shape = _shape({place: cell.record for place, cell in scored.items()})
+        told = spacing if several else ""
+        judged = [replace(judge(claim, shape, scores), labels=labels, spacing=told) for claim in claims]
+        found += [one for one in judged if not several or one.verdict != "not tested"]
+    return found
 
 
-def _labels(table: Table) -> dict[str, str]:
-    """Return the label of every row of a table, by the row as claims write it, else by its full text."""
+def _labels(table: Table, spacing: str) -> dict[str, str]:
+    """Return the label of every row on a time grid, by the row as claims write it, else by its full text."""
     written: dict[str, str] = {}
     for row in ROWS:
         with suppress(UsageError):  # a rule that is not installed has no cells either
             written[get_sampler(row).spec] = row
-    return {written.get(spec, spec): label for label, spec in table.samplers.items()}
+    rows = [(label, row.sampler) for label, row in table.known.items() if row.spacing == spacing]
+    return {written.get(spec, spec): label for label, spec in rows}
 
 
 def _shape(scored: Mapping[Place, Record]) -> Shape:
@@ -145,7 +158,7 @@ def claims_sheet(table: Table, findings: Sequence[ClaimResult]) -> Sheet:
     """Return the claims of one table with their verdicts."""
     rows = [
         [
-            found.claim.text,
+            found.text,
             found.verdict,
             "" if found.p is None else _p(found.p),
             f"{found.in_order} of {len(found.links)}" if found.links else "",
@@ -168,7 +181,7 @@ def _frame(table: Table, findings: Sequence[ClaimResult]) -> pd.DataFrame:
             {
                 "table": table.title,
                 "claim": found.claim.name,
-                "text": found.claim.text,
+                "text": found.text,
                 "verdict": found.verdict,
                 "p": found.p,
                 "in_order": found.in_order if found.links else None,

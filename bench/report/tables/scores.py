@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench.records.record import FLOOR
 from bench.report.tables.sheets import BEST, TIED, Mark, Sheet
-from bench.report.tables.table import Cell, Table, is_split_off
+from bench.report.tables.table import Cell, Table, calls, is_split_off, short_spacing
 
 FLAGS = {
     "rank-deficient": "too few samples for the dimension: bias is not corrected, plain values are compared",
@@ -36,6 +36,10 @@ ERRORS = "± one standard error"
 def score_sheet(table: Table) -> Sheet:
     """Return a table of scores, the best of each column marked, with the flags of its cells below."""
     digits = _digits(table)
+
+    def budget(column: int) -> int | None:
+        return column if table.by == "calls" else None
+
     marks: dict[tuple[int, int], Mark] = {}
     for across, column in enumerate(table.columns, start=1):
         best, ties = table.leaders(column)
@@ -45,7 +49,7 @@ def score_sheet(table: Table) -> Sheet:
             if row == best or row in ties
         }
     rows = [
-        [row, *(_text(table.cells.get((row, column)), digits) for column in table.columns)]
+        [row, *(_text(table.cells.get((row, column)), digits, budget(column)) for column in table.columns)]
         for row in table.rows
     ]
     if table.floor is not None:
@@ -53,10 +57,12 @@ def score_sheet(table: Table) -> Sheet:
         rows.append([f"{FLOOR} (n={table.floor.n:,})", *[floor] * len(table.columns)])
     return Sheet(
         title=table.title,
-        columns=["sampler", *(f"S={column}" for column in table.columns)],
+        columns=["sampler", *map(table.head, table.columns)],
         rows=rows,
         frame=pd.DataFrame(_lines(table)).astype({"steps": "Int64"}),
-        note="\n".join([ERRORS, *step_notes(table), *floor_note(table), *flag_notes(table)]),
+        note="\n".join(
+            [ERRORS, *call_notes(table), *step_notes(table), *floor_note(table), *flag_notes(table)]
+        ),
         text=frozenset({"sampler"}),
         marks=marks,
     )
@@ -84,14 +90,23 @@ def show(table: Table, console: Console) -> None:
 
 
 def step_notes(table: Table) -> list[str]:
-    """Return a line that names the columns whose grid has another number of steps than was asked for."""
-    taken = {asked: cell.record.grid.steps for (_, asked), cell in table.cells.items()}
-    others = [
-        f"{taken[asked]} steps for S={asked}"
-        for asked in table.columns
-        if taken.get(asked) not in (None, asked)
+    """Return a line for each time grid that has other numbers of steps than were asked for."""
+    notes = []
+    for spacing in table.spacings:
+        records = [c.record for (row, _), c in table.cells.items() if table.known[row].spacing == spacing]
+        taken = {record.trial.steps: record.grid.steps for record in records}
+        others = [f"{taken[s]} steps for S={s}" for s in sorted(taken) if taken[s] not in (None, s)]
+        notes += [f"spacing {short_spacing(spacing)} takes {', '.join(others)}"] if others else []
+    return notes
+
+
+def call_notes(table: Table) -> list[str]:
+    """Return the line that says what a column of network calls holds; none where S heads the columns."""
+    if table.by == "steps":
+        return []
+    return [
+        "a column allows so many network calls; where a row cannot spend them all, its own stand in brackets"
     ]
-    return [f"spacing {table.trial.spacing} takes {', '.join(others)}"] if others else []
 
 
 def floor_note(table: Table) -> list[str]:
@@ -128,7 +143,9 @@ def _line(table: Table, row: str, column: int | None, cell: Cell) -> dict[str, o
     return {
         "model": record.trial.model,
         "sampler": row,
-        "steps": column,
+        "spacing": record.trial.spacing,
+        "steps": record.trial.steps or None,
+        **({"column": column, "calls": calls(cell)} if table.by == "calls" else {}),
         "metric": table.metric,
         "score": score.value if score else None,
         "score_se": score.se if score else None,
@@ -139,12 +156,13 @@ def _line(table: Table, row: str, column: int | None, cell: Cell) -> dict[str, o
     }
 
 
-def _text(cell: Cell | None, digits: int) -> str:
+def _text(cell: Cell | None, digits: int, budget: int | None = None) -> str:
     if cell is None:
         return ""
     if cell.score is None:
         return cell.record.status if cell.record.status != "done" else ""
-    return f"{cell.score.value:.{digits}f} ± {cell.score.se:.{digits}f}"
+    spent = "" if budget is None or calls(cell) == budget else f" ({calls(cell):g})"
+    return f"{cell.score.value:.{digits}f} ± {cell.score.se:.{digits}f}{spent}"
 
 
 def _digits(table: Table) -> int:

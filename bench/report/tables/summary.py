@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import UsageError
+from bench.report.tables.budgets import arranged
 from bench.report.tables.findings import LEVEL, ClaimResult
 from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, target
 from bench.stats.comparison import compare, estimate
@@ -26,29 +27,32 @@ class Best:
     """The best of one column.
 
     Attributes:
-        steps: the column.
+        column: a number of steps, or of network calls.
+        head: what heads the column.
         row: the sampler.
         score: its score.
         ties: samplers that cannot be told from it at 95% after Holm's correction.
         milliseconds: the time of sampling an image.
     """
 
-    steps: int
+    column: int
+    head: str
     row: str
     score: Score
     ties: tuple[str, ...]
     milliseconds: float
 
 
-def best_by_steps(table: Table) -> list[Best]:
-    """Return the best sampler at each number of steps, with those that tie with it."""
+def best_of_columns(table: Table) -> list[Best]:
+    """Return the best row of each column, with those that tie with it."""
     found = []
-    for steps in table.columns:
-        cells = {row: cell for row in table.rows if (cell := table.cells.get((row, steps)))}
+    for column in table.columns:
+        cells = {row: cell for row in table.rows if (cell := table.cells.get((row, column)))}
         scores = {row: cell.score for row, cell in cells.items() if cell.score is not None}
-        row, ties = table.leaders(steps)
+        row, ties = table.leaders(column)
         if row is not None:
-            found.append(Best(steps, row, scores[row], ties, milliseconds(cells[row])))
+            best = Best(column, table.head(column), row, scores[row], ties, milliseconds(cells[row]))
+            found.append(best)
     return found
 
 
@@ -57,7 +61,12 @@ def sentences(table: Table, findings: Sequence[ClaimResult]) -> list[str]:
     cells = [(row, steps, cell) for row in table.rows for steps, cell in table.series(row)]
     if not cells:
         return ["No trial of this table has a score."]
-    told = [_best_of_all(table, cells), _few_steps(table), _cheapest(table, cells), _more_steps(table)]
+    told = [
+        _best_of_all(table, cells),
+        _few_steps(arranged(table)),
+        _cheapest(table, cells),
+        _more_steps(table),
+    ]
     told += [_claims(findings), _not_done(table)]
     return [sentence for sentence in told if sentence]
 
@@ -111,20 +120,22 @@ def _best_of_all(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> str:
 
 
 def _few_steps(table: Table) -> str:
-    """Return who is best and worst with the fewest steps."""
-    found = best_by_steps(table)
+    """Return who is best and worst with the fewest steps, or network calls."""
+    found = best_of_columns(table)
     if not found:
         return ""
     first = found[0]
-    there = [(row, table.cells[row, first.steps]) for row in table.rows if (row, first.steps) in table.cells]
+    at = first.column
+    there = [(row, table.cells[row, at]) for row in table.rows if (row, at) in table.cells]
     scored = [(row, cell) for row, cell in there if cell.score is not None]
     if len(scored) < 2:
         return ""
     worst, cell = max(scored, key=lambda item: _value(table, item[1]))
     assert cell.score is not None
     tie = f", not to be told from {listed(first.ties)}" if first.ties else ", and no other ties with it"
+    few = f"{at} steps" if table.by == "steps" else f"at most {at} network calls"
     return (
-        f"With {first.steps} steps {first.row} is best ({plus_minus(first.score)}){tie};"
+        f"With {few} {first.row} is best ({plus_minus(first.score)}){tie};"
         f" {worst} is worst ({plus_minus(cell.score)})."
     )
 

@@ -1,12 +1,13 @@
-"""Which records belong in one table: those that differ in nothing but sampler and number of steps."""
+"""Which records belong in one table: those that differ in sampler, time grid and number of steps alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+from bench.diffusion.spacing import count_listed
 from bench.errors import UsageError
 from bench.records.provenance import short_hash
 from bench.records.record import SPLIT_OFF, Record, RowInfo
@@ -16,7 +17,7 @@ from bench.spec import split_spec
 from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
 from bench.stats.score import Score
 
-SAME = ("model", "spacing", "n", "seed", "precision", "device", "reference")
+SAME = ("model", "n", "seed", "precision", "device", "reference")
 """Fields of a trial that are equal all over a table."""
 
 
@@ -55,6 +56,22 @@ class Cell:
     score: Score | None
 
 
+class Row(NamedTuple):
+    """What the trials of a row have in common.
+
+    Attributes:
+        sampler: rule and parameters, as `Trial.sampler` has them.
+        spacing: rule that chooses the time steps; trials of all time steps stand in the rows of other rules.
+    """
+
+    sampler: str
+    spacing: str
+
+
+By = Literal["steps", "calls"]
+"""What heads the columns: S, or network calls at most."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Records that can stand in one table.
@@ -64,27 +81,38 @@ class Table:
         slug: the title as part of a file name.
         metric: name of the score.
         measure: what the scores were measured with.
-        samplers: rule and parameters of every row, as `Trial.sampler` has them, by the row's label.
-        columns: numbers of steps, ascending.
+        known: what every row is, by its label.
+        columns: numbers of steps, ascending, or network calls.
         cells: the cells by (row, column).
         floor: the score of real images, where it was measured.
         floor_record: the record it is from.
+        by: what the columns are.
     """
 
     title: str
     slug: str
     metric: str
     measure: Measure
-    samplers: Mapping[str, str]
+    known: Mapping[str, Row]
     columns: Sequence[int]
     cells: dict[tuple[str, int], Cell]
     floor: Score | None
     floor_record: Record | None
+    by: By = "steps"
 
     @property
     def rows(self) -> list[str]:
-        """Labels of the samplers, by name and then by parameters."""
-        return list(self.samplers)
+        """Labels of the samplers, by name and then by parameters, then by time grid."""
+        return list(self.known)
+
+    @property
+    def spacings(self) -> list[str]:
+        """The rules of the time grids, each once."""
+        return list(dict.fromkeys(row.spacing for row in self.known.values()))
+
+    def head(self, column: int) -> str:
+        """Return what heads a column: ``S=10``, or ``10 calls``."""
+        return f"S={column}" if self.by == "steps" else f"{column} calls"
 
     def row_info(self, row: str) -> RowInfo:
         """Return what stands in a row."""
@@ -157,7 +185,6 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
             key = (_model(record, names), *same, name, *asdict(measure).values())
             found.setdefault(key, []).append(record)
             measures[key] = measure
-    _join_whole_grids(found)
     tables = sorted(found, key=repr)
     return _told_apart(
         [
@@ -245,16 +272,19 @@ def _mark(name: str, value: Any) -> str:
     return "" if value is None else f"{name}{value}"
 
 
-def _join_whole_grids(found: dict[tuple[object, ...], list[Record]]) -> None:
-    """Put trials that took all T time steps into the tables of the rules that chose fewer."""
-    at = SAME.index("spacing")
-    for key in [key for key in found if key[at] == "all"]:
-        others = [k for k in found if k != key and k[:at] + k[at + 1 :] == key[:at] + key[at + 1 :]]
-        for other in others:
-            there = {(r.trial.sampler, r.trial.steps) for r in found[other]}
-            found[other] += [r for r in found[key] if (r.trial.sampler, r.trial.steps) not in there]
-        if others:
-            del found[key]
+def _with_whole_grids(members: Sequence[Record]) -> list[tuple[str, Record]]:
+    """Return (spacing of its row, record), a trial of all T time steps in the rows of every other rule."""
+    others = sorted({r.trial.spacing for r in members} - {"all"})
+    there = {(r.trial.spacing, r.trial.sampler, r.trial.steps) for r in members}
+    placed = []
+    for record in members:
+        trial = record.trial
+        if trial.spacing != "all" or not others:
+            placed.append((trial.spacing, record))
+            continue
+        free = [s for s in others if (s, trial.sampler, trial.steps) not in there]
+        placed += [(spacing, record) for spacing in free]
+    return placed
 
 
 def _floor(members: list[Record], floors: list[Record], metric: str, measure: Measure) -> Record | None:
@@ -274,28 +304,34 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
 
 
 def _group(members: list[Record], floors: list[Record], model: str, name: str, measure: Measure) -> Table:
-    samplers = _rows_of(members)
-    labels = {spec: label for label, spec in samplers.items()}
+    placed = _with_whole_grids(members)
+    known = _rows_of(placed)
+    labels = {row: label for label, row in known.items()}
     columns = sorted({r.trial.steps for r in members})
-    last_wins = sorted(members, key=lambda r: r.status == "done")
-    cells = {(labels[r.trial.sampler], r.trial.steps): Cell(r, r.scores.get(name)) for r in last_wins}
+    last_wins = sorted(placed, key=lambda item: item[1].status == "done")
+    cells = {
+        (labels[Row(r.trial.sampler, spacing)], r.trial.steps): Cell(r, r.scores.get(name))
+        for spacing, r in last_wins
+    }
     trial = members[0].trial
     spacings = list(dict.fromkeys(r.trial.spacing for r in members))
     facts = [
         f"n={trial.n:,}",
-        f"spacing {' and '.join(spacings)}",
+        f"spacing {' and '.join(map(short_spacing, spacings))}",
         f"seed {trial.seed}",
         trial.precision,
     ]
     facts += [trial.device, *_images_of(members[0])]
     title = f"{model}: {name}, {', '.join(facts)}"
     slug = file_slug(f"{model}-{name}")
-    if trial.spacing != "uniform":
-        many = len(trial.spacing) > 40  # a list of times
-        slug += f"-{short_hash({'spacing': trial.spacing}) if many else trial.spacing}"
+    rules = {row.spacing for row in known.values()}
+    if len(rules) == 1 and rules != {"uniform"}:
+        (rule,) = rules
+        many = len(rule) > 40  # a list of times
+        slug += f"-{short_hash({'spacing': rule}) if many else rule}"
     floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
-    return Table(title, slug, name, measure, samplers, columns, cells, score, floor)
+    return Table(title, slug, name, measure, known, columns, cells, score, floor)
 
 
 def _images_of(record: Record) -> list[str]:
@@ -306,19 +342,34 @@ def _images_of(record: Record) -> list[str]:
     return [f"draws from {trial.model}"] if record.kind == "bound" else []
 
 
-def _rows_of(members: Iterable[Record]) -> dict[str, str]:
-    """Return rule and parameters of every row by its label, in the table's order.
+def _rows_of(placed: Iterable[tuple[str, Record]]) -> dict[str, Row]:
+    """Return what every row is by its label, in the table's order.
 
-    A row is a rule with its parameters. Where two bear one label, the later ones are told in full.
+    A row is a rule with its parameters on a time grid, which is told where there are several. Where two bear
+    one label, the later ones are told in full.
     """
-    firsts: dict[str, Record] = {}
-    for record in members:
-        firsts.setdefault(record.trial.sampler, record)
-    found: dict[str, str] = {}
-    for spec, record in sorted(firsts.items(), key=lambda item: row_order(item[1])):
-        label = record.sampler.label
-        found[label if label not in found else spec] = spec
+    firsts: dict[Row, Record] = {}
+    for spacing, record in placed:
+        firsts.setdefault(Row(record.trial.sampler, spacing), record)
+    several = len({row.spacing for row in firsts}) > 1
+    found: dict[str, Row] = {}
+    for row, record in sorted(firsts.items(), key=lambda item: (row_order(item[1]), item[0].spacing)):
+        grid = f" on {short_spacing(row.spacing)}" if several else ""
+        label = record.sampler.label + grid
+        if label in found:
+            label = f"{row.sampler} on {row.spacing}" if several else row.sampler
+        found[label] = row
     return found
+
+
+def short_spacing(spacing: str) -> str:
+    """Return a rule of time grids as labels have it: of a long list of times the ends and their number."""
+    count = count_listed(spacing)
+    if count < 4:
+        return spacing
+    kind, _, values = spacing.rpartition(":")
+    times = values.split(",")
+    return f"{kind}{':' if kind else ''}{times[0]}..{times[-1]} ({count} times)"
 
 
 def is_split_off(floor: Record) -> bool:
