@@ -16,7 +16,17 @@ from .diffusion.posterior import (
 )
 from .diffusion.prediction import from_denoiser, from_flow, from_prediction, preconditioned
 from .diffusion.projected import projected
-from .diffusion.sampling import Added, AtLeast, AtMost, Sampler, get_sampler, sample, sampler, trajectory
+from .diffusion.sampling import (
+    Added,
+    AtLeast,
+    AtMost,
+    Checked,
+    Sampler,
+    get_sampler,
+    sample,
+    sampler,
+    trajectory,
+)
 from .diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule, zero_terminal_snr
 from .diffusion.spacing import on_levels
 from .diffusion.stages import cascade, decoded
@@ -38,6 +48,7 @@ __all__ = [
     "AtLeast",
     "AtMost",
     "BenchError",
+    "Checked",
     "Clip",
     "ConditionalModel",
     "ConditionalNetwork",

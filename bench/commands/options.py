@@ -31,11 +31,12 @@ def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
     """Return the samplers named by ``all``, sets or specs, each once, in order."""
     found: dict[str, Sampler] = {}
     for spec in specs:
-        chosen = _named(spec)
+        chosen = list(_named(spec))
         for sampler in chosen:
             known = found.setdefault(sampler.spec, sampler)
             if known.alias != sampler.alias and spec != "all":
-                print(f"{sampler.label} and {known.label} are one rule: one row", file=sys.stderr)
+                given = spec if len(chosen) == 1 else sampler.label
+                print(f"{given} and {known.label} are one rule: one row", file=sys.stderr)
     return tuple(found.values())
 
 

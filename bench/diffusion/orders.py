@@ -31,6 +31,7 @@ from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.sampling import Sampler, sample, trajectory
 from bench.diffusion.schedule import ContinuousSchedule, Schedule
+from bench.errors import BenchError
 
 STEPS = (80, 160, 320)
 """The numbers of steps at which errors are measured; the order is told by the last two."""
@@ -125,7 +126,10 @@ def flow_error(sampler: Sampler, steps: int) -> float:
 
 def _after(steps: int, states: Iterator[Tensor]) -> Tensor:
     """Return x after so many steps."""
-    return next(islice(states, steps - 1, None))
+    state = next(islice(states, steps - 1, None), None)
+    if state is None:
+        raise BenchError(f"it yields fewer states than the {steps} steps it is given")
+    return state
 
 
 def law_error(sampler: Sampler, steps: int) -> float:

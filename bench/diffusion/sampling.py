@@ -56,6 +56,16 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """Put into ``Annotated[str, Checked(function)]`` to have a value refused when it is given.
+
+    The function raises `UsageError`; it is called with the value, but not with the default.
+    """
+
+    refuse: Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A sampling rule with its parameters bound.
 
@@ -322,6 +332,8 @@ def _coerce(where: str, value: object, kind: Any) -> Parameter:
     except ValueError:
         raise UsageError(f"{where} must be {_kind_name(kind)}, got {value!r}") from None
     for bound in bounds:
+        if isinstance(bound, Checked):
+            bound.refuse(str(number))
         if isinstance(bound, AtLeast) and isinstance(number, int | float) and number < bound.bound:
             raise UsageError(f"{where} must be at least {bound.bound:g}, got {value}")
         if isinstance(bound, AtMost) and isinstance(number, int | float) and number > bound.bound:

@@ -43,6 +43,10 @@ FURTHER = (
 """Choices of parameters beside the registered ones."""
 
 
+ADAPTERS = ("diffusers", "k-diffusion")
+"""Rules of other libraries: which it is, a parameter says."""
+
+
 def deviations():
     """{name of a rule: [(deviation, tolerance) of each published trajectory]}."""
     found = defaultdict(list)
@@ -60,7 +64,7 @@ def deviations():
 def chosen():
     """{name: sampler} of every registered choice, one name each, and some more."""
     offered = registry().default_samplers.entries | registry().samplers.entries
-    names = {one.spec: one.label for one in offered.values()}
+    names = {one.spec: one.label for one in offered.values() if one.name not in ADAPTERS}
     return {label: get_sampler(spec) for spec, label in names.items()} | {
         spec: get_sampler(spec) for spec in FURTHER
     }

@@ -69,7 +69,51 @@ def table():
     return HEAD + "".join(rows())
 
 
+OTHERS = (
+    ("ddim", "euler", "DDIM?clip_sample=false", "`ddim`, `euler`"),
+    ("euler", "euler", "EulerDiscrete", "`euler`"),
+    ("euler-a", "euler_ancestral", "EulerAncestralDiscrete", "`euler_ancestral`"),
+    ("ddpm:clip=none", "", "DDPM?clip_sample=false", "`ddpm`"),
+    ("ddpm:variance=fixedlarge,clip=none", "", "DDPM?clip_sample=false&variance_type=fixed_large", ""),
+    ("heun", "heun", "HeunDiscrete", "`heun`"),
+    ("dpm2", "dpm_2", "KDPM2Discrete", "`dpm_2`"),
+    ("dpm2-ancestral", "dpm_2_ancestral", "KDPM2AncestralDiscrete", "`dpm_2_ancestral`"),
+    ("lms", "lms", "LMSDiscrete", "`lms`"),
+    ("dpmpp-2s-ancestral", "dpmpp_2s_ancestral", "", "`dpmpp_2s_ancestral`"),
+    ("dpmpp-2m", "dpmpp_2m", "DPMSolverMultistep", "`dpmpp_2m`"),
+    ("dpmpp-3m", "", "DPMSolverMultistep?solver_order=3", ""),
+    ("dpmpp-2m-sde", "dpmpp_2m_sde", "DPMSolverMultistep?algorithm_type=sde-dpmsolver++", "`dpmpp_2m_sde`"),
+    ("dpmpp-3m-sde", "dpmpp_3m_sde", "", "`dpmpp_3m_sde`"),
+    ("dpmpp-sde-single", "dpmpp_sde", "DPMSolverSDE", "`dpmpp_sde`"),
+    ("unipc:b=bh2,final=lowered", "", "UniPCMultistep?solver_order=3", "`uni_pc_bh2`"),
+    ("unipc:b=bh1,final=lowered", "", "UniPCMultistep?solver_order=3&solver_type=bh1", "`uni_pc`"),
+    ("deis:order=2,basis=logrho,final=lowered15", "", "DEISMultistep", ""),
+)
+"""Our name, k-diffusion's, diffusers', and ComfyUI's."""
+
+
+def verdict_of(ours, theirs):
+    """The verdict on one pair, once where it is the same at both S."""
+    pair = [get_sampler(ours), get_sampler(theirs)]
+    found = [shown(one) for one in likenesses(pair, (10, 20), "linspace")]
+    return found[0] if len(set(found)) == 1 else f"S=10 {found[0]}; S=20 {found[1]}"
+
+
+def others():
+    """The table of other libraries' names, each run beside ours."""
+    lines = ["| here | k-diffusion | diffusers | ComfyUI |\n|---|---|---|---|\n"]
+    for ours, k_diffusion, diffusers, comfy in OTHERS:
+        cells = [f"`{ours}`"]
+        for library, name in (("k-diffusion", k_diffusion), ("diffusers", diffusers)):
+            told = f"`{name}`: {verdict_of(ours, f'{library}:{name}')}" if name else ""
+            cells.append(told)
+        lines.append(f"| {' | '.join([*cells, comfy])} |\n")
+    return "".join(lines)
+
+
 TABLE = Generated(DOCS / "equivalences.md", "verdicts", table)
+NAMES = Generated(DOCS / "equivalences.md", "names", others)
 
 if __name__ == "__main__":
     TABLE.main()
+    NAMES.main()
