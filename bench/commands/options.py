@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from bench.diffusion.learned import is_learned
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.diffusion.spacing import count_listed
 from bench.errors import UnknownNameError, UsageError
@@ -85,13 +86,13 @@ def parse_steps(text: str) -> tuple[int, ...]:
 
 
 def parse_spacing(text: str) -> str:
-    """Return a spacing as `bench.make_grid` reads it: as it is, or what a file of times holds.
+    """Return a spacing as `bench.make_grid` reads it: as it is, or what a text file of times holds.
 
     Raises:
         UsageError: if the file does not hold numbers.
     """
     path = Path(text)
-    if not path.is_file():
+    if is_learned(text) or not path.is_file():
         return text
     given = path.read_text(encoding="utf-8").replace("\n", ",").replace(" ", ",")
     listed = ",".join(part for part in given.split(",") if part)

@@ -29,7 +29,7 @@ from bench.commands.options import (
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.commands.usage import DEFAULT_MODEL
-from bench.diffusion.spacing import count_listed
+from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
 from bench.published.presets import Preset, get_preset
@@ -115,8 +115,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
     spacings = parse_spacings(options.spacing) if options.spacing else ()
-    listed = tuple(sorted({count for one in spacings if (count := count_listed(one))}))
-    alone = listed if len(listed) == len(spacings) else ()  # lists of times tell their own number
+    told = [steps_of(one) for one in spacings]
+    alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
     devices = parse_devices(options.device)
     return Sweep(
         model=model,

@@ -120,12 +120,15 @@ class Sampler:
 
     @property
     def label(self) -> str:
-        """A short name for tables: the parameters that differ from their defaults, and the first always."""
+        """A short name for tables: the parameters that differ from their defaults, and the first always.
+
+        Of a path the file's name stands for all of it.
+        """
         if self.alias:
             return self.alias
         defaults = {p.name: p.default for p in _keyword_parameters(self.function)}
         shown = [
-            f"{key}={_text(value)}" if not isinstance(value, str) else value
+            f"{key}={_text(value)}" if not isinstance(value, str) else value.rpartition("/")[2]
             for i, (key, value) in enumerate(self.parameters.items())
             if i == 0 or value != defaults[key]
         ]

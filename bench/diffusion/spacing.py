@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import betaincinv
 
 from bench.catalog import Catalog, load_plugins
+from bench.diffusion.learned import is_learned, read_learned
 from bench.diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule
 from bench.errors import UsageError
 from bench.spec import parse_options
@@ -247,11 +249,13 @@ def chosen_times(schedule: Schedule, steps: int, spacing: str) -> list[float]:
     Args:
         schedule: the model's.
         steps: the number of steps.
-        spacing: ``NAME`` or ``NAME:key=value,...``.
+        spacing: ``NAME``, ``NAME:key=value,...``, or a file of learned time points, ``FILE.json``.
 
     Raises:
         UsageError: if the rule or a parameter is unknown, or the rule does not work on the schedule.
     """
+    if is_learned(spacing):
+        return _learned(schedule, steps, spacing)
     name, _, given = spacing.partition(":")
     rule = get_spacing(name)
     options = parse_options(given, f"spacing {spacing!r}")
@@ -293,6 +297,23 @@ def listed_times(schedule: Schedule, spacing: str) -> list[float] | None:
     if kind == "logsnr":
         return _times(schedule, [math.exp(-value / 2) for value in numbers])
     return sorted(numbers)
+
+
+def _learned(schedule: Schedule, steps: int, path: str) -> list[float]:
+    """Return the times of the levels that a file has for S steps."""
+    solver = read_learned(Path(path)).solver(steps, path)
+    if solver.kind == "times":
+        return sorted(solver.levels)
+    as_sigma = solver.kind == "sigmas"
+    return _times(schedule, solver.levels if as_sigma else [math.exp(-v / 2) for v in solver.levels])
+
+
+def steps_of(spacing: str) -> tuple[int, ...]:
+    """Return the numbers of steps that a time grid has, where it is no rule: of a list, or of a file."""
+    if is_learned(spacing):
+        return tuple(read_learned(Path(spacing)).solvers)
+    count = count_listed(spacing)
+    return (count,) if count else ()
 
 
 def count_listed(spacing: str) -> int:

@@ -40,6 +40,7 @@ BUILT_INS = (
     "samplers.unipc",
     "samplers.deis",
     "samplers.k_diffusion_samplers",
+    "samplers.learned",
     "samplers.lms",
     "samplers.ipndm",
     "samplers.pndm",

@@ -72,6 +72,7 @@ def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
         "steps": trial.steps,
         "distinct_levels": record.grid.distinct_levels,
         "network_calls": cost.calls if cost else None,
+        "tuning_calls": record.grid.tuning_calls,
         "evaluations": cost.evaluations if cost else None,
         **{name: getattr(cost, name, None) for name in _APART},
         **{name: getattr(trial, name) for name in ("n", "seed", "batch", "precision", "device")},

@@ -105,12 +105,14 @@ class GridInfo(Part):
         distinct_levels: number of different noise levels among them.
         moved: greatest distance by which a time was rounded to a time step, None where none was.
         folds: number of disjoint sets of real images that the score is the mean of, None for samples.
+        tuning_calls: network calls that learning the times, weights or moments took; None where none were.
     """
 
     steps: int | None = None
     distinct_levels: int | None = None
     moved: float | None = None
     folds: int | None = None
+    tuning_calls: int | None = None
 
 
 @dataclass(frozen=True)

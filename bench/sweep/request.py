@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.diffusion.sampling import Sampler
-from bench.diffusion.spacing import count_listed
+from bench.diffusion.spacing import steps_of
 from bench.errors import UsageError
 from bench.records.ledger import check_numbers
 
@@ -70,12 +70,12 @@ class Sweep:
             raise UsageError("no number of steps was asked for; give --steps 10,20,50")
 
     def spacings_of(self, steps: int) -> tuple[str, ...]:
-        """Return the rules that choose S time steps; of several, a list of times where it has S of them."""
+        """Return the rules that choose S time steps; of several, a list where it has S times."""
         if steps in self.spacing_at:
             return (self.spacing_at[steps],)
         if len(self.spacings) == 1:
             return self.spacings
-        return tuple(one for one in self.spacings if count_listed(one) in (0, steps))
+        return tuple(one for one in self.spacings if steps in (steps_of(one) or (steps,)))
 
     def too_many(self, sampler: Sampler, steps: int) -> bool:
         """Return whether a sampler is left out: nobody asked for S, and it is made for fewer."""

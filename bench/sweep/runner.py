@@ -15,6 +15,7 @@ from bench.data.images import from_uint8, to_uint8
 from bench.data.sets import content_hash, count_shared, load_images
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
+from bench.diffusion.learned import tuning_calls
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Parameter, Sampler
 from bench.diffusion.schedule import NoiseSchedule
@@ -384,7 +385,12 @@ class Runner:
             trial=self._trial(sampler.spec, steps, spacing),
             row=_row_of(sampler),
             model=ModelInfo(self.loaded.weights_hash, schedule.name),
-            grid=GridInfo(len(walk), walk.distinct_levels, moved=walk.moved or None),
+            grid=GridInfo(
+                len(walk),
+                walk.distinct_levels,
+                moved=walk.moved or None,
+                tuning_calls=_tuning_calls(sampler, spacing) or None,
+            ),
             provenance={**self._common_provenance, **own},
             device=self.sweep.devices[0],
             sampler=sampler,
@@ -440,6 +446,12 @@ def _files_of(sampler: Sampler) -> dict[str, str]:
     return {
         f"file of {key}": file_digest(path, "sha256")[:16] for key, path in named.items() if path.is_file()
     }
+
+
+def _tuning_calls(sampler: Sampler, spacing: str) -> int:
+    """Return the network calls behind what was learned beforehand: a file counts once, whoever names it."""
+    named = {spacing, *(value for value in sampler.parameters.values() if isinstance(value, str))}
+    return sum(tuning_calls(Path(one)) for one in named if one.endswith(".json"))
 
 
 def _written(value: Parameter) -> Parameter:

@@ -43,8 +43,8 @@ FURTHER = (
 """Choices of parameters beside the registered ones."""
 
 
-ADAPTERS = ("diffusers", "k-diffusion")
-"""Rules of other libraries: which it is, a parameter says."""
+ADAPTERS = ("diffusers", "k-diffusion", "learned")
+"""Rules of other libraries or of files: which it is, a parameter says."""
 
 
 def deviations():

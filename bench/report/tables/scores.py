@@ -61,7 +61,14 @@ def score_sheet(table: Table) -> Sheet:
         rows=rows,
         frame=pd.DataFrame(_lines(table)).astype({"steps": "Int64"}),
         note="\n".join(
-            [ERRORS, *call_notes(table), *step_notes(table), *floor_note(table), *flag_notes(table)]
+            [
+                ERRORS,
+                *call_notes(table),
+                *step_notes(table),
+                *tuning_notes(table),
+                *floor_note(table),
+                *flag_notes(table),
+            ]
         ),
         text=frozenset({"sampler"}),
         marks=marks,
@@ -107,6 +114,16 @@ def call_notes(table: Table) -> list[str]:
     return [
         "a column allows so many network calls; where a row cannot spend them all, its own stand in brackets"
     ]
+
+
+def tuning_notes(table: Table) -> list[str]:
+    """Return the line that names the rows with learned numbers, and the network calls that learning took."""
+    spent: dict[str, int] = {}
+    for (row, _), cell in table.cells.items():
+        if cell.record.grid.tuning_calls:
+            spent[row] = cell.record.grid.tuning_calls
+    told = [f"{row} {spent[row]:,}" for row in table.rows if row in spent]
+    return [f"network calls of tuning, before the run: {', '.join(told)}"] if told else []
 
 
 def floor_note(table: Table) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from bench.diffusion.learned import is_learned
 from bench.diffusion.spacing import count_listed
 from bench.errors import UsageError
 from bench.records.provenance import short_hash
@@ -363,7 +364,9 @@ def _rows_of(placed: Iterable[tuple[str, Record]]) -> dict[str, Row]:
 
 
 def short_spacing(spacing: str) -> str:
-    """Return a rule of time grids as labels have it: of a long list of times the ends and their number."""
+    """Return a rule of time grids as labels have it: of many times the ends and their number."""
+    if is_learned(spacing):
+        return Path(spacing).stem
     count = count_listed(spacing)
     if count < 4:
         return spacing
