@@ -118,6 +118,8 @@ def diffusers(
             grid begins at alpha_bar = 0.
     """
     found = _find(scheduler)
+    if grid.end is not None:
+        raise NotApplicable("diffusers steps to x_0: choose a grid without stop=true")
     if not found.own_times and grid[0].alpha_bar == 0:
         raise NotApplicable("diffusers derives x_0 from eps: choose a grid that begins at alpha_bar > 0")
     made = _own(found, model, grid) if found.own_times else _on_grid(found, grid)

@@ -74,7 +74,7 @@ def k_diffusion(
     if grid[0].alpha_bar == 0:
         raise NotApplicable("k-diffusion needs a finite sigma: choose a grid that begins at alpha_bar > 0")
     run, arguments = _find(function)
-    sigmas = [Level.start(step).sigma for step in grid]
+    sigmas = [Level.start(grid[0]).sigma, *(Level.end(step).sigma for step in grid)]
     told: list[Tensor] = []
     draws = 0
 
@@ -93,7 +93,7 @@ def k_diffusion(
 
     def asked(state: dict[str, Any]) -> None:  # once in a step, after its first call, before noise is drawn
         nonlocal draws
-        place = min(len(told), len(sigmas) - 1)
+        place = min(len(told), len(grid) - 1)
         told.append(state["x"] / sqrt(1 + sigmas[place] ** 2))
         draws = 0
 
@@ -102,7 +102,7 @@ def k_diffusion(
         last = _with_noise(run, churned)(
             denoiser,
             x * sqrt(1 + sigmas[0] ** 2),
-            **_levels(run, x.new_tensor([*sigmas, 0.0])),
+            **_levels(run, x.new_tensor(sigmas)),
             **({"noise_sampler": drawn} if "noise_sampler" in _taken(run) else {}),
             **arguments,
             callback=asked,
@@ -113,7 +113,7 @@ def k_diffusion(
     yield from told[1:]
     if error is not None:
         raise error  # after what was reached, so that the failure names its step
-    yield last
+    yield last / sqrt(1 + sigmas[-1] ** 2)
 
 
 def _find(text: str) -> tuple[Callable[..., Tensor], dict[str, Any]]:

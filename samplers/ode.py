@@ -44,6 +44,8 @@ Final = Literal["only", "lowered", "lowered15", "lowered10_then_x0", "lowered_th
     lowered10_then_x0   lowered_then_x0 where fewer than 10 steps come before the one to x_0, else only
     none                p to the end; where lambda is the variable the last step is of order 1 all the same,
                         since h is infinite there
+
+Where the grid ends before x_0 there is no such step: ``only`` is none there, ``lowered_then_x0`` lowered.
 """
 
 Floats = NDArray[np.float64]
@@ -156,19 +158,21 @@ def planned(grid: Grid, order: int, final: Final, *, to_zero: bool = False) -> I
         left = len(moves) - place
         if final in ("lowered", "lowered_then_x0"):
             most = min(most, left - (final == "lowered_then_x0"))
-        orders[step.index] = 1 if left == 1 and not (to_zero and final == "none") else max(1, most)
+        alone = left == 1 and step.last and not (to_zero and final == "none")
+        orders[step.index] = 1 if alone else max(1, most)
     for step in grid:
         yield step, orders.get(step.index, 0)
 
 
 def settled(grid: Grid, final: Final) -> Final:
     """Return which of ``only``, ``lowered``, ``lowered_then_x0`` and ``none`` a rule is on a grid."""
-    steps = len(_moves(grid))
+    steps, to_x0 = len(_moves(grid)), grid.end is None
     if final == "lowered15":
-        return "lowered" if steps < 15 else "only"
-    if final == "lowered10_then_x0":
-        return "lowered_then_x0" if steps - 1 < 10 else "only"
-    return final
+        final = "lowered" if steps < 15 else "only"
+    elif final == "lowered10_then_x0":
+        final = "lowered_then_x0" if steps - to_x0 < 10 else "only"
+    instead: dict[Final, Final] = {"only": "none", "lowered_then_x0": "lowered"}
+    return final if to_x0 else instead.get(final, final)
 
 
 def _moves(grid: Grid) -> list[Step]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.diffusion.interfaces import EpsilonModel, takes_real_times
 from bench.diffusion.schedule import NoiseSchedule, Schedule
-from bench.diffusion.spacing import chosen_times, listed_times
+from bench.diffusion.spacing import chosen_times, listed_times, split_stop
 from bench.errors import UsageError
 
 
@@ -32,8 +32,8 @@ class Step:
         index: 0 for the first step taken (the noisiest), then 1, 2, ...
         t: the time that the network is told: a time step 0 .. T-1, or a real time of the schedule.
         alpha_bar: alpha_bar_t.
-        alpha_bar_next: alpha_bar at the next time taken; 1.0 after the last.
-        t_next: the next time taken; the schedule's ``clean`` time after the last, -1 or 0.
+        alpha_bar_next: alpha_bar at the next time taken; 1.0 after the last, where the grid ends at x_0.
+        t_next: the next time taken; the schedule's ``clean`` time after the last, -1 or 0, or the grid's end.
         last: whether this step ends at x_0.
     """
 
@@ -60,6 +60,7 @@ class Grid:
         spacing: the name of the rule that made it, ``"explicit"`` for a given list.
         requested: the number of steps asked for; ``len(grid)`` is the number taken.
         moved: the greatest distance by which `rounded` moved a time; 0 where none was.
+        end: the time at which the last step arrives; None: at x_0.
     """
 
     schedule: Schedule
@@ -67,6 +68,7 @@ class Grid:
     spacing: str
     requested: int
     moved: float = 0.0
+    end: float | None = None
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -83,9 +85,10 @@ class Grid:
     def __getitem__(self, index: int) -> Step:
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} is outside 0 .. {len(self) - 1}")
-        last = index == len(self) - 1
-        t, t_next = self.timesteps[index], self.schedule.clean if last else self.timesteps[index + 1]
+        clean = self.schedule.clean
+        t, t_next = (*self.timesteps, clean if self.end is None else self.end)[index : index + 2]
         alpha_bar = self.schedule.alpha_bar
+        last = index == len(self) - 1 and self.end is None
         return Step(index, t, alpha_bar(t), alpha_bar(t_next), t_next, last)
 
     def rounded(self) -> Grid:
@@ -97,7 +100,8 @@ class Grid:
             return self
         times = tuple(round(t) for t in self.timesteps)
         moved = max(abs(a - b) for a, b in zip(times, self.timesteps, strict=True))
-        return replace(self, timesteps=times, moved=moved)
+        end = None if self.end is None else round(self.end)
+        return replace(self, timesteps=times, moved=moved, end=end)
 
 
 def grid_for(model: EpsilonModel, steps: int, spacing: str) -> Grid:
@@ -117,7 +121,9 @@ def make_grid(
         spacing: a rule by name, with parameters after a colon: ``uniform``, ``quadratic``, ``openai``,
             ``openai-ddim``, ``linspace``, ``trailing`` and ``all`` count time steps; ``time``,
             ``time-quadratic``, ``logsnr``, ``exponential``, ``edm:rho=7``, ``karras``, ``beta`` and
-            ``ays:model=sdxl`` choose levels of any schedule; or a plugin's. Or the times themselves, in any
+            ``ays:model=sdxl`` choose levels of any schedule; or a plugin's. With ``stop=true``, as in
+            ``edm:rho=7,stop=true``, a rule chooses S + 1 times, and sampling ends at the last of them: there
+            is no step to x_0. Or the times themselves, in any
             order, real ones too: ``[999, 750.5, 0]``, ``"999,750.5,0"``, ``"sigma:80,10,1"``,
             ``"logsnr:-8,0,8"``.
 
@@ -144,7 +150,8 @@ def make_grid(
             raise UsageError(f"the number of steps must be from 1 to T={T}, got {steps}")
         if steps < 1:
             raise UsageError(f"the number of steps must be at least 1, got {steps}")
-        chosen = chosen_times(schedule, steps, name)
+        rule, stops = split_stop(name)
+        chosen = chosen_times(schedule, steps + stops, rule)
     if not chosen:
         raise UsageError("a grid needs at least one time step")
     first, last = (0, schedule.last) if T is not None else (0.0, schedule.last)
@@ -152,4 +159,5 @@ def make_grid(
         raise UsageError(f"time steps must lie in {first:g} .. {last:g}, got {chosen[0]:g} .. {chosen[-1]:g}")
     if T is not None:
         chosen = [int(t) if float(t).is_integer() else t for t in chosen]
-    return Grid(schedule, tuple(reversed(chosen)), name, steps)
+    end = chosen.pop(0) if listed is None and stops else None
+    return Grid(schedule, tuple(reversed(chosen)), name, steps, end=end)

@@ -18,7 +18,7 @@ from bench.catalog import Catalog, load_plugins
 from bench.diffusion.learned import is_learned, read_learned
 from bench.diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule
 from bench.errors import UsageError
-from bench.spec import parse_options
+from bench.spec import join_spec, parse_options
 
 Spacing = Callable[..., Sequence[float]]
 """A rule (T, S) -> time steps, or, marked by `on_levels`, (schedule, S) -> times; both ascending."""
@@ -297,6 +297,22 @@ def listed_times(schedule: Schedule, spacing: str) -> list[float] | None:
     if kind == "logsnr":
         return _times(schedule, [math.exp(-value / 2) for value in numbers])
     return sorted(numbers)
+
+
+def split_stop(spacing: str) -> tuple[str, bool]:
+    """Return (the rule without it, whether ``stop=true`` is among the options of a time grid).
+
+    Raises:
+        UsageError: if its value is neither true nor false.
+    """
+    name, _, given = spacing.partition(":")
+    if "=" not in given:
+        return spacing, False
+    options = parse_options(given, f"spacing {spacing!r}")
+    stops = options.pop("stop", "false").lower()
+    if stops not in ("true", "false"):
+        raise UsageError(f"spacing {spacing!r}: stop must be true or false, got {stops}")
+    return join_spec(name, options), stops == "true"
 
 
 def _learned(schedule: Schedule, steps: int, path: str) -> list[float]:

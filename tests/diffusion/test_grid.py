@@ -1,8 +1,18 @@
 """Grids against the time steps that published code takes."""
 
 import pytest
+import torch
 
-from bench import NoiseSchedule, UnknownNameError, make_grid
+from bench import (
+    NoiseSchedule,
+    TrajectoryNoise,
+    UnknownNameError,
+    UsageError,
+    get_sampler,
+    make_grid,
+    trajectory,
+)
+from bench.diffusion.orders import MixtureOracle
 
 LINEAR = NoiseSchedule.linear()
 
@@ -87,3 +97,33 @@ def test_bad_grids_are_refused_in_a_sentence(steps, spacing, sentence):
 def test_unknown_spacing_is_met_with_a_suggestion():
     with pytest.raises(UnknownNameError, match="did you mean quadratic"):
         make_grid(LINEAR, 10, "quadratc")
+
+
+def test_a_grid_that_stops_has_one_level_more_and_no_step_to_x0():
+    stopping, whole = make_grid(LINEAR, 5, "edm:rho=5,stop=true"), make_grid(LINEAR, 6, "edm:rho=5")
+    assert stopping.timesteps == whole.timesteps[:5]
+    assert stopping.end == whole.timesteps[5]
+    assert [step.last for step in stopping] == [False] * 5
+    assert stopping[4].t_next == whole[5].t
+    assert stopping[4].alpha_bar_next == whole[5].alpha_bar
+    assert make_grid(LINEAR, 5, "edm:rho=5,stop=false").end is None
+    assert stopping.rounded().end == round(whole.timesteps[5])
+    with pytest.raises(UsageError, match="stop must be true or false, got maybe"):
+        make_grid(LINEAR, 5, "edm:stop=maybe")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["ddim", "ddim:eta=0.5", "ddpm", "heun", "dpmpp:final=none", "unipc:final=none", "lms", "ipndm"],
+)
+def test_a_sampler_that_stops_has_the_states_of_the_one_that_goes_on(spec):
+    model = MixtureOracle(LINEAR)
+    noise = TrajectoryNoise(0, range(4), model.shape)
+    start = noise.initial()
+
+    def states(steps, spacing):
+        return list(trajectory(model, get_sampler(spec), make_grid(LINEAR, steps, spacing), start, noise))
+
+    for one, other in zip(states(5, "linspace:stop=true"), states(6, "linspace"), strict=False):
+        assert torch.equal(one, other)
+    assert len(states(5, "linspace:stop=true")) == 5

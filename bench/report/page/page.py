@@ -160,7 +160,8 @@ def _plots(store: Store, table: Table, place: int) -> Iterable[dict[str, Any]]:
             axes.set_title("", loc="left")
         figure.suptitle("")
         if plot.name in (*POINTS, "limit"):
-            figure.set_size_inches(6.4, 4.0)
+            wide = len(table.spacings)
+            figure.set_size_inches(6.4 if wide == 1 else 2.8 * wide + 2.0, 4.0 if wide == 1 else 4.6)
         elif plot.name == "heat":
             figure.set_size_inches(6.6, 0.9 + 0.45 * len(table.rows))
         title = f"{plot.title}: {table.title}"

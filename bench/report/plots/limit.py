@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.drawing.style import LIGHT, Theme, legend_beside, looks, plain_numbers, plain_ticks, plotting
+from bench.drawing.style import LIGHT, Theme, plain_numbers, plain_ticks
 from bench.records.store import Store
-from bench.report.plots.axes import headline
-from bench.report.tables.table import Table
+from bench.report.plots.panels import panels
+from bench.report.tables.budgets import differ_in_calls
+from bench.report.tables.table import Table, calls
 
 
 def distances(table: Table, store: Store) -> Mapping[str, list[tuple[int, float, float]]]:
@@ -43,31 +45,49 @@ def distances(table: Table, store: Store) -> Mapping[str, list[tuple[int, float,
 def distance_to_limit(table: Table, store: Store, theme: Theme = LIGHT) -> Figure | None:
     """Return the distance to the images of the most steps against S, both logarithmic.
 
-    For a deterministic sampler it falls with its order, 1/S or faster: what is left in the score then is
-    the model's. A sampler that adds noise takes another path at every S. None for fewer than three S with
-    pictures.
+    For a deterministic sampler it falls with its order, as 1/S or faster, which dotted lines show: what is
+    left in the score then is the model's. A sampler that adds noise takes another path at every S. Where rows
+    differ in network calls, these stand for S. None for fewer than three S with pictures.
     """
     found = distances(table, store)
     rows = {row: points for row, points in found.items() if min(distance for _, distance, _ in points) > 0}
     if not rows:
         return None
-    known = looks(table.rows, theme)
-    with plotting(theme):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-        axes = figure.subplots()
-        for row, points in rows.items():
-            colour, marker = known[row]
-            steps, values, errors = zip(*points, strict=True)
-            drawn = axes.errorbar(steps, values, errors, color=colour, marker=marker, capsize=2, label=row)
-            drawn.lines[0].set_gid(f"row-{list(table.rows).index(row)}")
-        first = next(iter(rows.values()))
-        (begin, top, _), end = first[0], first[-1][0]
-        axes.plot([begin, end], [top, top * begin / end], color=theme.muted, lw=1, ls=":", label="1/S")
-        plain_ticks(axes, list(table.columns[:-1]))
-        axes.set_yscale("log")
-        plain_numbers(axes.yaxis)
-        axes.set_xlabel("number of steps S")
-        axes.set_ylabel(f"distance to S={table.columns[-1]}, of 255 levels")
-        headline(axes, table, "Distance to the sampler's own limit, the same noise")
-        legend_beside(axes)
-    return figure
+    by_calls = differ_in_calls(table)
+    with panels(table, "Distance to the sampler's own limit, the same noise", theme) as plot:
+        for axes, part, known, ids in plot.parts:
+            whole = {one: label for label, one in table.known.items()}
+            shown = {row: rows[whole[one]] for row, one in part.known.items() if whole[one] in rows}
+            for row, points in shown.items():
+                colour, marker = known[row]
+                steps, values, errors = zip(*points, strict=True)
+                at = [calls(part.cells[row, s]) if by_calls else s for s in steps]
+                drawn = axes.errorbar(at, values, errors, color=colour, marker=marker, capsize=2, label=row)
+                drawn.lines[0].set_gid(ids[row])
+            _slopes(axes, list(shown.values()), theme)
+            if by_calls:
+                axes.set_xscale("log")
+                plain_numbers(axes.xaxis)
+            else:
+                plain_ticks(axes, list(table.columns[:-1]))
+            axes.set_yscale("log")
+            plain_numbers(axes.yaxis)
+            axes.set_xlabel("network calls an image, counted" if by_calls else "number of steps S")
+            axes.set_ylabel(f"distance to S={table.columns[-1]}, of 255 levels")
+    return plot.figure
+
+
+def _slopes(axes: Axes, rows: Sequence[Sequence[tuple[int, float, float]]], theme: Theme) -> None:
+    """Draw how errors of order 1, 2 and 3 fall, from the first row's first point on, within what is shown."""
+    if not rows:
+        return
+    (begin, top, _), end = rows[0][0], max(points[-1][0] for points in rows)
+    least = min(distance for points in rows for _, distance, _ in points)
+    for order, dots in ((1, ":"), (2, (0, (1, 3))), (3, (0, (1, 5)))):
+        if order > 1 and top / (end / begin) ** (order - 1) < least:
+            continue  # nothing falls so fast here
+        last = min(end, begin * (top / least) ** (1 / order))
+        told = "1/S" if order == 1 else f"1/S{'²³'[order - 2]}"
+        axes.plot(
+            [begin, last], [top, top * (begin / last) ** order], color=theme.muted, lw=1, ls=dots, label=told
+        )

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.drawing.style import LIGHT, Theme, legend_beside, looks, plain_numbers, plain_ticks, plotting
+from bench.drawing.style import LIGHT, Theme, plain_numbers, plain_ticks
 from bench.published.values import PublishedValue
-from bench.report.plots.axes import headline, score_axis
+from bench.report.plots.axes import score_axis
+from bench.report.plots.panels import Panel, panels
 from bench.report.tables.table import Cell, Table, calls, higher_is_better, milliseconds, target
-
-SIZE = (7.2, 4.4)
 
 
 def score_against_steps(
@@ -24,30 +23,23 @@ def score_against_steps(
     Args:
         table: the table.
         theme: colours.
-        published: figures of the same model and score, drawn as open markers in their row's colour.
+        published: figures of the same model and score, drawn as open markers in their row's colour; of
+            several time grids on the one that the source names.
     """
-    with plotting(theme):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.subplots()
-        known = looks(table.rows, theme)
-        for place, (row, (colour, marker)) in enumerate(known.items()):
-            points = table.series(row)
-            if not points:
-                continue
-            shift = _aside(place, len(known))
-            values, errors = _values(cell for _, cell in points)
-            steps = [step * shift for step, _ in points]
-            drawn = axes.errorbar(steps, values, errors, color=colour, marker=marker, capsize=2, label=row)
-            drawn.lines[0].set_gid(f"row-{place}")
-        if _draw_published(axes, table, known, published):
-            axes.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted, label="published (open)")
-        _floor(axes, table, theme)
-        plain_ticks(axes, table.columns)
-        score_axis(axes, table)
-        axes.set_xlabel("number of steps S")
-        headline(axes, table, "Score against steps")
-        legend_beside(axes)
-    return figure
+    several = len(table.spacings) > 1
+    with panels(table, "Score against steps", theme) as plot:
+        for panel in plot.parts:
+            axes, part = panel.axes, panel.table
+            _draw_rows(panel, lambda steps, _: steps, shifted=True, joined=True)
+            of_grid = [f for f in published if not several or f.spacing in ("", part.spacings[0])]
+            if _draw_published(axes, part, panel.looks, of_grid):
+                (open_one,) = axes.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted)
+                open_one.set_label("published (open)")
+            _floor(axes, part, theme)
+            plain_ticks(axes, part.columns)
+            score_axis(axes, part)
+            axes.set_xlabel("number of steps S")
+    return plot.figure
 
 
 def score_against_time(table: Table, theme: Theme = LIGHT) -> Figure:
@@ -67,42 +59,47 @@ def score_against_calls(table: Table, theme: Theme = LIGHT) -> Figure:
 def _against_cost(
     table: Table, theme: Theme, cost: Callable[[Cell], float], title: str, label: str
 ) -> Figure:
-    with plotting(theme):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.subplots()
-        points: list[tuple[float, float]] = []
-        for place, (row, (colour, marker)) in enumerate(looks(table.rows, theme).items()):
-            shift = _aside(place, len(table.rows)) if cost is calls else 1.0
-            cells = [cell for _, cell in table.series(row)]
-            if not cells:
-                continue
-            costs = [cost(cell) for cell in cells]
-            values, errors = _values(cells)
-            points += zip(costs, values, strict=True)
-            drawn = axes.errorbar(
-                [shift * x for x in costs],
-                values,
-                errors,
-                label=row,
-                linestyle="none",
-                color=colour,
-                marker=marker,
-                capsize=2,
-            )
-            drawn.lines[0].set_gid(f"row-{place}")
-        front = pareto_front(points, higher_is_better=higher_is_better(table), target=target(table))
-        if front:
-            axes.plot(
-                *zip(*front, strict=True), color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front"
-            )
-        _floor(axes, table, theme)
-        axes.set_xscale("log")
-        plain_numbers(axes.xaxis)
-        score_axis(axes, table)
-        axes.set_xlabel(label)
-        headline(axes, table, title)
-        legend_beside(axes)
-    return figure
+    every = [cell for cell in table.cells.values() if cell.score is not None and cost(cell)]
+    with panels(table, title, theme) as plot:
+        front = pareto_front(
+            [(cost(cell), cell.score.value) for cell in every if cell.score is not None],
+            higher_is_better=higher_is_better(table),
+            target=target(table),
+        )
+        for panel in plot.parts:
+            axes, part = panel.axes, panel.table
+            _draw_rows(panel, lambda _, cell: cost(cell), shifted=cost is calls, joined=False)
+            if front:
+                joined = list(zip(*front, strict=True))
+                axes.plot(*joined, color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front")
+            _floor(axes, part, theme)
+            axes.set_xscale("log")
+            plain_numbers(axes.xaxis)
+            score_axis(axes, part)
+            axes.set_xlabel(label)
+    return plot.figure
+
+
+def _draw_rows(panel: Panel, at: Callable[[int, Cell], float], *, shifted: bool, joined: bool) -> None:
+    """Draw every row of a panel with its errors, x by (S, cell)."""
+    rows = panel.table.rows
+    for place, row in enumerate(rows):
+        points = panel.table.series(row)
+        if not points:
+            continue
+        shift, (colour, marker) = _aside(place, len(rows)) if shifted else 1.0, panel.looks[row]
+        values, errors = _values(cell for _, cell in points)
+        drawn = panel.axes.errorbar(
+            [shift * at(steps, cell) for steps, cell in points],
+            values,
+            errors,
+            label=row,
+            linestyle="-" if joined else "none",
+            color=colour,
+            marker=marker,
+            capsize=2,
+        )
+        drawn.lines[0].set_gid(panel.ids[row])
 
 
 def pareto_front(
@@ -132,11 +129,7 @@ def _draw_published(
     rows = {row: table.row_info(row) for row in known}
     drawn = False
     for figure in published:
-        fitting = (
-            row
-            for row, info in rows.items()
-            if figure.is_of(info.name, info.parameters) and _same_grid(table, row, figure)
-        )
+        fitting = (row for row, info in rows.items() if figure.is_of(info.name, info.parameters))
         row = next(fitting, None)
         if row is None or figure.steps is None:
             continue
@@ -154,11 +147,6 @@ def _draw_published(
             mew=1.1,
         )
     return drawn
-
-
-def _same_grid(table: Table, row: str, figure: PublishedValue) -> bool:
-    """Return whether a published value may stand beside a row: of several grids, on the one it names."""
-    return len(table.spacings) == 1 or figure.spacing in ("", table.known[row].spacing)
 
 
 def _values(cells: Iterable[Cell]) -> tuple[list[float], list[float]]:

@@ -71,9 +71,9 @@ class ClaimResult:
 def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
     """Test claims on a table, each at 5%, on every time grid that it has."""
     found, several = list[ClaimResult](), len(table.spacings) > 1
-    for spacing in table.spacings:
-        labels = _labels(table, spacing)
-        scored = {(row, steps): cell for row, label in labels.items() for steps, cell in table.series(label)}
+    for spacing, part in table.on_each_grid():
+        labels = _labels(part)
+        scored = {(row, steps): cell for row, label in labels.items() for steps, cell in part.series(label)}
         scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
         shape = _shape({place: cell.record for place, cell in scored.items()})
         told = spacing if several else ""
@@ -82,14 +82,13 @@ def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimRes
     return found
 
 
-def _labels(table: Table, spacing: str) -> dict[str, str]:
-    """Return the label of every row on a time grid, by the row as claims write it, else by its full text."""
+def _labels(table: Table) -> dict[str, str]:
+    """Return the label of every row of a table, by the row as claims write it, else by its full text."""
     written: dict[str, str] = {}
     for row in ROWS:
         with suppress(UsageError):  # a rule that is not installed has no cells either
             written[get_sampler(row).spec] = row
-    rows = [(label, row.sampler) for label, row in table.known.items() if row.spacing == spacing]
-    return {written.get(spec, spec): label for label, spec in rows}
+    return {written.get(row.sampler, row.sampler): label for label, row in table.known.items()}
 
 
 def _shape(scored: Mapping[Place, Record]) -> Shape:

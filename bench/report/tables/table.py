@@ -111,6 +111,23 @@ class Table:
         """The rules of the time grids, each once."""
         return list(dict.fromkeys(row.spacing for row in self.known.values()))
 
+    def on_each_grid(self) -> list[tuple[str, Table]]:
+        """Return (rule of the time grid, the table of its rows under the samplers' own labels) of each."""
+        if len(self.spacings) == 1:
+            return [(self.spacings[0], self)]
+        return [(spacing, self._on(spacing)) for spacing in self.spacings]
+
+    def _on(self, spacing: str) -> Table:
+        rows = [(row, self.row_info(row).label, known) for row, known in self.known.items()]
+        short = {row: label for row, label, known in rows if known.spacing == spacing}
+        if len(set(short.values())) < len(short):  # two rules of one label are told in full
+            short = {row: self.known[row].sampler for row in short}
+        return replace(
+            self,
+            known={label: self.known[row] for row, label in short.items()},
+            cells={(short[row], c): cell for (row, c), cell in self.cells.items() if row in short},
+        )
+
     def head(self, column: int) -> str:
         """Return what heads a column: ``S=10``, or ``10 calls``."""
         return f"S={column}" if self.by == "steps" else f"{column} calls"
