@@ -71,8 +71,12 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def parse_steps(text: str) -> tuple[int, ...]:
+def parse_steps(text: str, option: str = "--steps") -> tuple[int, ...]:
     """Return the numbers in ``10,20,50``, ascending, each once.
+
+    Args:
+        text: what was given.
+        option: to which option, for the message.
 
     Raises:
         UsageError: if one is not a whole number.
@@ -81,7 +85,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
         raise UsageError(
-            f"--steps takes whole numbers with commas between, as in 10,20,50, got {text!r}"
+            f"{option} takes whole numbers with commas between, as in 10,20,50, got {text!r}"
         ) from None
 
 

@@ -65,7 +65,8 @@ def execute(options: argparse.Namespace) -> int:
         store.prepare()
     scales = options.guidance or []
     models = [with_option(sweep.model, "guidance", f"{scale:g}") for scale in scales] or [sweep.model]
-    sweeps = [replace(sweep, model=model) for model in models]
+    parts = [sweep] if options.samplers or options.spacing or preset is None else _by_grid(sweep, preset)
+    sweeps = [replace(part, model=model) for model in models for part in parts]
     if options.dry_run:
         return max(_dry_run(one, store, options) for one in sweeps)
     started, records = time.perf_counter(), list[Record]()
@@ -110,10 +111,13 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     if options.quick and preset is None:
         raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
     model = options.model or (preset.model if preset else DEFAULT_MODEL)
-    own = preset if preset and model == preset.model else None
+    own = preset if preset and preset.is_model(model) else None
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
+    calls = parse_steps(options.calls, "--calls") if options.calls else ()
+    if preset and preset.calls and options.steps is None and not calls and not own_steps:
+        calls = preset.calls
     spacings = parse_spacings(options.spacing) if options.spacing else ()
     told = [steps_of(one) for one in spacings]
     alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
@@ -122,6 +126,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
         steps=parse_steps(options.steps) if options.steps is not None else alone or steps,
+        calls=calls,
         unasked=options.steps is None and preset is None and not own_steps,
         n=n if options.n is None else options.n,
         seed=options.seed,
@@ -138,6 +143,14 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         keep_features=options.keep_features,
         plugins=tuple(options.plugin),
     )
+
+
+def _by_grid(sweep: Sweep, preset: Preset) -> list[Sweep]:
+    """Return a preset's sweep in parts, one for each rule that chooses the time steps of some of its rows."""
+    return [
+        replace(sweep, samplers=parse_samplers(samplers), spacings=(spacing,))
+        for spacing, samplers in preset.by_spacing().items()
+    ]
 
 
 def _ready(preset: Preset, sweep: Sweep) -> bool:

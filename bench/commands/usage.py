@@ -15,7 +15,17 @@ from pathlib import Path
 DEFAULT_MODEL = "digits"
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-PRESETS = ("ddim-table1-cifar10", "ddim-table1-celeba64", "iddpm-steps")
+PRESETS = (
+    "ddim-table1-cifar10",
+    "ddim-table1-celeba64",
+    "iddpm-steps",
+    "edm-cifar10-uncond",
+    "edm-ffhq64",
+    "edm-imagenet64",
+    "edm-heun-cifar10",
+    "ldm-lsun-bedroom",
+    "lsun-bedroom",
+)
 RECIPES = (
     "digits",
     "digits-quick",
@@ -58,7 +68,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:k=v,...]",
         help="all, a set as in paper or fast, or samplers with parameters, as in ddim:eta=0.35 [all]",
     )
-    parser.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
+    columns = parser.add_mutually_exclusive_group()
+    columns.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
+    columns.add_argument(
+        "--calls",
+        metavar="N,N,...",
+        help="network calls: each sampler takes the most steps within them",
+    )
     parser.add_argument("--n", type=int, help="samples a trial [1000]")
     parser.add_argument(
         "--spacings",

@@ -17,7 +17,11 @@ Place = tuple[str, int]
 ETAS = ("ddim:eta=0", "ddim:eta=0.2", "ddim:eta=0.5", "ddim:eta=1")
 SMALL, SIGMA_HAT, LEARNED = (f"ddpm:variance={name}" for name in ("fixedsmall", "fixedlarge", "learned"))
 
-ROWS = (*ETAS, SMALL, SIGMA_HAT, LEARNED)
+MULTISTEP = ("dpm-solver", "dpmpp-2m", "unipc", "deis:order=3")
+"""Multistep solvers of second order and more, one of each family."""
+
+
+ROWS = (*ETAS, SMALL, SIGMA_HAT, LEARNED, *MULTISTEP, "dpmpp-3m", "dpmpp-2s", "heun")
 """Every row that a claim speaks of."""
 
 
@@ -25,6 +29,15 @@ DDIM = "Song, Meng & Ermon 2021, arXiv:2010.02502"
 
 
 IDDPM = "Nichol & Dhariwal 2021, arXiv:2102.09672"
+
+
+DPM_SOLVER = "Lu et al. 2022, arXiv:2206.00927"
+
+
+DPM_SOLVER_PP = "Lu et al. 2022, arXiv:2211.01095"
+
+
+UNIPC = "Zhao et al. 2023, arXiv:2302.04867"
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,22 @@ def _first(row: str, others: Sequence[str], at_most: int) -> Callable[[Shape], l
     """One row better than every other, at every S up to a limit."""
     return lambda shape: [
         Link((row, s), (other, s)) for s in shape.steps(row, *others, at_most=at_most) for other in others
+    ]
+
+
+def _each_first(rows: Sequence[str], other: str, steps: range) -> Callable[[Shape], list[Link]]:
+    """Each of some rows that are there better than another, at every S of a range."""
+    return lambda shape: [
+        Link((row, s), (other, s)) for row in rows for s in shape.steps(row, other) if s in steps
+    ]
+
+
+def _at_equal_calls(row: str, of_two_calls: str, calls: range) -> Callable[[Shape], list[Link]]:
+    """A row of one call a step at 2 S - 1 better than one of two calls, the last step's one, at S."""
+    return lambda shape: [
+        Link((row, 2 * s - 1), (of_two_calls, s))
+        for s in shape.steps(of_two_calls)
+        if (row, 2 * s - 1) in shape.places and 2 * s - 1 in calls
     ]
 
 
@@ -198,6 +227,41 @@ CLAIMS: tuple[Claim, ...] = (
         f"{IDDPM}, section 4 and figure 8",
         _first(LEARNED, (SMALL, SIGMA_HAT), 100),
         "ddpm learned, fixedsmall and fixedlarge with S up to 100",
+    ),
+    Claim(
+        "order-2-beats-ddim",
+        "at S=10 multistep solvers of order 2 and 3 beat eta=0",
+        f"{DPM_SOLVER}, abstract: 4.70 at 10 calls on CIFAR-10",
+        _each_first(MULTISTEP, ETAS[0], range(10, 11)),
+        "ddim eta=0 and a multistep solver with S=10",
+    ),
+    Claim(
+        "unipc-few",
+        "UniPC-3 is no worse than DPM-Solver++(2M) at S from 5 to 10",
+        f"{UNIPC}, abstract: 3.87 at 10 calls on CIFAR-10",
+        _each_first(("unipc",), "dpmpp-2m", range(5, 11)),
+        "unipc and dpmpp-2m with S from 5 to 10",
+    ),
+    Claim(
+        "order-3-late",
+        "DPM-Solver++ of order 3 beats that of order 2 from S=15 on",
+        f"{DPM_SOLVER_PP}, and its code, which lowers the order below 15 steps",
+        _each_first(("dpmpp-3m",), "dpmpp-2m", range(15, 51)),
+        "dpmpp-3m and dpmpp-2m with S from 15 to 50",
+    ),
+    Claim(
+        "multistep-beats-single",
+        "DPM-Solver++(2M) beats DPM-Solver++(2S) of as many network calls, up to 20",
+        DPM_SOLVER_PP,
+        _at_equal_calls("dpmpp-2m", "dpmpp-2s", range(5, 21)),
+        "dpmpp-2s at S and dpmpp-2m at 2 S - 1, as in 5 and 9",
+    ),
+    Claim(
+        "heun-late",
+        "Heun's method is worse than eta=0 of as many network calls, up to 9",
+        "diff-sampler, arXiv:2312.00094, table 2",
+        _at_equal_calls(ETAS[0], "heun", range(3, 10)),
+        "heun at S and ddim eta=0 at 2 S - 1, as in 5 and 9",
     ),
 )
 """What the papers' tables show, in words and links."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.data.cifar10 import TRAIN_SET
 from bench.errors import UnknownNameError
-from bench.published.values import PublishedValue, published_values
+from bench.published.values import ADM, DIFF_SAMPLER, EDM, LDM, PublishedValue, published_values
+from bench.spec import split_spec
 
 RERUN_ABSOLUTE = 0.1
 """Agreement to be expected below an FID of 40."""
@@ -27,6 +29,21 @@ def tolerance(published: float) -> float:
 
 
 @dataclass(frozen=True)
+class PresetRow:
+    """A row of a published table.
+
+    Attributes:
+        sampler: ours, as text.
+        name: what the source calls it; empty where rule and parameters tell which of its values are meant.
+        spacing: rule for the time steps, where it is not that of the whole table.
+    """
+
+    sampler: str
+    name: str = ""
+    spacing: str = ""
+
+
+@dataclass(frozen=True)
 class Preset:
     """The protocol of a published table.
 
@@ -34,8 +51,9 @@ class Preset:
         name: what ``--preset`` takes.
         summary: one line.
         model: card of the checkpoint the table was made with.
-        samplers: its rows.
-        steps: its columns.
+        rows: its rows.
+        steps: its columns, where they are numbers of steps.
+        calls: its columns, where they are network calls.
         spacing: rule for the time steps.
         spacing_at: another rule at some numbers of steps.
         metrics: the first is the table's.
@@ -48,6 +66,7 @@ class Preset:
         image_shape: (C, H, W) of the reference's images.
         image_count: their number, where the source says it.
         image_hash: `bench.data.set_hash` of them, where it is known.
+        get: how to come by the model, where it is not enough that its name is known.
         n: images a trial.
         quick_n: with ``--quick``: for a look, never comparable with the published figures.
         notes: what a reader must know of the protocol.
@@ -56,27 +75,51 @@ class Preset:
     name: str
     summary: str
     model: str
-    samplers: tuple[str, ...]
-    steps: tuple[int, ...]
+    rows: tuple[PresetRow, ...]
     spacing: str
     source: str
     table: str
     dataset: str
-    reference: str
+    reference: str | None
     images: str
     image_shape: tuple[int, int, int]
     image_count: int | None = None
     image_hash: str | None = None
+    steps: tuple[int, ...] = ()
+    calls: tuple[int, ...] = ()
     spacing_at: Mapping[int, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ("fid",)
     published_model: str | None = None
+    get: str = ""
     n: int = 50_000
     quick_n: int = 5_000
     notes: tuple[str, ...] = ()
 
-    def spacing_of(self, steps: int) -> str:
-        """Return the rule that chooses S time steps."""
-        return self.spacing_at.get(steps, self.spacing)
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Our samplers, as text, in the order of the rows."""
+        return tuple(row.sampler for row in self.rows)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Numbers of steps, or of network calls."""
+        return self.calls or self.steps
+
+    def spacing_of(self, steps: int, row: PresetRow | None = None) -> str:
+        """Return the rule that chooses S time steps, in a row where rows differ in it."""
+        own = self.spacing if row is None else row.spacing or self.spacing
+        return self.spacing_at.get(steps, own)
+
+    def by_spacing(self) -> dict[str, list[str]]:
+        """Return the samplers of every rule for the time steps."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            found.setdefault(row.spacing or self.spacing, []).append(row.sampler)
+        return found
+
+    def is_model(self, model: str) -> bool:
+        """Return whether ``--model`` names the table's model: by its name, or a file that is called so."""
+        return model == self.model or Path(split_spec(model)[0]).stem == self.model
 
     def values(self) -> tuple[PublishedValue, ...]:
         """Return the published values of the table."""
@@ -87,9 +130,55 @@ class Preset:
 
 
 _ROWS = (
-    *(f"ddim:eta={eta},clip=none" for eta in ("0", "0.2", "0.5", "1")),
-    "ddpm:variance=fixedlarge,clip=x0",
+    *(PresetRow(f"ddim:eta={eta},clip=none") for eta in ("0", "0.2", "0.5", "1")),
+    PresetRow("ddpm:variance=fixedlarge,clip=x0"),
 )
+
+_EDM, _LOGSNR = "edm:rho=7,stop=true", "logsnr:stop=true"
+
+_FEW_CALLS = (
+    PresetRow("ddim", "euler", _EDM),
+    PresetRow("heun", "heun", _EDM),
+    PresetRow("dpm2", "dpm-solver-2", _EDM),
+    PresetRow("dpmpp:order=3,final=lowered", "dpmpp-3m", _LOGSNR),
+    PresetRow("unipc:order=3,b=bh2,final=lowered", "unipc-3", _LOGSNR),
+    PresetRow("ipndm", "ipndm-4", _EDM),
+    PresetRow("ipndm-v", "ipndm-v-4", _EDM),
+)
+"""The rows of diff-sampler's tables and their time grids, as its README tells them."""
+
+_FEW_CALLS_NOTES = (
+    "S steps between S + 1 levels, the last of which is the end: no step to x_0",
+    "Euler, Heun, DPM-Solver-2, iPNDM and iPNDM_v on Karras et al.'s levels with rho = 7, DPM-Solver++ and"
+    " UniPC even in log SNR with their orders lowered at the end",
+    "DEIS-tAB3 is left out: its polynomials are in the time of a variance-preserving diffusion, which the"
+    " model's schedule does not have",
+)
+
+_CONVERT = "convert EDM's file as docs/networks.md says and give --model PATH/{}.safetensors"
+
+
+def _few_calls(name: str, title: str, model: str, dataset: str, shape: tuple[int, int, int]) -> Preset:
+    """Return the preset of one of diff-sampler's tables: solvers at 3 to 10 network calls."""
+    cifar10 = dataset == "cifar10"
+    return Preset(
+        name=name,
+        summary=f"diff-sampler, {title}: FID of solvers at 3 to 10 network calls",
+        model=model,
+        rows=_FEW_CALLS,
+        calls=(3, 4, 5, 6, 7, 8, 9, 10),
+        spacing=_EDM,
+        source=DIFF_SAMPLER,
+        table="",
+        dataset=dataset,
+        reference="cifar10" if cifar10 else None,
+        images="the 50,000 training images of CIFAR-10" if cifar10 else f"the images that {title} is of",
+        image_shape=shape,
+        image_count=50_000 if cifar10 else None,
+        image_hash=TRAIN_SET if cifar10 else None,
+        get=_CONVERT.format(model),
+        notes=_FEW_CALLS_NOTES,
+    )
 
 
 _DDIM_NOTES = (
@@ -106,7 +195,7 @@ PRESETS: Mapping[str, Preset] = {
             name="ddim-table1-cifar10",
             summary="DDIM, table 1, CIFAR-10: FID of five samplers at 10 to 1000 steps",
             model="ema_cifar10",
-            samplers=_ROWS,
+            rows=_ROWS,
             steps=(10, 20, 50, 100, 1000),
             spacing="quadratic",
             spacing_at={1000: "all"},
@@ -124,7 +213,7 @@ PRESETS: Mapping[str, Preset] = {
             name="ddim-table1-celeba64",
             summary="DDIM, table 1, CelebA 64x64: FID of five samplers at 10 to 1000 steps",
             model="ddim-celeba64",
-            samplers=_ROWS,
+            rows=_ROWS,
             steps=(10, 20, 50, 100, 1000),
             spacing="uniform",
             spacing_at={1000: "all"},
@@ -140,11 +229,11 @@ PRESETS: Mapping[str, Preset] = {
             name="iddpm-steps",
             summary="Improved DDPM, figure 8: FID against steps, learned against fixed variances",
             model="cifar10_uncond_50M_500K",
-            samplers=(
-                "ddpm:variance=learned,clip=x0",
-                "ddpm:variance=fixedsmall,clip=x0",
-                "ddpm:variance=fixedlarge,clip=x0",
-                "ddim:eta=0,clip=x0",
+            rows=(
+                PresetRow("ddpm:variance=learned,clip=x0"),
+                PresetRow("ddpm:variance=fixedsmall,clip=x0"),
+                PresetRow("ddpm:variance=fixedlarge,clip=x0"),
+                PresetRow("ddim:eta=0,clip=x0"),
             ),
             steps=(25, 50, 100, 200, 400, 1000, 4000),
             spacing="openai",
@@ -160,6 +249,58 @@ PRESETS: Mapping[str, Preset] = {
             notes=(
                 "x_0 clamped to [-1, 1]; T=4000; bits per dimension of the same steps: `python -m bench nll`",
             ),
+        ),
+        _few_calls("edm-cifar10-uncond", "CIFAR-10", "edm-cifar10-32x32-uncond-vp", "cifar10", (3, 32, 32)),
+        _few_calls("edm-ffhq64", "FFHQ 64x64", "edm-ffhq-64x64-uncond-vp", "ffhq64", (3, 64, 64)),
+        _few_calls(
+            "edm-imagenet64", "ImageNet 64x64", "edm-imagenet-64x64-cond-adm", "imagenet64", (3, 64, 64)
+        ),
+        Preset(
+            name="edm-heun-cifar10",
+            summary="EDM, table 2, CIFAR-10: Heun's method with 35 network calls",
+            model="edm-cifar10-32x32-uncond-vp",
+            rows=(PresetRow("heun", "edm"),),
+            calls=(35,),
+            spacing="edm:rho=7",
+            source=EDM,
+            table="2",
+            dataset="cifar10",
+            reference="cifar10",
+            images="the 50,000 training images of CIFAR-10",
+            image_shape=(3, 32, 32),
+            image_count=50_000,
+            image_hash=TRAIN_SET,
+            get=_CONVERT.format("edm-cifar10-32x32-uncond-vp"),
+            notes=("the published value is the least of three runs, and compared as what that is",),
+        ),
+        Preset(
+            name="ldm-lsun-bedroom",
+            summary="Latent diffusion, LSUN bedroom: DDIM with 200 steps",
+            model="ldm-lsun-bedrooms256",
+            rows=(PresetRow("ddim:eta=1"),),
+            steps=(200,),
+            spacing="uniform",
+            source=LDM,
+            table="",
+            dataset="lsun-bedroom256",
+            reference=None,
+            images="the images of LSUN bedroom at 256x256",
+            image_shape=(3, 256, 256),
+            get="give --model diffusers:PATH/ldm-lsun-bedrooms256, a folder in diffusers' form",
+        ),
+        Preset(
+            name="lsun-bedroom",
+            summary="ADM, LSUN bedroom: learned variance with 1000 steps",
+            model="guided_lsun_bedroom",
+            rows=(PresetRow("ddpm:variance=learned,clip=x0", "ddpm learned_range"),),
+            steps=(1000,),
+            spacing="all",
+            source=ADM,
+            table="",
+            dataset="lsun-bedroom256",
+            reference=None,
+            images="the images of LSUN bedroom at 256x256",
+            image_shape=(3, 256, 256),
         ),
     )
 }

@@ -16,7 +16,13 @@ import pandas as pd
 
 from bench.errors import UnknownNameError
 
-FILES = ("fid_published.csv", "nll_published.csv")
+FILES = (
+    "fid_published.csv",
+    "nll_published.csv",
+    "fid_solvers.csv",
+    "fid_more.csv",
+    "fid_diff_sampler.csv",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,13 @@ class Citation:
     def __str__(self) -> str:
         return f"{self.authors}, {self.title}, {self.url}"
 
+
+DIFF_SAMPLER = "zju-pi/diff-sampler README"
+EDM = "NVlabs/edm README / abstract (arXiv:2206.00364)"
+LDM = "CompVis/latent-diffusion README"
+ADM = "openai/guided-diffusion README"
+
+_REPOSITORY = "https://github.com/zju-pi/diff-sampler"
 
 SOURCES: Mapping[str, Citation] = {
     "arXiv:2006.11239": Citation(
@@ -77,8 +90,65 @@ SOURCES: Mapping[str, Citation] = {
         "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models",
         "https://arxiv.org/abs/2302.04867",
     ),
-    "zju-pi/diff-sampler README": Citation(
-        "Zhou, Chen et al.", "diff-sampler, README", "https://github.com/zju-pi/diff-sampler"
+    DIFF_SAMPLER: Citation("Zhou, Chen et al.", "diff-sampler, README", _REPOSITORY),
+    "zju-pi/diff-sampler diff-solvers-main/README.md (68d5ce4)": Citation(
+        "Zhou, Chen et al.", "diff-sampler, README of diff-solvers", _REPOSITORY
+    ),
+    "zju-pi/diff-sampler gits-main/assets/fid.png (arXiv:2405.11326)": Citation(
+        "Chen, Zhou, Wang, Shen & Lyu 2024",
+        "On the Trajectory Regularity of ODE-based Diffusion Sampling",
+        "https://arxiv.org/abs/2405.11326",
+    ),
+    "zju-pi/diff-sampler amed-solver-main/assets/fid.jpg (arXiv:2312.00094)": Citation(
+        "Zhou, Chen, Wang & Chen 2024",
+        "Fast ODE-based Sampling for Diffusion Models in Around 5 Steps",
+        "https://arxiv.org/abs/2312.00094",
+    ),
+    EDM: Citation(
+        "Karras, Aittala, Aila & Laine 2022",
+        "Elucidating the Design Space of Diffusion-Based Generative Models, README",
+        "https://github.com/NVlabs/edm",
+    ),
+    LDM: Citation(
+        "Rombach, Blattmann, Lorenz, Esser & Ommer 2022",
+        "High-Resolution Image Synthesis with Latent Diffusion Models, README",
+        "https://github.com/CompVis/latent-diffusion",
+    ),
+    ADM: Citation(
+        "Dhariwal & Nichol 2021",
+        "Diffusion Models Beat GANs on Image Synthesis, README",
+        "https://github.com/openai/guided-diffusion",
+    ),
+    "ShiguiLi/SciRE-Solver README (arXiv:2308.07896)": Citation(
+        "Li, Chen & Zeng 2023",
+        "SciRE-Solver: Accelerating Diffusion Models Sampling by Score-integrand Solver with Recursive"
+        " Difference",
+        "https://arxiv.org/abs/2308.07896",
+    ),
+    "yang-song/score_sde_pytorch README (arXiv:2011.13456)": Citation(
+        "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021",
+        "Score-Based Generative Modeling through Stochastic Differential Equations, README",
+        "https://github.com/yang-song/score_sde_pytorch",
+    ),
+    "arXiv:2310.13268 abstract (DPM-Solver-v3)": Citation(
+        "Zheng, Lu, Chen & Zhu 2023",
+        "DPM-Solver-v3: Improved Diffusion ODE Solver with Empirical Model Statistics",
+        "https://arxiv.org/abs/2310.13268",
+    ),
+    "arXiv:2502.17423 abstract (S4S-Alt)": Citation(
+        "Frankel, Chen, Li, Koh, Ratliff & Oh 2025",
+        "S4S: Solving for a Diffusion Model Solver",
+        "https://arxiv.org/abs/2502.17423",
+    ),
+    "arXiv:2507.14797 abstract (EPD)": Citation(
+        "Zhu, Zhou, Chen et al. 2025",
+        "Distilling Parallel Gradients for Fast ODE Solvers of Diffusion Models",
+        "https://arxiv.org/abs/2507.14797",
+    ),
+    "arXiv:2510.23285 abstract (AdaSDE)": Citation(
+        "Wang et al. 2025",
+        "Adaptive Stochastic Coefficients for Accelerating Diffusion Sampling",
+        "https://arxiv.org/abs/2510.23285",
     ),
 }
 """What a value's ``source`` stands for."""
@@ -139,6 +209,11 @@ class PublishedValue:
         """Return whether the number is of a rule with some parameters."""
         told = self.parameters.items()
         return self.sampler == sampler and all(parameters.get(name) == value for name, value in told)
+
+    @property
+    def best_of(self) -> int:
+        """Number of runs of which the value is the least; 1 where the source tells one run or nothing."""
+        return 3 if self.note.startswith("minimum of three runs") else 1
 
     @property
     def where(self) -> str:

@@ -70,7 +70,8 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
         card = get_card(sweep.model)
         model = card.load()
     except BenchError as error:
-        yield str(error)
+        unknown = preset.get and sweep.model == preset.model
+        yield f"{preset.model} is no model of this installation: {preset.get}" if unknown else str(error)
         card = None
     images: Tensor | None = None
     source = sweep.reference or (card.data if card else None)
@@ -82,7 +83,7 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
             yield str(error)
     elif not imported and (model is None or not hasattr(model, "draw")):
         yield f"the reference is missing: give --reference with {preset.images}, a folder or an .npz file"
-    if images is not None and sweep.model == preset.model:
+    if images is not None and preset.is_model(sweep.model):
         yield from _wrong_images(preset, images)
     shape = image_shape(model) if model is not None else preset.image_shape
     spaces: list[FeatureSpace] = []

@@ -20,6 +20,7 @@ class Sweep:
         model: what ``--model`` takes.
         samplers: one row of the table each.
         steps: one column each.
+        calls: network calls in the place of steps: every sampler takes the most steps that cost no more.
         unasked: whether the numbers of steps are the default ones, which nobody asked for: those above the
             model's T stand for T, and a sampler is left out above the number that it is made for.
         n: samples a trial.
@@ -59,6 +60,7 @@ class Sweep:
     spacing_at: Mapping[int, str] = field(default_factory=dict)
     keep_features: bool = False
     unasked: bool = False
+    calls: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
@@ -66,8 +68,10 @@ class Sweep:
             raise UsageError(
                 "no sampler was asked for; give --samplers all or names from `python -m bench list samplers`"
             )
-        if not self.steps:
+        if not self.steps and not self.calls:
             raise UsageError("no number of steps was asked for; give --steps 10,20,50")
+        if self.calls and min(self.calls) < 1:
+            raise UsageError(f"--calls takes numbers from 1 on, got {min(self.calls)}")
 
     def spacings_of(self, steps: int) -> tuple[str, ...]:
         """Return the rules that choose S time steps; of several, a list where it has S times."""

@@ -13,6 +13,7 @@ import torch
 
 from bench.data.images import from_uint8, to_uint8
 from bench.data.sets import content_hash, count_shared, load_images
+from bench.diffusion.calls import count_calls
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.learned import tuning_calls
@@ -20,7 +21,7 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Parameter, Sampler
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import images_of, latents_of, unclipped
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, NotApplicable, UsageError
 from bench.files.digests import file_digest
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
@@ -117,18 +118,42 @@ class Runner:
         registry().executors.get(self.sweep.executor)  # an unknown name is told before anything is done
         for metric in self.scoring.metrics:
             check_enough(metric, self.sweep.n, self.scoring.references.count)
-        cells = [
+        cells = self._within_calls() if self.sweep.calls else self._of_steps()
+        if not cells:
+            raise UsageError(
+                "nothing is left to run: give --steps with numbers that the samplers and time grids can take"
+            )
+        return ledger.plan(self.store, cells, self._missing)
+
+    def _of_steps(self) -> list[SampledCell]:
+        return [
             self._cell(sampler, steps, spacing)
             for steps in self.sweep.steps
             for spacing in self.sweep.spacings_of(steps)
             for sampler in self.sweep.samplers
             if not self.sweep.too_many(sampler, steps)
         ]
-        if not cells:
-            raise UsageError(
-                "nothing is left to run: give --steps with numbers that the samplers and time grids can take"
-            )
-        return ledger.plan(self.store, cells, self._missing)
+
+    def _within_calls(self) -> list[SampledCell]:
+        """Return the cells that cost the most network calls within each budget, every one once."""
+        found: dict[str, SampledCell] = {}
+        for budget in self.sweep.calls:
+            for spacing in self.sweep.spacings:
+                for sampler in self.sweep.samplers:
+                    for steps in range(budget, 0, -1):
+                        if spacing not in self.sweep.spacings_of(steps):
+                            continue
+                        cell = self._cell(sampler, steps, spacing)
+                        if self._calls(cell) <= budget:
+                            found.setdefault(cell.key, cell)
+                            break
+        return list(found.values())
+
+    def _calls(self, cell: SampledCell) -> int:
+        try:
+            return count_calls(self.loaded.model, cell.sampler, cell.walk)
+        except NotApplicable:
+            return 0  # planned, so that the table says why it is skipped
 
     def notes(self, plan: Plan[SampledCell]) -> Iterator[str]:
         """Yield a sentence for everything that is done other than it was asked for."""

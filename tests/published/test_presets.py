@@ -4,13 +4,15 @@ import argparse
 import hashlib
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support.reports import record
 
 from bench import NoiseSchedule, load_results, make_grid
-from bench.commands import run
+from bench.commands import run, usage
 from bench.commands.main import main
 from bench.commands.usage import run_options
 from bench.data.sets import load_images, set_hash
@@ -19,6 +21,8 @@ from bench.metrics.space import fingerprint
 from bench.plugins.lookup import load_model
 from bench.published.presets import PRESETS, get_preset
 from bench.records.store import Store
+from bench.records.trial import Cost
+from bench.report.tables.comparison import LEAST, compare_published
 from bench.sweep.preflight import GIB, _wrong_images, memory, missing_requirements
 
 CIFAR = get_preset("ddim-table1-cifar10")
@@ -224,4 +228,90 @@ def test_a_presets_sweep_ends_with_the_published_table_and_one_table_of_ours(tmp
 def test_presets_are_named_where_one_is_misspelt(capsys):
     assert main(["run", "--preset", "ddim-table1-cifar"]) == 2
     assert "unknown preset 'ddim-table1-cifar'; did you mean ddim-table1-cifar10" in capsys.readouterr().err
-    assert set(PRESETS) == {"ddim-table1-cifar10", "ddim-table1-celeba64", "iddpm-steps"}
+    assert tuple(PRESETS) == usage.PRESETS
+
+
+def test_a_table_by_network_calls_runs_each_row_on_its_own_grid():
+    preset = get_preset("edm-cifar10-uncond")
+    asked = sweep("--preset", preset.name)
+    assert asked.calls == (3, 4, 5, 6, 7, 8, 9, 10)
+    parts = run._by_grid(asked, preset)
+    assert {part.spacings: [one.label for one in part.samplers] for part in parts} == {
+        ("edm:rho=7,stop=true",): ["ddim eta=0", "heun", "dpm2", "ipndm order=4", "ipndm-v order=4"],
+        ("logsnr:stop=true",): ["dpmpp order=3 lowered", "unipc order=3 bh2 lowered"],
+    }
+    assert sweep("--preset", preset.name, "--steps", "5").calls == ()
+    assert sweep("--preset", preset.name, "--calls", "5").calls == (5,)
+
+
+def test_the_rows_of_a_table_by_calls_stand_beside_its_published_values(tmp_path):
+    preset = get_preset("edm-cifar10-uncond")
+    options = ["--model", "exact-gaussian", "--n", "40", "--results", str(tmp_path)]
+    assert main(["run", "--preset", preset.name, *options]) == 0
+    table = compare_published(preset, Store(tmp_path).read()[0])
+    printed = {(cell.sampler, cell.column): cell.printed.value for cell in table.cells}
+    assert printed["heun", 4] == 319.87  # the table of the README
+    assert printed["ddim eta=0", 10] == 15.69
+    assert printed["ipndm-v order=4", 3] == 67.58
+    assert len(printed) == 5 * 8 + 2 * 4  # two rows of two calls a step
+    assert all(cell.record.cost.calls == cell.column for cell in table.cells)
+    assert not [reason for cell in table.cells for reason in cell.reasons if "spacing" in reason]
+    assert table.sheet().columns[1] == "calls"
+
+
+def test_every_published_cell_of_a_preset_is_found():
+    for preset in PRESETS.values():
+        there = [f for f in preset.values() if (f.nfe if preset.calls else f.steps) in preset.columns]
+        names = {row.name for row in preset.rows}
+        rows = [f for f in there if not preset.calls or f.sampler in names]
+        cells = [cell for cell in compare_published(preset, []).cells if cell.printed is not None]
+        assert len(cells) == len(rows), preset.name
+        assert cells
+
+
+def test_a_file_of_the_models_name_is_the_table_s_model():
+    preset = get_preset("edm-ffhq64")
+    assert preset.is_model("/data/edm-ffhq-64x64-uncond-vp.safetensors")
+    assert preset.is_model("edm-ffhq-64x64-uncond-vp.safetensors:label=uniform")
+    assert not preset.is_model("/data/edm-ffhq-64x64-uncond-ve.safetensors")
+
+
+def test_a_model_that_must_be_converted_is_told_how(nothing, capsys):
+    assert main(["run", "--preset", "edm-ffhq64", "--results", str(nothing / "r")]) == 1
+    model, reference, *_ = capsys.readouterr().err.splitlines()
+    assert model.endswith("docs/networks.md says and give --model PATH/edm-ffhq-64x64-uncond-vp.safetensors")
+    assert "give --reference with the images that FFHQ 64x64 is of" in reference
+
+
+def test_the_least_of_three_runs_is_compared_as_what_it_is():
+    """Three draws of N(mu, s^2) have a least of mu - 0.846 s; 200,000 of them say so, and its variance."""
+    low = torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0)).amin(1)
+    mean, variance = LEAST[3]
+    assert float(low.mean()) == pytest.approx(mean, abs=0.005)
+    assert float(low.var()) == pytest.approx(variance, abs=0.01)
+    preset = get_preset("edm-heun-cifar10")
+    ours = record("heun", 18, 1.99, se=0.03, model=preset.model, spacing="edm:rho=7", n=50_000, metric="fid")
+    ours = replace(ours, cost=Cost(35, 1.0, 0.8))
+    (cell,) = compare_published(preset, [ours]).cells
+    assert cell.printed.value == 1.97
+    assert cell.difference == pytest.approx(1.99 + mean * 0.03 - 1.97)
+    assert cell.se == pytest.approx(0.03 * math.sqrt(1 + variance))
+    assert cell.verdict == "reproduced"
+
+
+def test_calls_in_the_place_of_steps(tmp_path):
+    options = ["--model", "exact-gaussian", "--n", "20", "--calls", "4,5", "--spacing", "linspace"]
+    assert main(["run", "--samplers", "ddim", "heun", "unipc", *options, "--results", str(tmp_path)]) == 0
+    frame = load_results(tmp_path).query("kind == 'samples'")
+    found = set(zip(frame.label, frame.steps, frame.network_calls, strict=True))
+    assert found == {
+        ("ddim eta=0", 4, 4), ("ddim eta=0", 5, 5), ("heun", 2, 3), ("heun", 3, 5),
+        ("unipc order=3", 4, 4), ("unipc order=3", 5, 5),
+    }  # fmt: skip
+
+
+def test_calls_and_steps_exclude_each_other(capsys):
+    assert main(["run", "--steps", "5", "--calls", "5"]) == 2
+    assert "not allowed with" in capsys.readouterr().err
+    assert main(["run", "--calls", "0", "--dry-run"]) == 2
+    assert "--calls takes numbers from 1 on, got 0" in capsys.readouterr().err

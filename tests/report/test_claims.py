@@ -179,3 +179,45 @@ def test_claims_have_names_of_their_own_and_sources():
     assert {claim.source[claim.source.index("arXiv") :][:16] for claim in CLAIMS} <= {
         p.source for p in PRESETS.values()
     }
+
+
+def solvers(values):
+    """A table of solvers: {(row, S): value}, with an error far below the differences."""
+    return table(record(row, s, v, se=0.001, seed=i) for i, ((row, s), v) in enumerate(values.items()))
+
+
+@pytest.mark.parametrize(
+    ("name", "holding", "failing"),
+    [
+        (
+            "order-2-beats-ddim",
+            {("ddim", 10): 13.0, ("dpmpp-2m", 10): 5.0, ("unipc", 10): 4.0},
+            {("ddim", 10): 13.0, ("dpmpp-2m", 10): 5.0, ("unipc", 10): 14.0},
+        ),
+        (
+            "unipc-few",
+            {("unipc", 5): 23.9, ("dpmpp-2m", 5): 24.9, ("unipc", 12): 9.0, ("dpmpp-2m", 12): 1.0},
+            {("unipc", 8): 4.5, ("dpmpp-2m", 8): 4.0},
+        ),
+        (
+            "order-3-late",
+            {("dpmpp-3m", 15): 3.0, ("dpmpp-2m", 15): 3.5, ("dpmpp-3m", 8): 9.0, ("dpmpp-2m", 8): 8.0},
+            {("dpmpp-3m", 20): 3.6, ("dpmpp-2m", 20): 3.5},
+        ),
+        (
+            "multistep-beats-single",
+            {("dpmpp-2m", 9): 4.0, ("dpmpp-2s", 5): 6.0, ("dpmpp-2m", 5): 20.0},
+            {("dpmpp-2m", 9): 8.0, ("dpmpp-2s", 5): 6.0},
+        ),
+        (
+            "heun-late",
+            {("ddim", 5): 49.0, ("heun", 3): 200.0, ("ddim", 9): 18.0, ("heun", 5): 30.0},
+            {("ddim", 9): 18.0, ("heun", 5): 17.0},
+        ),
+    ],
+)
+def test_claims_of_the_solver_papers(name, holding, failing):
+    claim = [BY_NAME[name]]
+    assert verdicts(solvers(holding), claim) == {name: "holds"}
+    assert verdicts(solvers(failing), claim) == {name: "fails"}
+    assert verdicts(published("ddim-table1-cifar10"), claim) == {name: "not tested"}

@@ -46,7 +46,7 @@ def published_for(table: Table) -> tuple[PublishedValue, ...]:
     """Return the published figures of a table's own model and score: those of its presets."""
     found: list[PublishedValue] = []
     for preset in PRESETS.values():
-        if (preset.model, preset.metrics[0]) == (table.trial.model, table.metric):
+        if preset.is_model(table.trial.model) and preset.metrics[0] == table.metric:
             found += preset.values()
     return tuple(found)
 

@@ -14,10 +14,10 @@ from bench.report.plots.axes import headline
 from bench.report.tables.table import Table, short_spacing
 
 SIZE = (7.2, 4.4)
-"""Of one panel with its legend, in inches."""
+"""Width and height of one panel with its legend, in inches."""
 
 WIDTH = 3.9
-"""Of each panel where there are several."""
+"""Width of each panel where there are several."""
 
 
 class Panel(NamedTuple):

@@ -126,7 +126,7 @@ def _draw_published(
     axes: Axes, table: Table, known: dict[str, tuple[str, str]], published: Sequence[PublishedValue]
 ) -> bool:
     """Draw the published values whose row is there, and return whether there were any."""
-    rows = {row: table.row_info(row) for row in known}
+    rows = {row: table.row_info(row) for row in table.rows}
     drawn = False
     for figure in published:
         fitting = (row for row, info in rows.items() if figure.is_of(info.name, info.parameters))
@@ -135,7 +135,7 @@ def _draw_published(
             continue
         drawn = True
         colour, marker = known[row]
-        shift = _aside(list(known).index(row), len(known))
+        shift = _aside(table.rows.index(row), len(table.rows))
         axes.plot(
             [figure.steps * shift],
             [figure.value],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from bench.diffusion.sampling import get_sampler
-from bench.published.presets import Preset, get_preset, tolerance
+from bench.published.presets import Preset, PresetRow, get_preset, tolerance
 from bench.published.values import SOURCES, PublishedValue
 from bench.records.record import Record
 from bench.records.store import Store
@@ -28,6 +28,11 @@ CRITICAL = 1.96
 """Standard errors beyond which a difference is no accident, at 95%."""
 
 
+LEAST: Mapping[int, tuple[float, float]] = {1: (0.0, 1.0), 3: (-0.8462844, 0.5594672)}
+"""Mean and variance of the least of so many standard normal values; of three -3 / (2 sqrt(pi)) and
+1 + sqrt(3) / (2 pi) - 9 / (4 pi). Source: David & Nagaraja 2003, Order Statistics, sec. 3.2."""
+
+
 COLUMNS = ("sampler", "S", "ours", "published", "difference", "z", "verdict", "because")
 
 
@@ -37,7 +42,7 @@ class PublishedCell:
 
     Attributes:
         sampler: label of the row.
-        steps: the column.
+        column: the number of steps, or of network calls.
         printed: the published number, None where the source has no such cell.
         record: ours, None where there is none.
         score: its score in the table's metric, or its first where that is missing.
@@ -45,7 +50,7 @@ class PublishedCell:
     """
 
     sampler: str
-    steps: int
+    column: int
     printed: PublishedValue | None
     record: Record | None
     score: Score | None
@@ -58,15 +63,19 @@ class PublishedCell:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published value."""
+        """Ours less the published value; of the least of several runs, less what that is expected to be."""
         if self.printed is None or self.score is None or self.reasons:
             return None
-        return self.score.value - self.printed.value
+        lower = LEAST[self.printed.best_of][0] * self.score.se if self.printed.best_of > 1 else 0.0
+        return self.score.value + lower - self.printed.value
 
     @property
     def se(self) -> float | None:
-        """Standard error of the difference, sqrt(2) ours: the published value is one run of as many."""
-        return None if self.score is None else math.sqrt(2) * self.score.se
+        """Standard error of the difference, sqrt(2) ours where the published value is one run of as many."""
+        if self.score is None:
+            return None
+        _, variance = LEAST[self.printed.best_of if self.printed else 1]
+        return math.sqrt(1 + variance) * self.score.se
 
     @property
     def z(self) -> float | None:
@@ -137,22 +146,25 @@ class PublishedTable:
 
     def frame(self) -> pd.DataFrame:
         """Return one row a cell, numbers unrounded."""
-        return pd.DataFrame([_row(cell) for cell in self.cells]).astype({"n": "Int64"})
+        by = "calls" if self.preset.calls else "steps"
+        return pd.DataFrame([_row(cell, by) for cell in self.cells]).astype({"n": "Int64"})
 
     def sheet(self) -> Sheet:
         """Return the comparison as a table."""
         counts = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
         shared = self.shared_reasons
+        of_table = f", table {self.preset.table}" if self.preset.table else ""
         why = f" Not comparable: {'; '.join(shared)}." if shared else ""
         note = (
-            f"{counts}.{why} Published: {self.preset.source}, table {self.preset.table}."
+            f"{counts}.{why} Published: {self.preset.source}{of_table}."
             " reproduced: within 0.1 of a published FID below 40, within 1% above, as an independent rerun"
             " (arXiv:2201.06503, table 9) was; differs: further off by more than 1.96 standard errors of the"
             " difference, sqrt(2) ours."
         )
         rows = [_texts(cell, shared) for cell in self.cells]
         text = frozenset({"sampler", "verdict", "because"})
-        return Sheet(self.title, COLUMNS, rows, self.frame(), note, text)
+        columns = ["calls" if name == "S" and self.preset.calls else name for name in COLUMNS]
+        return Sheet(self.title, columns, rows, self.frame(), note, text)
 
     def styler(self) -> Styler:
         """Return samplers by steps for a notebook: ours over published, coloured by verdict."""
@@ -184,38 +196,56 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
     by_place: dict[tuple[str, int], list[Record]] = {}
     for known in records:
         if known.kind != "real":
-            place = known.trial.sampler, known.trial.steps
+            place = known.trial.sampler, _column(preset, known)
             by_place.setdefault(place, []).append(known)
     published = preset.values()
     cells = []
-    for spec in preset.samplers:
-        sampler = get_sampler(spec)
-        for steps in preset.steps:
-            of_steps = (f for f in published if f.steps == steps)
-            printed = next((f for f in of_steps if f.is_of(sampler.name, sampler.parameters)), None)
-            candidates = by_place.get((sampler.spec, steps), [])
+    for row in preset.rows:
+        sampler = get_sampler(row.sampler)
+        for column in preset.columns:
+            of_column = (f for f in published if (f.nfe if preset.calls else f.steps) == column)
+            printed = next((f for f in of_column if _stands_in(row, f)), None)
+            candidates = by_place.get((sampler.spec, column), [])
+            if preset.calls and printed is None and not candidates:
+                continue  # two calls a step do not make an odd number
             # A failure is worth telling only where its score would have counted.
-            candidates = [r for r in candidates if r.status == "done" or not incomparable(preset, r)]
-            ranked = sorted(candidates, key=lambda r: _rank(preset, r))
+            candidates = [r for r in candidates if r.status == "done" or not incomparable(preset, r, row)]
+            ranked = sorted(candidates, key=lambda r: _rank(preset, r, row))
             record = ranked[0] if ranked else None
-            reasons = incomparable(preset, record) if record is not None else ()
+            reasons = incomparable(preset, record, row) if record is not None else ()
             score = _score(preset, record)
-            cells.append(PublishedCell(sampler.label, steps, printed, record, score, reasons))
+            cells.append(PublishedCell(sampler.label, column, printed, record, score, reasons))
     return PublishedTable(preset, tuple(cells))
 
 
-def incomparable(preset: Preset, record: Record) -> tuple[str, ...]:
+def _stands_in(row: PresetRow, figure: PublishedValue) -> bool:
+    """Return whether a published value stands in a row: by its name there, or by rule and parameters."""
+    if row.name:
+        return figure.sampler == row.name
+    rule = get_sampler(row.sampler)
+    return figure.is_of(rule.name, rule.parameters)
+
+
+def _column(preset: Preset, record: Record) -> int:
+    """Return where a record stands in a preset's table: at its network calls, or its number of steps."""
+    if not preset.calls:
+        return record.trial.steps
+    return round(record.cost.calls) if record.cost else 0
+
+
+def incomparable(preset: Preset, record: Record, row: PresetRow) -> tuple[str, ...]:
     """Return why a record's score cannot stand beside the published printed; empty where it can."""
     trial, score, reasons = record.trial, _score(preset, record), []
     metric, steps = preset.metrics[0], int(trial.steps)
-    if trial.model != preset.model:
+    if not preset.is_model(trial.model):
         reasons.append(f"other model: {trial.model}, not {preset.model}")
     if score is not None and score.metric != metric:
         reasons.append(f"other metric: {score.metric}, not {metric}")
     if trial.n != preset.n:
         reasons.append(f"other n: {trial.n:,}, not {preset.n:,}")
-    if trial.spacing != preset.spacing_of(steps):
-        reasons.append(f"other spacing: {trial.spacing}, not {preset.spacing_of(steps)}")
+    spacing = preset.spacing_of(steps, row)
+    if trial.spacing != spacing:
+        reasons.append(f"other spacing: {trial.spacing}, not {spacing}")
     if trial.precision != "float32":
         reasons.append(f"other precision: {trial.precision}, not float32")
     if score is not None:
@@ -224,8 +254,8 @@ def incomparable(preset: Preset, record: Record) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _rank(preset: Preset, record: Record) -> tuple[bool, int, str]:
-    return (record.status != "done", len(incomparable(preset, record)), record.key)
+def _rank(preset: Preset, record: Record, row: PresetRow) -> tuple[bool, int, str]:
+    return (record.status != "done", len(incomparable(preset, record, row)), record.key)
 
 
 def _score(preset: Preset, record: Record | None) -> Score | None:
@@ -237,11 +267,11 @@ def _score(preset: Preset, record: Record | None) -> Score | None:
     return next(iter(record.scores.values()))
 
 
-def _row(cell: PublishedCell) -> dict[str, object]:
+def _row(cell: PublishedCell, by: str) -> dict[str, object]:
     printed, score, record = cell.printed, cell.score, cell.record
     return {
         "sampler": cell.sampler,
-        "steps": cell.steps,
+        by: cell.column,
         "metric": score.metric if score else None,
         "ours": score.value if score else None,
         "ours_se": score.se if score else None,
@@ -265,7 +295,7 @@ def _texts(cell: PublishedCell, shared: Sequence[str] = ()) -> list[str]:
     ours = f"{shown(score.value)} ± {score.se:.2g}" if score else ""
     return [
         cell.sampler,
-        str(cell.steps),
+        str(cell.column),
         ours,
         f"{printed.value:.2f}" if printed else "",
         f"{cell.difference:+.2f}" if cell.difference is not None else "",
@@ -296,8 +326,8 @@ def _styler(table: PublishedTable) -> Styler:
     for cell in table.cells:
         ours, printed = _texts(cell)[2], cell.printed
         published = f" ({printed.value:.2f})" if printed else ""
-        text.setdefault(cell.steps, {})[cell.sampler] = f"{ours or '–'}{published}"
-        colour.setdefault(cell.steps, {})[cell.sampler] = COLOURS[cell.verdict]
+        text.setdefault(cell.column, {})[cell.sampler] = f"{ours or '–'}{published}"
+        colour.setdefault(cell.column, {})[cell.sampler] = COLOURS[cell.verdict]
     frame = pd.DataFrame(text).rename(columns=lambda steps: f"S={steps}")
     styles = pd.DataFrame(colour).rename(columns=lambda steps: f"S={steps}")
     caption = f"{table.title}; ours ± one standard error (published)"
