@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf, pi, sqrt
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +15,6 @@ from bench import (
     EpsilonModel,
     Grid,
     Noise,
-    NoiseMoments,
     NotApplicable,
     Sampler,
     Step,
@@ -55,7 +54,8 @@ def analytic_ddpm(
         grid: the time steps.
         noise: asked for at every step but the last.
         clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; ``none``.
-        moments: file with Gamma_t of the grid's times, from ``python -m bench moments``.
+        moments: file with Gamma_t of the grid's times, from ``python -m bench moments``; none is needed for
+            a model that knows them, by a method ``noise_moment(t)``.
         levels: the greatest mean size of the noise at the step before the last, in levels of 8 bits; 1 or 2
             in the published tables of CIFAR-10.
 
@@ -63,14 +63,14 @@ def analytic_ddpm(
         x after every step; the last is x_0.
 
     Raises:
-        NotApplicable: if no moments are given.
+        NotApplicable: if no moments are given, and the model does not know them.
         UsageError: if they are none of this grid's.
     """
-    known = _known(moments)
+    moment = _known(moments, model)
     for step in grid:
         x0, _ = predict_x0(x, model(x, step.times(x)), step.alpha_bar, clip)
         posterior = posterior_constants(step)
-        variance = posterior.variance + posterior.x0_weight**2 * _variance_of_x0(known, step)
+        variance = posterior.variance + posterior.x0_weight**2 * _variance_of_x0(moment, step)
         x = _drawn(posterior_mean(x, x0, step), variance, step, grid, noise, levels)
         yield x
 
@@ -109,35 +109,39 @@ def analytic_ddim(
         x after every step; the last is x_0.
 
     Raises:
-        NotApplicable: if no moments are given.
+        NotApplicable: if no moments are given, and the model does not know them.
         UsageError: if they are none of this grid's.
     """
-    known = _known(moments)
+    moment = _known(moments, model)
     for step in grid:
         abar, abar_next = step.alpha_bar, step.alpha_bar_next
         x0, eps = predict_x0(x, model(x, step.times(x)), abar, clip)
         given = min(eta**2 * posterior_constants(step).variance, 1 - abar_next)
         mean = sqrt(abar_next) * x0 + sqrt(1 - abar_next - given) * eps
         weight = sqrt(abar_next) - sqrt((1 - abar_next - given) * abar / (1 - abar))
-        variance = given + weight**2 * _variance_of_x0(known, step)
+        variance = given + weight**2 * _variance_of_x0(moment, step)
         x = _drawn(mean, variance, step, grid, noise, levels)
         yield x
 
 
-def _known(moments: str) -> NoiseMoments:
-    if not moments:
+def _known(moments: str, model: EpsilonModel) -> Callable[[float], float]:
+    """Return Gamma_t as a function of the time: a file's, or a model's own where it knows its law."""
+    own: Callable[[float], float] | None = getattr(model, "noise_moment", None)
+    if moments:
+        return read_moments(Path(moments)).at
+    if own is None:
         raise NotApplicable(
             "analytic variances need the second moments of the model's noise: `python -m bench moments`"
             " estimates them, moments=FILE gives them"
         )
-    return read_moments(Path(moments))
+    return own
 
 
-def _variance_of_x0(known: NoiseMoments, step: Step) -> float:
+def _variance_of_x0(moment: Callable[[float], float], step: Step) -> float:
     """Return c: between none and that of images of -1 and 1, which is also said where alpha_bar = 0."""
     if step.alpha_bar == 0:
         return 1.0
-    return min(1.0, max(0.0, (1 - step.alpha_bar) / step.alpha_bar * (1 - known.at(step.t))))
+    return min(1.0, max(0.0, (1 - step.alpha_bar) / step.alpha_bar * (1 - moment(step.t))))
 
 
 def _drawn(mean: Tensor, variance: float, step: Step, grid: Grid, noise: Noise, levels: float) -> Tensor:

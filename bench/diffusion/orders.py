@@ -57,6 +57,11 @@ class GaussianOracle:
     def __init__(self, schedule: Schedule, std: float = STD) -> None:
         self.schedule, self.std, self.calls = schedule, std, 0
 
+    def noise_moment(self, t: float) -> float:
+        """Return E |eps(x_t, t)|^2 / d = (1 - abar) / (abar s^2 + 1 - abar)."""
+        abar = self.schedule.alpha_bar(t)
+        return (1 - abar) / (abar * self.std**2 + 1 - abar)
+
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Return eps and Var[x_0 | x_t] = s^2 (1 - abar) / (abar s^2 + 1 - abar)."""
         self.calls += 1

@@ -74,7 +74,7 @@ def order_of(findings):
     """The measured order as the last clause tells it."""
     detail = findings[-1].detail
     measured = re.match(r"measured ([\d.]+),", detail)
-    return measured[1] if measured else "exact" if detail.startswith("exact") else "needs moments"
+    return measured[1] if measured else "exact" if detail.startswith("exact") else "does not apply"
 
 
 def rows():
