@@ -2,16 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Annotated
+from itertools import count, pairwise
+from typing import Annotated, NamedTuple
 
 from torch import Tensor
 
-from bench import AtLeast, EpsilonModel, Grid, Noise, NotApplicable, Sampler, UsageError, hookimpl, sampler
+from bench import (
+    AtLeast,
+    Checked,
+    EpsilonModel,
+    Grid,
+    Noise,
+    NotApplicable,
+    Sampler,
+    UsageError,
+    hookimpl,
+    sampler,
+)
 from samplers.edm import heun_step
 from samplers.inner import at_sigma, renoised
 from samplers.ode import Level
+
+_FORM = re.compile(r"([2-9]|\d\d+)x(\d+)@(\d*\.?\d+)-(\d*\.?\d+)")
+
+
+class Interval(NamedTuple):
+    """A stretch that is gone through again.
+
+    Attributes:
+        points: levels from sigma_high to sigma_low, both counted.
+        times: how often.
+        low: sigma_low.
+        high: sigma_high.
+    """
+
+    points: int
+    times: int
+    low: float
+    high: float
+
+    @classmethod
+    def read(cls, text: str) -> list[Interval]:
+        """Return the intervals of ``POINTSxTIMES@LOW-HIGH/...``.
+
+        Raises:
+            UsageError: if the text is not of that form.
+        """
+        found = [_FORM.fullmatch(part) for part in text.split("/")]
+        whole = [one for one in found if one is not None]
+        if len(whole) < len(found):
+            raise UsageError(
+                "restart:intervals takes POINTSxTIMES@LOW-HIGH with slashes between, as in"
+                f" 4x1@1.09-1.92/6x6@0.06-0.3, got {text!r}"
+            )
+        return [cls(int(one[1]), int(one[2]), float(one[3]), float(one[4])) for one in whole]
+
+
+def _check(text: str) -> None:
+    """Refuse intervals that cannot be read."""
+    if text:
+        Interval.read(text)
 
 
 @sampler(
@@ -30,6 +82,7 @@ def restart(
     low: Annotated[float, AtLeast(0)] = 0.06,
     high: Annotated[float, AtLeast(0)] = 0.3,
     rho: Annotated[float, AtLeast(1)] = 7.0,
+    intervals: Annotated[str, Checked(_check)] = "",
 ) -> Iterator[Tensor]:
     """Step by `heun_step`; where the grid has come to sigma_low, ``times`` times over, z standard normal:
 
@@ -50,33 +103,37 @@ def restart(
         low: the paper's t_min; 0.06 for CIFAR-10.
         high: the paper's t_max; 0.3 for CIFAR-10.
         rho: see the grid ``edm``.
+        intervals: several, in the place of points, times, low and high: ``POINTSxTIMES@LOW-HIGH/...``, as in
+            the paper's ``3x1@19.35-40.79/4x1@1.09-1.92/4x5@0.59-1.09/4x5@0.3-0.59/6x6@0.06-0.3`` of ImageNet.
 
     Yields:
         x after every step; the last is x_0.
 
     Raises:
-        UsageError: if ``low`` is not below ``high``.
+        UsageError: if a ``low`` is not below its ``high``.
         NotApplicable: if no level that the grid arrives at, x_0 apart, lies below sigma_high.
     """
-    if low >= high:
-        raise UsageError(
-            f"restart goes from sigma low up to high: low={low:g} must be less than high={high:g}"
-        )
-    at = _nearest(grid, low, high)
+    at: dict[int, list[Interval]] = {}
+    for one in Interval.read(intervals) if intervals else [Interval(points, times, low, high)]:
+        at.setdefault(_nearest(grid, one.low, one.high), []).append(one)
     for step in grid:
-        end = Level.end(step)
+        end, drawn = Level.end(step), count()
         x = heun_step(model, x, Level.start(step), end)
-        if step.index == at:
-            levels = _levels(model, end, high, points, rho)
-            for again in range(times):
-                x = renoised(x, end, levels[0], noise(step.index, again))
-                for one, other in pairwise(levels):
-                    x = heun_step(model, x, one, other)
+        for interval in at.get(step.index, ()):
+            levels = _levels(model, end, interval.high, interval.points, rho)
+            for _ in range(interval.times):
+                x = renoised(x, end, levels[0], noise(step.index, next(drawn)))
+                for start, stop in pairwise(levels):
+                    x = heun_step(model, x, start, stop)
         yield x
 
 
 def _nearest(grid: Grid, low: float, high: float) -> int:
     """Return the index of the step that arrives at the level nearest to sigma ``low``."""
+    if low >= high:
+        raise UsageError(
+            f"restart goes from sigma low up to high: low={low:g} must be less than high={high:g}"
+        )
     below = [
         (abs(Level.end(s).sigma - low), s.index) for s in grid if not s.last and Level.end(s).sigma < high
     ]

@@ -23,7 +23,7 @@ from bench import (
 )
 from bench.commands.options import parse_samplers
 from bench.diffusion.moments import noise_moment
-from bench.diffusion.orders import GaussianOracle, output_variance
+from bench.diffusion.orders import GaussianOracle, draws, output_variance
 from bench.plugins.loading import registry
 from samplers.inner import at_sigma, between
 from samplers.ode import Level
@@ -454,6 +454,27 @@ def test_two_names_of_one_rule_are_one_row_and_the_user_is_told(capsys):
 def test_bad_values_are_refused_in_a_sentence(spec, sentence):
     with pytest.raises(UsageError, match=sentence):
         get_sampler(spec)
+
+
+def test_restarts_at_several_levels_are_one_after_another():
+    grid = make_grid(LINEAR, 10, "edm")
+    one, other = "4x2@0.06-0.3", "3x1@1-2.5"
+    alone = [drawn_at(f"restart:intervals={part}", grid) for part in (one, other)]
+    assert drawn_at(f"restart:intervals={one}/{other}", grid) == {**alone[0], **alone[1]}
+    first, last = run("restart:intervals=3x2@0.06-0.3", grid)[-1], run("restart", grid)[-1]
+    assert torch.equal(first, last)  # the defaults, written as an interval
+    with pytest.raises(UsageError, match="POINTSxTIMES@LOW-HIGH"):
+        get_sampler("restart:intervals=3x2@0.06")
+    with pytest.raises(UsageError, match="POINTSxTIMES@LOW-HIGH"):
+        get_sampler("restart:intervals=1x2@0.06-0.3")
+
+
+def drawn_at(spec, grid):
+    """How often noise is asked for at each step."""
+    asked = {}
+    for index, _ in draws(get_sampler(spec), grid):
+        asked[index] = asked.get(index, 0) + 1
+    return asked
 
 
 def test_a_restart_from_above_is_refused_in_a_sentence():
