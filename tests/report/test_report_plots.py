@@ -1,6 +1,7 @@
 """Plots: the numbers that are drawn, colours that can be told apart, equal figures from equal records."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bench.report.plots import score as plots
 from bench.report.plots.gallery import PLOTS, draw_all, draw_files, published_for
 from bench.report.plots.heatmap import _ink
 from bench.report.plots.limit import distance_to_limit, distances
+from bench.report.plots.pictures import _columns, _left_out
 from bench.report.tables.table import tables_of
 
 # Machado, Oliveira & Fernandes 2009, at full severity, on linear RGB.
@@ -174,3 +176,28 @@ def test_the_distance_to_the_limit_is_that_of_the_same_noise(tmp_path):
     (guide,) = [line for line in axes.lines if line.get_label() == "1/S"]
     assert guide.get_xydata().tolist() == [[10, 22.0], [20, 11.0]]
     assert distance_to_limit(table(records[:2]), store) is None
+
+
+def test_a_large_table_shows_some_columns_of_pictures():
+    rows = [f"ddim:eta={k / 100:g}" for k in range(20)]
+    steps = (2, 3, 5, 10, 20)
+    large = table([record(row, s, 1.0 + s) for row in rows for s in steps])
+    assert _columns(large) == [2, 20]
+    assert _left_out(large) == "; S = 2, 20 of 5"
+    assert _columns(table([record(rows[0], s, 1.0 + s) for s in steps])) == list(steps)
+    assert _columns(replace(large, known={**large.known, **{str(k): None for k in range(20)}})) == [5]
+
+
+def test_several_time_grids_are_panels_of_one_plot():
+    grids = ("edm", "time")
+    rows = [record("ddim", s, 9.0 / s, spacing=one, seed=s) for one in grids for s in (5, 10)]
+    made = table(rows)
+    for draw in (plots.score_against_steps, plots.score_against_calls, plots.score_against_time):
+        first, second = draw(made).axes
+        assert [axes.get_title() for axes in (first, second)] == ["edm", "time"]
+        assert first.get_ylim() == second.get_ylim()
+        assert second.get_legend() is not None and first.get_legend() is None
+        (one,) = [c for c in first.containers if isinstance(c, ErrorbarContainer)]
+        (other,) = [c for c in second.containers if isinstance(c, ErrorbarContainer)]
+        assert one.get_label() == other.get_label() == "ddim eta=0"
+        assert [c.lines[0].get_gid() for c in (one, other)] == ["row-0", "row-1"]

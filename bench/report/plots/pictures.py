@@ -18,6 +18,10 @@ TILE = 40
 """Least side of an enlarged image in pixels."""
 
 
+MOST = 48
+"""Strips of a sheet: of a table with more cells some columns are shown."""
+
+
 GAP, MARGIN, LABEL = 3, 12, 190
 
 
@@ -47,7 +51,7 @@ def picture_grid(table: Table, store: Store, columns: int = 12) -> Image.Image |
     real = store.previews(table.floor_record) if table.floor_record is not None else None
     if real is not None:
         rows.append(Row("data", FLOOR, real[:columns]))
-    return _sheet(rows, f"{_model(table)}: one initial noise a column")
+    return _sheet(rows, f"{_model(table)}: one initial noise a column{_left_out(table)}")
 
 
 def film_strips(table: Table, store: Store) -> Image.Image | None:
@@ -62,17 +66,34 @@ def film_strips(table: Table, store: Store) -> Image.Image | None:
     forward = store.film(table.floor_record) if table.floor_record is not None else None
     if forward is not None:
         rows.insert(0, Row("data", "to noise, t = 0 to T", forward))
-    return _sheet(rows, f"{_model(table)}: from noise to image, x after equal parts of the steps")
+    title = f"{_model(table)}: from noise to image, x after equal parts of the steps{_left_out(table)}"
+    return _sheet(rows, title)
 
 
 def _kept(table: Table, pictures: Callable[[Record], Tensor | None]) -> Iterator[tuple[str, str, Tensor]]:
     """Yield what is kept of every cell, by S and sampler."""
-    for steps in table.columns:
+    for steps in _columns(table):
         for label in table.rows:
             cell = table.cells.get((label, steps))
             images = pictures(cell.record) if cell is not None else None
             if images is not None and not is_points(images.shape[1:]):
                 yield f"S={steps}", label, images
+
+
+def _columns(table: Table) -> list[int]:
+    """Return the numbers of steps that are shown: all, or of a large table as many as make `MOST` strips."""
+    columns = list(table.columns)
+    count = min(len(columns), max(1, MOST // len(table.rows)))
+    if count == 1:
+        return [columns[len(columns) // 2]]
+    return [columns[round(k * (len(columns) - 1) / (count - 1))] for k in range(count)]
+
+
+def _left_out(table: Table) -> str:
+    shown = _columns(table)
+    if len(shown) == len(table.columns):
+        return ""
+    return f"; S = {', '.join(map(str, shown))} of {len(table.columns)}"
 
 
 def _model(table: Table) -> str:

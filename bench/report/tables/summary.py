@@ -132,7 +132,7 @@ def _few_steps(table: Table) -> str:
         return ""
     worst, cell = max(scored, key=lambda item: _value(table, item[1]))
     assert cell.score is not None
-    tie = f", not to be told from {listed(first.ties)}" if first.ties else ", and no other ties with it"
+    tie = f", not to be told from {listed(some(first.ties))}" if first.ties else ", and no other ties with it"
     few = f"{at} steps" if table.by == "steps" else f"at most {at} network calls"
     return (
         f"With {few} {first.row} is best ({plus_minus(first.score)}){tie};"
@@ -191,6 +191,11 @@ def _not_done(table: Table) -> str:
     statuses = [cell.record.status for cell in table.cells.values()]
     parts = [f"{statuses.count(s)} {s}" for s in ("failed", "skipped") if s in statuses]
     return f"Of {len(statuses)} trials {' and '.join(parts)}." if parts else ""
+
+
+def some(names: Sequence[str], most: int = 6) -> list[str]:
+    """Return names, the last of many replaced by their number."""
+    return [*names[:most], f"{len(names) - most} others"] if len(names) > most + 1 else list(names)
 
 
 def listed(names: Sequence[str]) -> str:
