@@ -42,6 +42,7 @@ from .records.frame import load_results
 from .report.tables.comparison import published_table
 from .stats.comparison import compare
 from .stats.score import Score
+from .sweep.given import score
 
 __all__ = [
     "Added",
@@ -104,6 +105,7 @@ __all__ = [
     "read_moments",
     "sample",
     "sampler",
+    "score",
     "takes_real_times",
     "thresholded",
     "times_like",

@@ -258,6 +258,31 @@ def stats_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def score_options(parser: argparse.ArgumentParser) -> None:
+    """Score images from anywhere: a folder, an .npz or .npy file, whatever drew them, each score with its
+    error.
+
+    `score samples/ --reference cifar10 --metrics fid,kid` prints the scores. With --name they become a record
+    of --results, a row of its tables: beside the samples of a model with --model, which must be there with as
+    many images.
+    """
+    parser.add_argument("images", help="image folder, .npz, .npy, or the name of an image set")
+    parser.add_argument(
+        "--reference", required=True, metavar="IMAGES", help="likewise, or an .npz with mu and sigma"
+    )
+    parser.add_argument("--metrics", metavar="NAME,...", help="scores, from `list metrics` [fd_pixels]")
+    parser.add_argument("--held-out", metavar="IMAGES", help="real images that nothing was trained on")
+    parser.add_argument("--n", type=int, help="the first so many images [all]")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
+    parser.add_argument("--name", help="keep the scores as a row of this name")
+    parser.add_argument("--model", help="the row stands in this model's table [in one of its own]")
+    parser.add_argument("--steps", type=int, metavar="S", help="number of steps: the row's column")
+    parser.add_argument("--calls", type=float, metavar="N", help="network calls of one image")
+    add_results(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
 def fetch_options(parser: argparse.ArgumentParser) -> None:
     """Download a file on request, check it, and put it where it is looked for.
 
@@ -491,6 +516,7 @@ VERBS: Mapping[str, Verb] = {
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
     "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options),
+    "score": Verb("score images from anywhere, each score with its error", score_options),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
     "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
     "new": Verb("write a sampler, a model or a score to begin with", new_options),
