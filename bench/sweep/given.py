@@ -39,7 +39,7 @@ class GivenScores:
 
     Attributes:
         images: what was scored.
-        scores: by metric.
+        scores: one of each metric, by its name.
         failures: why a metric gave none.
         levels: how the values are spread.
         provenance: what would make a score stale, by name.
