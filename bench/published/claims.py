@@ -158,9 +158,11 @@ def _within(row: str, steps: int, factor: float) -> Callable[[Shape], list[Link]
 
 
 def _with_half_the_steps(row: str, other: str) -> Callable[[Shape], list[Link]]:
-    """One row at S better than the other at 2 S, up to 2 S = 100."""
+    """One row at S better than the other at 2 S, from S = 10 up to 2 S = 100, as in the paper's table."""
     return lambda shape: [
-        Link((row, s), (other, 2 * s)) for s in shape.steps(row, at_most=50) if (other, 2 * s) in shape.places
+        Link((row, s), (other, 2 * s))
+        for s in shape.steps(row, at_most=50)
+        if s >= 10 and (other, 2 * s) in shape.places
     ]
 
 

@@ -154,7 +154,9 @@ COLUMNS = ("claim", "verdict", "p", "in order", "weakest link", "source")
 
 
 def claims_sheet(table: Table, findings: Sequence[ClaimResult]) -> Sheet:
-    """Return the claims of one table with their verdicts."""
+    """Return the claims of one table with their verdicts, those of papers that it cannot test left out."""
+    papers = {_paper(found.claim) for found in findings if found.verdict != "not tested"}
+    findings = [found for found in findings if not papers or _paper(found.claim) in papers]
     rows = [
         [
             found.text,
@@ -172,6 +174,11 @@ def claims_sheet(table: Table, findings: Sequence[ClaimResult]) -> Sheet:
     )
     text = frozenset({"claim", "verdict", "weakest link", "source"})
     return Sheet(f"Claims by shape: {table.title}", COLUMNS, rows, _frame(table, findings), note, text)
+
+
+def _paper(claim: Claim) -> str:
+    """Return the number of the paper that a claim is from."""
+    return claim.source[claim.source.index("arXiv:") :][:16]
 
 
 def _frame(table: Table, findings: Sequence[ClaimResult]) -> pd.DataFrame:
