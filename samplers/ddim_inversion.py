@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from bench import EpsilonModel, Grid, Noise, Sampler, diffuse, hookimpl, predict_x0, sampler, times_like
+from bench import (
+    Added,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    diffuse,
+    hookimpl,
+    predict_x0,
+    sampler,
+    times_like,
+)
 from samplers.ode import Level
 
 Told = Literal["current", "target"]
@@ -21,7 +32,13 @@ Told = Literal["current", "target"]
     most_steps=100,
 )
 def ddim_inversion(
-    model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, told: Told = "current"
+    model: EpsilonModel,
+    x: Tensor,
+    grid: Grid,
+    noise: Noise,
+    *,
+    told: Told = "current",
+    gives: Annotated[Literal["image", "error"], Added("0.2.0")] = "image",
 ) -> Iterator[Tensor]:
     """Sample x_0 by DDIM, invert it up the grid again, and sample from what was found: a round trip.
 
@@ -38,6 +55,8 @@ def ddim_inversion(
         noise: never asked for.
         told: the time that the network is told on the way up: ``current``, that of x_u, or of the least noisy
             step where x_u is x_0; ``target``, t, where it is going, as diffusers' inverse scheduler does.
+        gives: ``image``, the sample of the second way down; ``error``, what it has beyond that of the first:
+            the score ``rms_x0`` is then the size of the round trip's error.
 
     Yields:
         x after every step; the last is x_0 after the round trip.
@@ -45,10 +64,12 @@ def ddim_inversion(
     levels = [*(Level.start(step) for step in grid), Level.end(grid[len(grid) - 1])]
     for step, end in zip(grid, levels[1:], strict=True):
         x = diffuse(*levels[step.index].ask(model, x), end.alpha_bar)
-        if step.last:
+        if step.index == len(grid) - 1:
+            first = x
             x = inverted(model, x, levels[::-1], told)
             for one, other in pairwise(levels):
                 x = diffuse(*one.ask(model, x), other.alpha_bar)
+            x = x - first if gives == "error" else x
         yield x
 
 

@@ -15,6 +15,7 @@ from bench.metrics import (
     manifold,
     pixels,
     samples,
+    size,
     sliced,
     vision,
 )
@@ -31,6 +32,7 @@ MODULES = (
     copying,
     sliced,
     samples,
+    size,
     vision,
 )
 

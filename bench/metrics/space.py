@@ -20,6 +20,7 @@ SPACES: dict[str, str] = {
     "digits": "bench.metrics.digits:digit_space",
     "digits_recognised": "bench.metrics.labels:recognised_space",
     "samples": "bench.metrics.samples:sample_space",
+    "size": "bench.metrics.size:size_space",
     "dinov2_l14": "bench.metrics.vision:vision_space",
     "clip_l14_336": "bench.metrics.vision:vision_space",
     "inception_64": "bench.metrics.inception:inception_space",

@@ -16,6 +16,7 @@ from bench import (
     TrajectoryNoise,
     UsageError,
     get_sampler,
+    load_results,
     make_grid,
     read_moments,
     trajectory,
@@ -485,3 +486,25 @@ def test_a_restart_from_above_is_refused_in_a_sentence():
 def test_orders_of_the_last_steps_are_the_grid_s_own_where_it_holds_the_inner_times():
     with pytest.raises(UsageError, match="final=1 is for points=between"):
         run("dpm-single:order=3,points=grid,final=1", make_grid(LINEAR, 5))
+
+
+def test_the_error_of_a_round_trip_is_a_score_that_falls_as_one_over_s(tmp_path):
+    from bench.commands.main import main
+
+    spec = "ddim-inversion:gives=error"
+    options = ["--model", "exact-mixture", "--n", "60", "--samplers", spec, "--metrics", "rms_x0"]
+    assert main(["run", *options, "--steps", "50,100", "--results", str(tmp_path)]) == 0
+    frame = load_results(tmp_path).query("kind == 'samples'").set_index("steps")
+    assert 1.5 < frame.score[50] / frame.score[100] < 2.6
+    assert (frame.score_se > 0).all()
+
+
+def test_the_error_is_what_the_second_sample_has_beyond_the_first():
+    grid = make_grid(LINEAR, 10)
+    found = run("ddim-inversion:gives=error", grid)[-1]
+    assert torch.allclose(found, run("ddim-inversion", grid)[-1] - run("ddim", grid)[-1], atol=1e-12)
+
+
+def test_a_round_trip_from_a_grid_that_stops_is_made_too():
+    grid = make_grid(LINEAR, 10, "linspace:stop=true")
+    assert (run("ddim-inversion", grid)[-1] - run("ddim", grid)[-1]).abs().max() > 1e-4
