@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -271,7 +273,23 @@ class Record:
         )
 
 
-_FIELDS = frozenset(f.name for f in dataclasses.fields(Record)) - {"unknown"}
+_FIELDS = (frozenset(f.name for f in dataclasses.fields(Record)) - {"unknown"}) | {"digest"}
+
+
+def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `Record.to_json` returned with the hash of it under ``digest``."""
+    return {**fields, "digest": _digest(fields)}
+
+
+def is_broken(fields: Mapping[str, Any]) -> bool:
+    """Return whether the fields of a file have a digest that is not theirs: it was changed by hand since."""
+    return "digest" in fields and fields["digest"] != _digest(fields)
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    own = {name: value for name, value in fields.items() if name != "digest"}
+    text = json.dumps(own, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _failure_fields(failure: Failure | None) -> dict[str, str]:

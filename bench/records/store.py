@@ -24,7 +24,7 @@ from bench.errors import BenchError
 from bench.files.atomic import uninterrupted, write_atomically, writing
 from bench.metrics.reference import UNREADABLE
 from bench.records.blocks import drop_blocks
-from bench.records.record import Record
+from bench.records.record import Record, sealed
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Store:
         for suffix, images in ((".png", previews), (".film.png", film)):
             if images is not None and len(images):
                 write_strip(self.records / f"{record.name}{suffix}", images)
-        text = json.dumps(record.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(sealed(record.to_json()), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
         if record.status == "done":
             drop_blocks(self.blocks, record.key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -14,13 +16,15 @@ from PIL import Image, UnidentifiedImageError
 
 from bench.errors import UsageError
 from bench.published.presets import PRESETS
-from bench.records.record import FORMAT, Record
+from bench.records.record import FORMAT, Record, is_broken
 from bench.records.store import Store
 from bench.report.page.html import report
 from bench.report.plots.gallery import draw_files
 from bench.report.plots.training import models_of, trainings
 from bench.report.tables.artefacts import BESIDE, table_files
 from bench.report.tables.table import tables_of
+from bench.stats.resampling import jackknife
+from bench.stats.score import Score
 
 BLOCK = 8
 """Side in pixels of the squares whose means are compared: smaller than a marker, larger than a hair."""
@@ -128,9 +132,32 @@ def _check_record(store: Store, record: Record) -> Iterator[Mismatch]:
     path = store.records / f"{record.name}.json"
     if not path.is_file():
         yield Mismatch(path, "is the name that the record's content asks for, and there is no such file")
+    elif is_broken(json.loads(path.read_text(encoding="utf-8"))):
+        yield Mismatch(path, "was changed after it was written: its digest is not that of its content")
+    for name, score in record.scores.items():
+        if reason := _impossible(score):
+            yield Mismatch(path, f"has an impossible {name}: {reason}")
     told = record.kind == "bound" and record.format < FORMAT  # what it says of its images was put in order
     if not told and record.trial.key != record.key:
         yield Mismatch(path, f"has the key {record.key}, and its trial's is {record.trial.key}")
+
+
+FAR = 0.2
+"""Part of a score by which its leave-one-out values may lie off it: bias moves them by some per cent."""
+
+
+def _impossible(score: Score) -> str:
+    """Return why a score cannot be what its own leave-one-out values make; empty where it can."""
+    left = score.leave_one_out
+    if len(left) < 2 or not math.isfinite(score.value):
+        return ""
+    mean, spread = math.fsum(left) / len(left), max(left) - min(left)
+    if abs(score.value - mean) > max(FAR * abs(mean), 5 * spread):
+        return f"{score.value:.6g}, where it is {mean:.6g} on average with a part of the samples left out"
+    least = jackknife(score.value, left).se
+    if score.se < 0.999 * least:
+        return f"an error of {score.se:.3g}, where the values without parts of the samples say {least:.3g}"
+    return ""
 
 
 def _compare_text(path: Path, text: str) -> Iterator[Mismatch]:

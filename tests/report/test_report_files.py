@@ -167,6 +167,36 @@ def test_verify_names_a_changed_digit(copy):
     assert main(["verify", str(copy.folder)]) == 1
 
 
+def test_an_edited_score_is_named_though_everything_was_made_again_with_it(copy):
+    path = next(copy.records.glob("*eta=0-S10-*.json"))
+    path.write_text(path.read_text().replace('"value": 2.0', '"value": 2.0001'))
+    write_tables(copy.folder, copy.read()[0], ["ddim-table1-cifar10"])
+    (reason,) = [why for name, why in _reasons(copy).items() if name.startswith("records")]
+    assert reason == "was changed after it was written: its digest is not that of its content"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"value": 0.9}, "impossible fd_digits: 0.9, where it is 2"),
+        ({"se": 0.001}, "an error of 0.001, where the values without parts of the samples say 0.01"),
+    ],
+)
+def test_a_score_that_its_own_leave_one_out_values_cannot_make_is_named(copy, change, reason):
+    made = next(one for one in copy.read()[0] if one.trial.steps == 10 and one.kind == "samples")
+    copy.write(replace(made, scores={"fd_digits": replace(made.scores["fd_digits"], **change)}))
+    (found,) = [why for name, why in _reasons(copy).items() if name.startswith("records")]
+    assert reason in found
+
+
+def test_a_record_of_a_version_without_digests_is_as_it_was(copy):
+    path = next(copy.records.glob("*.json"))
+    fields = json.loads(path.read_text())
+    fields.pop("digest")
+    path.write_text(json.dumps(fields))
+    assert _reasons(copy) == {}
+
+
 def test_verify_names_a_changed_score(copy):
     path = next(copy.records.glob("*eta=0-S10-*.json"))
     path.write_text(path.read_text().replace('"value": 2.0', '"value": 2.7'))
