@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -404,6 +405,7 @@ class Runner:
             "time steps": grid_hash(walk),
             "code of the sampler": code_hash(sampler.function),
             **_files_of(sampler),
+            **_library_of(sampler),
         }
         return SampledCell(
             kind="samples",
@@ -471,6 +473,14 @@ def _files_of(sampler: Sampler) -> dict[str, str]:
     return {
         f"file of {key}": file_digest(path, "sha256")[:16] for key, path in named.items() if path.is_file()
     }
+
+
+def _library_of(sampler: Sampler) -> dict[str, str]:
+    """Return the version of the library that a rule named after it runs: another one, other samples."""
+    try:
+        return {f"version of {sampler.name}": metadata.version(sampler.name)}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def _tuning_calls(sampler: Sampler, spacing: str) -> int:

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from bench.diffusion.calls import count_calls
 from bench.diffusion.conformance import check_clause
 from bench.diffusion.equivalence import likenesses
 from bench.diffusion.orders import GaussianOracle, MixtureOracle
+from bench.records.store import Store
 from samplers.others import level_of_sigma, split_call
 
 DIFFUSERS = pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="diffusers is not installed")
@@ -125,6 +127,20 @@ def test_a_library_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     for spec in ("diffusers:DDIM", "k-diffusion:euler"):
         assert main(["run", "--samplers", spec, "--dry-run"]) == 2
         assert f"pip install 'sampler-bench[{spec.partition(':')[0]}]'" in capsys.readouterr().err
+
+
+@DIFFUSERS
+def test_another_version_of_the_library_makes_a_record_stale(tmp_path, monkeypatch, capsys):
+    options = ["--model", "exact-gaussian", "--n", "20", "--steps", "2", "--results", str(tmp_path)]
+    command = ["run", "--samplers", "diffusers:DDIM?clip_sample=false", *options]
+    assert main(command) == 0
+    (record,) = [r for r in Store(tmp_path).read()[0] if r.kind == "samples"]
+    assert record.provenance["version of diffusers"] == metadata.version("diffusers")
+    assert main(command) == 0
+    assert "1 of 1 trials are there already" in capsys.readouterr().err
+    monkeypatch.setattr(metadata, "version", lambda name: "99")
+    assert main(command) == 0
+    assert "version of diffusers changed since" in capsys.readouterr().err
 
 
 @DIFFUSERS
