@@ -220,7 +220,7 @@ def _weights(form: Form, places: Sequence[float], h: float, z: float) -> list[fl
 def _divided(model: EpsilonModel, grid: Grid, order: int, final: Final) -> Iterator[list[Level]]:
     """Yield the levels of every step of the grid, the inner ones at equal parts in lambda."""
     lowered = [] if final == "only" else [min(order, int(one)) for one in final.split("-")]
-    left = len(grid) - 1
+    left = len(grid) - (grid.end is None)  # steps before the one to x_0
     for step in grid:
         start, end = Level.start(step), Level.end(step)
         known = left - step.index  # steps from this one to the one before the last

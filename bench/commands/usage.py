@@ -23,6 +23,7 @@ PRESETS = (
     "edm-ffhq64",
     "edm-imagenet64",
     "edm-heun-cifar10",
+    "dpm-solver-cifar10",
     "ldm-lsun-bedroom",
     "lsun-bedroom",
 )

@@ -36,11 +36,13 @@ class PresetRow:
         sampler: ours, as text.
         name: what the source calls it; empty where rule and parameters tell which of its values are meant.
         spacing: rule for the time steps, where it is not that of the whole table.
+        columns: its columns, where they are not all of the table's.
     """
 
     sampler: str
     name: str = ""
     spacing: str = ""
+    columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ class Preset:
         return found
 
     def is_model(self, model: str) -> bool:
-        """Return whether ``--model`` names the table's model: by its name, or a file that is called so."""
-        return model == self.model or Path(split_spec(model)[0]).stem == self.model
+        """Return whether ``--model`` names the table's model: by its name, or what is called so."""
+        name = split_spec(model)[0]
+        return self.model in (model, Path(name).stem, name.rpartition(":")[2])
 
     def values(self) -> tuple[PublishedValue, ...]:
         """Return the published values of the table."""
@@ -272,6 +275,31 @@ PRESETS: Mapping[str, Preset] = {
             image_hash=TRAIN_SET,
             get=_CONVERT.format("edm-cifar10-32x32-uncond-vp"),
             notes=("the published value is the least of three runs, and compared as what that is",),
+        ),
+        Preset(
+            name="dpm-solver-cifar10",
+            summary="DPM-Solver, CIFAR-10: DPM-Solver-fast with 10 and 20 network calls",
+            model="cifar10_ddpmpp_deep_continuous",
+            rows=(
+                PresetRow("dpm-single:order=3,final=1", "dpm-solver", columns=(10,)),
+                PresetRow("dpm-single:order=3,final=2", "dpm-solver", columns=(20,)),
+            ),
+            calls=(10, 20),
+            spacing=_LOGSNR,
+            source="arXiv:2206.00927",
+            table="",
+            dataset="cifar10",
+            reference="cifar10",
+            images="the 50,000 training images of CIFAR-10",
+            image_shape=(3, 32, 32),
+            image_count=50_000,
+            image_hash=TRAIN_SET,
+            get="give --model mine.py:cifar10_ddpmpp_deep_continuous, a function that returns score_sde's"
+            " network on ContinuousSchedule.vp()",
+            notes=(
+                "steps even in log SNR of three calls each, the last of one or two, which end before x_0 at"
+                " the schedule's first time",
+            ),
         ),
         Preset(
             name="ldm-lsun-bedroom",

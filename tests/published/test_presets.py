@@ -11,11 +11,13 @@ import pytest
 import torch
 from support.reports import record
 
-from bench import NoiseSchedule, load_results, make_grid
+from bench import ContinuousSchedule, NoiseSchedule, get_sampler, load_results, make_grid
 from bench.commands import run, usage
 from bench.commands.main import main
 from bench.commands.usage import run_options
 from bench.data.sets import load_images, set_hash
+from bench.diffusion.calls import count_calls
+from bench.diffusion.orders import GaussianOracle
 from bench.errors import UsageError
 from bench.metrics.space import fingerprint
 from bench.plugins.lookup import load_model
@@ -274,6 +276,20 @@ def test_a_file_of_the_models_name_is_the_table_s_model():
     assert preset.is_model("/data/edm-ffhq-64x64-uncond-vp.safetensors")
     assert preset.is_model("edm-ffhq-64x64-uncond-vp.safetensors:label=uniform")
     assert not preset.is_model("/data/edm-ffhq-64x64-uncond-ve.safetensors")
+
+
+def test_dpm_solver_fast_makes_the_calls_of_its_table(tmp_path):
+    preset = get_preset("dpm-solver-cifar10")
+    schedule = ContinuousSchedule.vp()
+    model = GaussianOracle(schedule)
+    for row, steps, calls in zip(preset.rows, (4, 7), (10, 20), strict=True):
+        grid = make_grid(schedule, steps, preset.spacing)
+        assert count_calls(model, get_sampler(row.sampler), grid) == calls
+    assert preset.is_model("mine.py:cifar10_ddpmpp_deep_continuous")
+    assert [(cell.column, cell.printed.value) for cell in compare_published(preset, []).cells] == [
+        (10, 4.70),
+        (20, 2.87),
+    ]
 
 
 def test_a_model_that_must_be_converted_is_told_how(nothing, capsys):

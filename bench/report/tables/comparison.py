@@ -202,7 +202,7 @@ def compare_published(preset: Preset, records: Iterable[Record]) -> PublishedTab
     cells = []
     for row in preset.rows:
         sampler = get_sampler(row.sampler)
-        for column in preset.columns:
+        for column in row.columns or preset.columns:
             of_column = (f for f in published if (f.nfe if preset.calls else f.steps) == column)
             printed = next((f for f in of_column if _stands_in(row, f)), None)
             candidates = by_place.get((sampler.spec, column), [])
