@@ -31,8 +31,9 @@ def heat_map(table: Table, theme: Theme = LIGHT) -> Figure | None:
     norm = LogNorm(low, max(high, low * 1.001)) if positive else Normalize(low, max(high, low + 1e-9))
     scheme = colormaps[COLOURS if higher_is_better(table) else f"{COLOURS}_r"]
     with plotting(theme):
+        labels = 1.6 + 0.08 * max(0, max(map(len, rows)) - 22)
         figure = Figure(
-            figsize=(1.6 + 1.15 * len(table.columns) + 1.4, 1.3 + 0.42 * len(rows)), layout="constrained"
+            figsize=(labels + 1.15 * len(table.columns) + 1.4, 1.3 + 0.42 * len(rows)), layout="constrained"
         )
         axes = figure.subplots()
         axes.grid(visible=False)
