@@ -109,6 +109,8 @@ def scores_of(
         n: the first so many images; all if None.
         progress: called with the number of reference images measured and of all.
     """
+    if n is not None and n < 2:
+        raise UsageError(f"--n must be at least 2 images, got {n}")
     data = _read(images, "images")
     pixels = data.images if n is None else data.images[:n]
     if n is not None and len(pixels) < n:

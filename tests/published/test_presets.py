@@ -317,6 +317,7 @@ def test_the_least_of_three_runs_is_compared_as_what_it_is():
 
 def test_calls_in_the_place_of_steps(tmp_path):
     options = ["--model", "exact-gaussian", "--n", "20", "--calls", "4,5", "--spacing", "linspace"]
+    assert sweep("--samplers", "heun", "--calls", "4").too_many(get_sampler("heun"), 1000) is False
     assert main(["run", "--samplers", "ddim", "heun", "unipc", *options, "--results", str(tmp_path)]) == 0
     frame = load_results(tmp_path).query("kind == 'samples'")
     found = set(zip(frame.label, frame.steps, frame.network_calls, strict=True))

@@ -139,6 +139,7 @@ def test_a_name_makes_a_row_beside_the_model_s_own(tmp_path, swept, drawn, capsy
         (["--model", "digits"], "give --name too"),
         (["--name", "a", "--steps", "5", "--model", "digits"], "40 images cannot stand beside 120 of digits"),
         (["--name", "a", "--steps", "5", "--model", "nobody"], "no samples of nobody are in"),
+        (["--n", "-5"], "--n must be at least 2 images, got -5"),
         (["--n", "5000"], "fewer than the 5,000 asked for"),
         (["--metrics", "fd_pixel"], "unknown metric 'fd_pixel'"),
     ],
