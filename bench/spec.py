@@ -48,3 +48,12 @@ def join_spec(name: str, options: dict[str, str]) -> str:
     """Return ``NAME:key=value,...``, or the name alone where there are no options."""
     given = ",".join(f"{key}={value}" for key, value in options.items())
     return f"{name}:{given}" if given else name
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import sqrt
 from types import FunctionType, ModuleType
 from typing import Annotated, Any
@@ -74,12 +75,13 @@ def k_diffusion(
     if grid[0].alpha_bar == 0:
         raise NotApplicable("k-diffusion needs a finite sigma: choose a grid that begins at alpha_bar > 0")
     run, arguments = _find(function)
-    sigmas = [Level.start(grid[0]).sigma, *(Level.end(step).sigma for step in grid)]
+    levels = [Level.start(step) for step in grid]
+    sigmas = [*(level.sigma for level in levels), Level.end(grid[len(grid) - 1]).sigma]
     told: list[Tensor] = []
     draws = 0
 
     def denoiser(y: Tensor, sigma: Tensor, **_: Any) -> Tensor:
-        level = level_of_sigma(model, grid, float(sigma.flatten()[0]))
+        level = level_of_sigma(model, levels, float(sigma.flatten()[0]))
         at = y * sqrt(level.alpha_bar)
         return predict_x0(at, model(at, times_like(at, level.t)), level.alpha_bar)[0]
 
@@ -138,6 +140,7 @@ def _find(text: str) -> tuple[Callable[..., Tensor], dict[str, Any]]:
     return known[name], arguments
 
 
+@cache
 def _module() -> ModuleType:
     """Return ``k_diffusion.sampling`` without the rest of the package, which needs much else."""
     if "k_diffusion" in sys.modules:

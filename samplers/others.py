@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench import EpsilonModel, Grid
+from bench import EpsilonModel
 from bench.errors import UnknownNameError, UsageError
 from samplers.ode import Level
 
@@ -56,18 +56,17 @@ def refuse_unknown(name: str, given: Mapping[str, Any], *functions: Callable[...
             raise UnknownNameError(f"argument of {name}", key, known)
 
 
-def level_of_sigma(model: EpsilonModel, grid: Grid, sigma: float) -> Level:
-    """Return the level of sigma = sqrt(1 / abar - 1): the grid's own where it is one of these to float32.
+def level_of_sigma(model: EpsilonModel, levels: Sequence[Level], sigma: float) -> Level:
+    """Return the level of sigma = sqrt(1 / abar - 1): one of those given where it is that to float32.
 
     A network that takes time steps alone is asked at the nearest one; the level stays what it is.
 
     Args:
         model: the noise predictor.
-        grid: the time steps.
+        levels: those of the grid.
         sigma: the level asked for.
     """
-    for step in grid:
-        level = Level.start(step)
+    for level in levels:
         if abs(level.sigma - sigma) <= SAME * level.sigma:
             return level
     schedule, abar = model.schedule, 1 / (1 + sigma**2)

@@ -19,6 +19,7 @@ from bench.errors import UnknownNameError, UsageError
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.spec import is_number
 
 
 def load_plugins(files: Iterable[Path]) -> Registry:
@@ -112,20 +113,12 @@ def parse_spacings(text: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     for item in text.split(","):
-        continues = found and (_is_number(item) or ("=" in item and ":" not in item))
+        continues = found and (is_number(item) or ("=" in item and ":" not in item))
         if continues:
             found[-1] += f",{item}"
         else:
             found.append(item.strip())
     return tuple(dict.fromkeys(map(parse_spacing, found)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def parse_devices(text: str) -> tuple[str, ...]:

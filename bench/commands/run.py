@@ -127,7 +127,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
         steps=parse_steps(options.steps) if options.steps is not None else alone or steps,
         calls=calls,
-        unasked=options.steps is None and preset is None and not own_steps,
+        unasked=options.steps is None and not calls and preset is None and not own_steps,
         n=n if options.n is None else options.n,
         seed=options.seed,
         spacings=spacings or ((preset.spacing if preset else "uniform"),),

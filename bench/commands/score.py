@@ -8,6 +8,7 @@ images.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -74,7 +75,7 @@ def _lines(found: GivenScores) -> list[str]:
     """Return the scores as lines of text."""
     lines = [f"{len(found.images.images):,} images of {found.images.name}"]
     for name, score in found.scores.items():
-        corrected = f"{score.debiased:.4g}" if score.debiased == score.debiased else "-"
+        corrected = "-" if math.isnan(score.debiased) else f"{score.debiased:.4g}"
         flags = f"  {', '.join(score.flags)}" if score.flags else ""
         lines.append(f"{name:<24} {plus_minus(score):>20}  corrected {corrected:>9}{flags}")
     return lines

@@ -123,9 +123,8 @@ def make_grid(
             ``time-quadratic``, ``logsnr``, ``exponential``, ``edm:rho=7``, ``karras``, ``beta`` and
             ``ays:model=sdxl`` choose levels of any schedule; or a plugin's. With ``stop=true``, as in
             ``edm:rho=7,stop=true``, a rule chooses S + 1 times, and sampling ends at the last of them: there
-            is no step to x_0. Or the times themselves, in any
-            order, real ones too: ``[999, 750.5, 0]``, ``"999,750.5,0"``, ``"sigma:80,10,1"``,
-            ``"logsnr:-8,0,8"``.
+            is no step to x_0. Or the times themselves, in any order, real ones too: ``[999, 750.5, 0]``,
+            ``"999,750.5,0"``, ``"sigma:80,10,1"``, ``"logsnr:-8,0,8"``.
 
     Raises:
         UsageError: if steps is not in 1 .. T, the rule is unknown or does not work on the schedule, or a

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.data.cifar10 import TRAIN_SET
 from bench.errors import UnknownNameError
@@ -161,9 +162,27 @@ _FEW_CALLS_NOTES = (
 _CONVERT = "convert EDM's file as docs/networks.md says and give --model PATH/{}.safetensors"
 
 
-def _few_calls(name: str, title: str, model: str, dataset: str, shape: tuple[int, int, int]) -> Preset:
+_CIFAR10: dict[str, Any] = {
+    "dataset": "cifar10",
+    "reference": "cifar10",
+    "images": "the 50,000 training images of CIFAR-10",
+    "image_shape": (3, 32, 32),
+    "image_count": 50_000,
+    "image_hash": TRAIN_SET,
+}
+"""The images behind several tables, as `Preset` takes them."""
+
+
+def _not_at_hand(dataset: str, images: str, side: int) -> dict[str, Any]:
+    """Return the same of images that the user must name."""
+    return {"dataset": dataset, "reference": None, "images": images, "image_shape": (3, side, side)}
+
+
+_BEDROOM = _not_at_hand("lsun-bedroom256", "the images of LSUN bedroom at 256x256", 256)
+
+
+def _few_calls(name: str, title: str, model: str, images: dict[str, Any]) -> Preset:
     """Return the preset of one of diff-sampler's tables: solvers at 3 to 10 network calls."""
-    cifar10 = dataset == "cifar10"
     return Preset(
         name=name,
         summary=f"diff-sampler, {title}: FID of solvers at 3 to 10 network calls",
@@ -173,14 +192,9 @@ def _few_calls(name: str, title: str, model: str, dataset: str, shape: tuple[int
         spacing=_EDM,
         source=DIFF_SAMPLER,
         table="",
-        dataset=dataset,
-        reference="cifar10" if cifar10 else None,
-        images="the 50,000 training images of CIFAR-10" if cifar10 else f"the images that {title} is of",
-        image_shape=shape,
-        image_count=50_000 if cifar10 else None,
-        image_hash=TRAIN_SET if cifar10 else None,
         get=_CONVERT.format(model),
         notes=_FEW_CALLS_NOTES,
+        **images,
     )
 
 
@@ -204,12 +218,7 @@ PRESETS: Mapping[str, Preset] = {
             spacing_at={1000: "all"},
             source="arXiv:2010.02502",
             table="1",
-            dataset="cifar10",
-            reference="cifar10",
-            images="the 50,000 training images of CIFAR-10",
-            image_shape=(3, 32, 32),
-            image_count=50_000,
-            image_hash=TRAIN_SET,
+            **_CIFAR10,
             notes=_DDIM_NOTES,
         ),
         Preset(
@@ -242,21 +251,24 @@ PRESETS: Mapping[str, Preset] = {
             spacing="openai",
             source="arXiv:2102.09672",
             table="2",
-            dataset="cifar10",
             published_model="4K cosine L_hybrid",
-            reference="cifar10",
-            images="the 50,000 training images of CIFAR-10",
-            image_shape=(3, 32, 32),
-            image_count=50_000,
-            image_hash=TRAIN_SET,
+            **_CIFAR10,
             notes=(
                 "x_0 clamped to [-1, 1]; T=4000; bits per dimension of the same steps: `python -m bench nll`",
             ),
         ),
-        _few_calls("edm-cifar10-uncond", "CIFAR-10", "edm-cifar10-32x32-uncond-vp", "cifar10", (3, 32, 32)),
-        _few_calls("edm-ffhq64", "FFHQ 64x64", "edm-ffhq-64x64-uncond-vp", "ffhq64", (3, 64, 64)),
+        _few_calls("edm-cifar10-uncond", "CIFAR-10", "edm-cifar10-32x32-uncond-vp", _CIFAR10),
         _few_calls(
-            "edm-imagenet64", "ImageNet 64x64", "edm-imagenet-64x64-cond-adm", "imagenet64", (3, 64, 64)
+            "edm-ffhq64",
+            "FFHQ 64x64",
+            "edm-ffhq-64x64-uncond-vp",
+            _not_at_hand("ffhq64", "the images that FFHQ 64x64 is of", 64),
+        ),
+        _few_calls(
+            "edm-imagenet64",
+            "ImageNet 64x64",
+            "edm-imagenet-64x64-cond-adm",
+            _not_at_hand("imagenet64", "the images that ImageNet 64x64 is of", 64),
         ),
         Preset(
             name="edm-heun-cifar10",
@@ -267,12 +279,7 @@ PRESETS: Mapping[str, Preset] = {
             spacing="edm:rho=7",
             source=EDM,
             table="2",
-            dataset="cifar10",
-            reference="cifar10",
-            images="the 50,000 training images of CIFAR-10",
-            image_shape=(3, 32, 32),
-            image_count=50_000,
-            image_hash=TRAIN_SET,
+            **_CIFAR10,
             get=_CONVERT.format("edm-cifar10-32x32-uncond-vp"),
             notes=("the published value is the least of three runs, and compared as what that is",),
         ),
@@ -288,12 +295,7 @@ PRESETS: Mapping[str, Preset] = {
             spacing=_LOGSNR,
             source="arXiv:2206.00927",
             table="",
-            dataset="cifar10",
-            reference="cifar10",
-            images="the 50,000 training images of CIFAR-10",
-            image_shape=(3, 32, 32),
-            image_count=50_000,
-            image_hash=TRAIN_SET,
+            **_CIFAR10,
             get="give --model mine.py:cifar10_ddpmpp_deep_continuous, a function that returns score_sde's"
             " network on ContinuousSchedule.vp()",
             notes=(
@@ -310,10 +312,7 @@ PRESETS: Mapping[str, Preset] = {
             spacing="uniform",
             source=LDM,
             table="",
-            dataset="lsun-bedroom256",
-            reference=None,
-            images="the images of LSUN bedroom at 256x256",
-            image_shape=(3, 256, 256),
+            **_BEDROOM,
             get="give --model diffusers:PATH/ldm-lsun-bedrooms256, a folder in diffusers' form",
         ),
         Preset(
@@ -325,10 +324,7 @@ PRESETS: Mapping[str, Preset] = {
             spacing="all",
             source=ADM,
             table="",
-            dataset="lsun-bedroom256",
-            reference=None,
-            images="the images of LSUN bedroom at 256x256",
-            image_shape=(3, 256, 256),
+            **_BEDROOM,
         ),
     )
 }

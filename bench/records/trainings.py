@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.spec import is_number
 
 TRAINING_TABLE = "metrics.csv"
 """Name of the table that a training leaves beside its weights."""
@@ -46,7 +47,7 @@ def read_metrics(path: Path, shown: str = "") -> Mapping[str, Sequence[float]]:
     if missing:
         raise _damaged(shown or path, f"it has no column {missing[0]!r}")
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(names) or not all(map(_is_number, row)):
+        if len(row) != len(names) or not all(map(is_number, row)):
             raise _damaged(shown or path, f"row {number} is not {len(names)} numbers")
     table = {name: [float(row[i]) for row in rows] for i, name in enumerate(names)}
     steps = table["step"]
@@ -62,11 +63,3 @@ def _damaged(path: Path | str, reason: str) -> BenchError:
         f"training table {path} cannot be used: {reason}; restore the metrics.csv that the training wrote, or"
         " remove it"
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from bench.data.sets import ImageData, content_hash, load_images
 from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UsageError
-from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
@@ -126,16 +125,8 @@ def scores_of(
     scoring = Scoring(metrics, worker, progress)
     for metric in scoring.metrics:
         check_enough(metric, len(pixels), scoring.references.count)
-    statistics: dict[str, GroupedStatistics] = {}
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch):
-            part = pixels[start : start + batch]
-            measured = worker.measure(part, range(start, start + len(part)), len(pixels))
-            for space, sums in measured.items():
-                if space in statistics:
-                    statistics[space].merge(sums)
-                else:
-                    statistics[space] = sums
+    blocks = [range(i, min(i + batch, len(pixels))) for i in range(0, len(pixels), batch)]
+    statistics = worker.measure_all(pixels, blocks)
     levels = Levels.of(pixels)
     scores, failures = scoring.scores(statistics, levels)
     provenance = {**scoring.provenance, "images": content_hash(pixels)}
@@ -196,5 +187,4 @@ def _reference(given: Given, shape: tuple[int, int, int]) -> ReferenceImages:
             )
         return data
 
-    read: Callable[[], ImageData] = checked
-    return ReferenceImages(name, read)
+    return ReferenceImages(name, checked)

@@ -83,5 +83,4 @@ class Sweep:
 
     def too_many(self, sampler: Sampler, steps: int) -> bool:
         """Return whether a sampler is left out: nobody asked for S, and it is made for fewer."""
-        asked = not self.unasked or self.calls
-        return not asked and sampler.most_steps is not None and steps > sampler.most_steps
+        return self.unasked and sampler.most_steps is not None and steps > sampler.most_steps

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,22 +138,19 @@ class Runner:
 
     def _within_calls(self) -> list[SampledCell]:
         """Return the cells that cost the most network calls within each budget, every one once."""
+        calls = cache(self._calls)
         found: dict[str, SampledCell] = {}
-        for budget in self.sweep.calls:
-            for spacing in self.sweep.spacings:
-                for sampler in self.sweep.samplers:
-                    for steps in range(budget, 0, -1):
-                        if spacing not in self.sweep.spacings_of(steps):
-                            continue
-                        cell = self._cell(sampler, steps, spacing)
-                        if self._calls(cell) <= budget:
-                            found.setdefault(cell.key, cell)
-                            break
+        for budget, spacing, sampler in product(self.sweep.calls, self.sweep.spacings, self.sweep.samplers):
+            fitting = (s for s in range(budget, 0, -1) if spacing in self.sweep.spacings_of(s))
+            steps = next((s for s in fitting if calls(sampler, s, spacing) <= budget), None)
+            if steps is not None:
+                cell = self._cell(sampler, steps, spacing)
+                found.setdefault(cell.key, cell)
         return list(found.values())
 
-    def _calls(self, cell: SampledCell) -> int:
+    def _calls(self, sampler: Sampler, steps: int, spacing: str) -> int:
         try:
-            return count_calls(self.loaded.model, cell.sampler, cell.walk)
+            return count_calls(self.loaded.model, sampler, grid_for(self.loaded.model, steps, spacing))
         except NotApplicable:
             return 0  # planned, so that the table says why it is skipped
 
@@ -231,7 +229,7 @@ class Runner:
         known = ledger.plan(self.store, [cell], lambda record: record.message).reused
         if cell.key in known:
             return known[cell.key]
-        measured = [self._real_statistics(images, cell.trial) for images in sets]
+        measured = [self.worker.measure_all(images, cell.trial.blocks) for images in sets]
         rest = None
         if split is not None:
             by_space = {space: [one[space] for one in measured] for space in measured[0]}
@@ -316,15 +314,6 @@ class Runner:
             provenance={**self._common_provenance, **own},
             device=self.sweep.devices[0],
         )
-
-    def _real_statistics(self, images: torch.Tensor, trial: Trial) -> dict[str, GroupedStatistics]:
-        with torch.inference_mode():
-            parts = [self.worker.measure(images[b.start : b.stop], b, trial.n) for b in trial.blocks]
-        total = parts[0]
-        for part in parts[1:]:
-            for space, sums in part.items():
-                total[space].merge(sums)
-        return total
 
     def _compute(self, plan: Plan[SampledCell], observer: Observer) -> Iterator[Record]:
         keep = self.worker.keep_features

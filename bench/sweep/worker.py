@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -229,6 +229,19 @@ class Worker:
             sums.add(features, list(indices))
             statistics[name] = sums.close()
         return statistics
+
+    def measure_all(self, images: Tensor, blocks: Iterable[range]) -> dict[str, GroupedStatistics]:
+        """Return the statistics of all of some images (N, C, H, W), measured a block of them at a time."""
+        total: dict[str, GroupedStatistics] = {}
+        with torch.inference_mode():
+            for block in blocks:
+                part = self.measure(images[block.start : block.stop], block, len(images))
+                for space, sums in part.items():
+                    if space in total:
+                        total[space].merge(sums)
+                    else:
+                        total[space] = sums
+        return total
 
     def _warm_up(self, trial: Trial, batch: int, step: Step) -> None:
         """Call the network and the spaces, so that no first call is timed, and see whether it is a function.

@@ -16,6 +16,8 @@ from bench.diffusion.conformance import check_clause
 from bench.diffusion.equivalence import likenesses
 from bench.diffusion.orders import GaussianOracle, MixtureOracle
 from bench.records.store import Store
+from samplers import k_diffusion_samplers
+from samplers.ode import Level
 from samplers.others import level_of_sigma, split_call
 
 DIFFUSERS = pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="diffusers is not installed")
@@ -120,6 +122,7 @@ def test_a_wrong_name_of_diffusers_is_one_sentence(spec, sentence, capsys):
 
 def test_a_library_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "diffusers", None)
+    k_diffusion_samplers._module.cache_clear()  # as in a process that has not imported it
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "k_diffusion" else find(name, *rest)
@@ -215,12 +218,13 @@ def test_arguments_are_read_as_python_reads_them():
 def test_a_sigma_of_the_grid_is_its_time_and_one_beyond_the_schedule_its_last():
     grid = make_grid(LINEAR, 5, "linspace")
     model = GaussianOracle(LINEAR)
+    levels = [Level.start(step) for step in grid]
     for step in grid:
         sigma = math.sqrt(1 / step.alpha_bar - 1)
-        assert level_of_sigma(model, grid, float(torch.tensor(sigma, dtype=torch.float32))).t == step.t
-    beyond = level_of_sigma(model, grid, 1e4)
+        assert level_of_sigma(model, levels, float(torch.tensor(sigma, dtype=torch.float32))).t == step.t
+    beyond = level_of_sigma(model, levels, 1e4)
     assert beyond.t == 999 and beyond.alpha_bar == pytest.approx(1e-8)
-    assert level_of_sigma(model, grid, 1e-6).t == 0
+    assert level_of_sigma(model, levels, 1e-6).t == 0
 
 
 @DIFFUSERS
