@@ -7,7 +7,7 @@ arXiv:2006.11239, 2010.02502, 2102.09672, 2105.05233.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bench import UnknownNameError
 from models.cards import CheckpointCard, RemoteFile
@@ -124,6 +124,21 @@ GUIDED_256 = Architecture(
     },
     552_814_086,
 )
+GUIDED_64 = Architecture(
+    {
+        **_IMPROVED,
+        "image_size": 64,
+        "model_channels": 192,
+        "channel_mult": (1, 2, 3, 4),
+        "attention_resolutions": (2, 4, 8),
+        "num_head_channels": 64,
+        "resblock_updown": True,
+        "use_new_attention_order": True,
+        "dropout": 0.1,
+        "num_classes": 1000,
+    },
+    295_904_454,
+)
 GUIDED_256_NO_DROPOUT = GUIDED_256._replace(config={**GUIDED_256.config, "dropout": 0.0})
 
 
@@ -167,7 +182,13 @@ def _pesser(name: str, path: str, page: str, md5: str, dataset: str, network: Ar
 
 
 def _openai(
-    file: str, release: str, dataset: str, network: Architecture, T: int = 1000, rescale: bool = False
+    file: str,
+    release: str,
+    dataset: str,
+    network: Architecture,
+    T: int = 1000,
+    rescale: bool = False,
+    schedule: Literal["linear", "cosine"] = "linear",
 ) -> CheckpointCard:
     repository = "improved-diffusion" if release == "march-2021" else "guided-diffusion"
     name = file.removesuffix(".pt")
@@ -180,7 +201,7 @@ def _openai(
         config=network.config,
         parameters=network.parameters,
         T=T,
-        schedule="cosine" if T == 4000 else "linear",
+        schedule=schedule,
         variance="learned_range",
         rescale_timesteps=rescale,
     )
@@ -290,12 +311,15 @@ CARDS: tuple[CheckpointCard, ...] = (
         parameters=35_746_307,
         averaged=True,
     ),
-    _openai("cifar10_uncond_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True),
-    _openai("cifar10_uncond_vlb_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True),
-    _openai("imagenet64_uncond_100M_1500K.pt", "march-2021", "ImageNet", IMPROVED_64, 4000, True),
-    _openai("imagenet64_uncond_vlb_100M_1500K.pt", "march-2021", "ImageNet", IMPROVED_64, 4000, True),
+    _openai("cifar10_uncond_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True, "cosine"),
+    _openai("cifar10_uncond_vlb_50M_500K.pt", "march-2021", "CIFAR-10", IMPROVED_32, 4000, True, "cosine"),
+    _openai("imagenet64_uncond_100M_1500K.pt", "march-2021", "ImageNet", IMPROVED_64, 4000, True, "cosine"),
+    _openai(
+        "imagenet64_uncond_vlb_100M_1500K.pt", "march-2021", "ImageNet", IMPROVED_64, 4000, True, "cosine"
+    ),
     _openai("lsun_uncond_100M_1200K_bs128.pt", "march-2021", "LSUN bedroom", IMPROVED_256),
     _openai("lsun_uncond_100M_2400K_bs64.pt", "march-2021", "LSUN bedroom", IMPROVED_256),
+    _openai("64x64_diffusion.pt", "jul-2021", "ImageNet", GUIDED_64, schedule="cosine"),
     _openai("256x256_diffusion_uncond.pt", "jul-2021", "ImageNet", GUIDED_256),
     _openai("lsun_bedroom.pt", "jul-2021", "LSUN bedroom", GUIDED_256),
     _openai("lsun_cat.pt", "jul-2021", "LSUN cat", GUIDED_256),

@@ -10,10 +10,23 @@ import torch
 from numpy.polynomial import polynomial
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Schedule, hookimpl, sampler
+from bench import (
+    AtLeast,
+    AtMost,
+    ContinuousSchedule,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    Schedule,
+    hookimpl,
+    sampler,
+)
 from samplers.ode import Final, Floats, Level, adams, exponential_weights, lagrange, places, sigma_weights
 
-Basis = Literal["t", "rho", "logrho"]
+Basis = Literal["t", "rho", "logrho", "vp"]
+
+_VP = ContinuousSchedule.vp_between()
 
 _PIECES = 32  # of a step in continuous time; between time steps of a discrete schedule sigma is smooth
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
@@ -40,7 +53,9 @@ def deis(
         y_u = y_t + sum_j eps_j int_t^u l_j(tau) (d sigma / d tau) d tau
 
     with l_j Lagrange's polynomials in the time t (the paper's tAB), in sigma (rhoAB, which is `lms`) or in
-    log sigma (DPM-Solver's variable: order=2 is `dpm-solver` with form=heun, order=3 with weights=exact).
+    log sigma (DPM-Solver's variable: order=2 is `dpm-solver` with form=heun, order=3 with weights=exact). Of
+    a model whose time is no variance-preserving diffusion's, as EDM's sigma, ``vp`` is the paper's tAB: t of
+    the linear beta that reaches from sigma = 0.002 at t = 0.001 to 80 at t = 1.
 
     Args:
         model: the noise predictor.
@@ -48,7 +63,8 @@ def deis(
         grid: the time steps.
         noise: never asked for.
         order: the number of past values: the paper's tAB3 has 4.
-        basis: the variable of the polynomials: ``t``, ``rho`` for sigma, ``logrho`` for its logarithm.
+        basis: the variable of the polynomials: ``t``, ``rho`` for sigma, ``logrho`` for its logarithm, ``vp``
+            for the time of a variance-preserving diffusion.
         final: how the orders end; see `samplers.ode.Final`.
         afs: take x_T as its own eps, and save the first call.
 
@@ -59,11 +75,17 @@ def deis(
     def weigh(levels: Sequence[Level], end: Level) -> list[float]:
         if basis == "t":
             return _time_weights(grid.schedule, levels, end)
+        if basis == "vp":
+            return _time_weights(_VP, [_in_vp(level) for level in levels], _in_vp(end))
         return sigma_weights(levels, end) if basis == "rho" else _log_sigma_weights(levels, end)
 
     if basis == "logrho" and final == "none":
         final = "only"  # log sigma is infinite at the end
     return adams(model, x, grid, order, final, afs, weigh)
+
+
+def _in_vp(level: Level) -> Level:
+    return Level(_VP.to_time(level.alpha_bar), level.alpha_bar)
 
 
 def _log_sigma_weights(levels: Sequence[Level], end: Level) -> list[float]:

@@ -73,11 +73,6 @@ class _Scheduler(NamedTuple):
         return self.kind.__name__ in _BY_TIME or bool(_TIMES & set(self.config))
 
 
-def _known(text: str) -> None:
-    """Refuse what is no scheduler of diffusers, or has no such arguments."""
-    _find(text)
-
-
 @sampler(
     name="diffusers",
     source="von Platen et al. 2022, Diffusers, https://github.com/huggingface/diffusers",
@@ -90,7 +85,7 @@ def diffusers(
     grid: Grid,
     noise: Noise,
     *,
-    scheduler: Annotated[str, Checked(_known)] = "DDIMScheduler",
+    scheduler: Annotated[str, Checked(_find)] = "DDIMScheduler",
 ) -> Iterator[Tensor]:
     """A scheduler of diffusers, on the grid's levels or on its own.
 

@@ -35,11 +35,6 @@ _NO_SAMPLER = {"sample_dpm_adaptive"}
 """It chooses its own number of steps, another one for every batch: no cell of a table."""
 
 
-def _known(text: str) -> None:
-    """Refuse what is no sampler of k-diffusion, or has no such arguments."""
-    _find(text)
-
-
 @sampler(
     name="k-diffusion",
     source="Crowson 2022, k-diffusion, https://github.com/crowsonkb/k-diffusion",
@@ -52,7 +47,7 @@ def k_diffusion(
     grid: Grid,
     noise: Noise,
     *,
-    function: Annotated[str, Checked(_known)] = "euler",
+    function: Annotated[str, Checked(_find)] = "euler",
 ) -> Iterator[Tensor]:
     """A function ``sample_NAME`` of k-diffusion on the grid's levels, sigma = sqrt(1 / abar - 1), and then 0.
 

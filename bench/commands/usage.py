@@ -22,10 +22,12 @@ PRESETS = (
     "edm-cifar10-uncond",
     "edm-ffhq64",
     "edm-imagenet64",
+    "edm-lsun-bedroom",
     "edm-heun-cifar10",
     "dpm-solver-cifar10",
     "ldm-lsun-bedroom",
     "lsun-bedroom",
+    "adm-imagenet64",
 )
 RECIPES = (
     "digits",

@@ -85,11 +85,11 @@ class Grid:
     def __getitem__(self, index: int) -> Step:
         if not 0 <= index < len(self):
             raise IndexError(f"step {index} is outside 0 .. {len(self) - 1}")
-        clean = self.schedule.clean
-        t, t_next = (*self.timesteps, clean if self.end is None else self.end)[index : index + 2]
+        final = index == len(self) - 1
+        arrives = self.schedule.clean if self.end is None else self.end
+        t, t_next = self.timesteps[index], arrives if final else self.timesteps[index + 1]
         alpha_bar = self.schedule.alpha_bar
-        last = index == len(self) - 1 and self.end is None
-        return Step(index, t, alpha_bar(t), alpha_bar(t_next), t_next, last)
+        return Step(index, t, alpha_bar(t), alpha_bar(t_next), t_next, last=final and self.end is None)
 
     def rounded(self) -> Grid:
         """Return the grid with every time at the nearest time step, for a network that takes no other.
@@ -120,7 +120,7 @@ def make_grid(
         steps: S, the number of steps; may be left out with ``"all"`` or a list.
         spacing: a rule by name, with parameters after a colon: ``uniform``, ``quadratic``, ``openai``,
             ``openai-ddim``, ``linspace``, ``trailing`` and ``all`` count time steps; ``time``,
-            ``time-quadratic``, ``logsnr``, ``exponential``, ``edm:rho=7``, ``karras``, ``beta`` and
+            ``time-quadratic``, ``logsnr``, ``exponential``, ``edm:rho=7``, ``karras``, ``vp``, ``beta`` and
             ``ays:model=sdxl`` choose levels of any schedule; or a plugin's. With ``stop=true``, as in
             ``edm:rho=7,stop=true``, a rule chooses S + 1 times, and sampling ends at the last of them: there
             is no step to x_0. Or the times themselves, in any order, real ones too: ``[999, 750.5, 0]``,
@@ -132,6 +132,7 @@ def make_grid(
     """
     T = schedule.T if isinstance(schedule, NoiseSchedule) else None
     listed = sorted(spacing) if not isinstance(spacing, str) else listed_times(schedule, spacing)
+    stops = False
     if listed is not None:
         name = spacing if isinstance(spacing, str) else "explicit"
         if steps is not None and steps != len(listed):
@@ -158,5 +159,5 @@ def make_grid(
         raise UsageError(f"time steps must lie in {first:g} .. {last:g}, got {chosen[0]:g} .. {chosen[-1]:g}")
     if T is not None:
         chosen = [int(t) if float(t).is_integer() else t for t in chosen]
-    end = chosen.pop(0) if listed is None and stops else None
+    end = chosen.pop(0) if stops else None
     return Grid(schedule, tuple(reversed(chosen)), name, steps, end=end)

@@ -59,10 +59,15 @@ class Added:
 class Checked:
     """Put into ``Annotated[str, Checked(function)]`` to have a value refused when it is given.
 
-    The function raises `UsageError`; it is called with the value, but not with the default.
+    The function raises `UsageError`; it is called with the value, but not with the default, and what it
+    returns is not looked at.
     """
 
-    refuse: Callable[[str], None]
+    refuse: Callable[[str], object]
+
+
+class StepCountError(BenchError):
+    """A sampler yielded more or fewer times than its grid has steps."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,8 @@ def trajectory(
         noise: noise(index) -> tensor like x, standard normal, for the step with that index.
 
     Raises:
-        BenchError: if the sampler yields nothing or something that is not shaped like x.
+        StepCountError: if the sampler yields more or fewer times than the grid has steps.
+        BenchError: if it yields something that is not shaped like x.
         NotApplicable: if the sampler cannot run on this model.
     """
     taken, shape, graph = 0, x.shape, torch.is_grad_enabled() and x.requires_grad
@@ -255,14 +261,22 @@ def trajectory(
         if following is None:
             break
         taken, x = taken + 1, following
+        if taken > len(grid):  # an endless generator ends here
+            raise StepCountError(_miscounted(sampler, f"more than {len(grid)} times", grid))
         if not isinstance(x, Tensor) or x.shape != shape:
             got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise BenchError(
                 f"sampler {sampler.label!r} yielded {got} at step {taken}, not shape {tuple(shape)}"
             )
         yield x
-    if taken == 0:
-        raise BenchError(f"sampler {sampler.label!r} yielded nothing; it must yield x after every step")
+    if taken < len(grid):
+        times = f"{taken} time{'s' if taken > 1 else ''}" if taken else "nothing"
+        raise StepCountError(_miscounted(sampler, times, grid))
+
+
+def _miscounted(sampler: Sampler, times: str, grid: Grid) -> str:
+    steps = f"{len(grid)} step{'s' if len(grid) > 1 else ''}"
+    return f"sampler {sampler.label!r} yielded {times} in {steps}; it must yield x once after every step"
 
 
 SAMPLERS: Catalog[Sampler] = Catalog("sampler", fill=load_plugins)

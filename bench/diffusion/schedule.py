@@ -314,6 +314,45 @@ class ContinuousSchedule:
         )
 
     @classmethod
+    def vp_between(
+        cls, sigma_min: float = 0.002, sigma_max: float = 80.0, first: float = 1e-3
+    ) -> ContinuousSchedule:
+        """Return the linear beta that has one level of noise at its first time and another at t = 1:
+
+            log(1 + sigma^2) = slope t^2 / 2 + beta_min t    sigma(first) = sigma_min    sigma(1) = sigma_max
+
+        It lends a model whose own time is another, as sigma is EDM's, the time of a variance-preserving
+        diffusion. For EDM's levels beta_min is below 0 by 0.005: sigma is 0 at t = 0.0005 already.
+
+        Args:
+            sigma_min: the least level.
+            sigma_max: the greatest.
+            first: the time of the least.
+
+        Source: Karras et al. 2022, arXiv:2206.00364, app. C.1.
+
+        Raises:
+            ValueError: if not 0 < sigma_min < sigma_max.
+        """
+        _check_ends(sigma_min, sigma_max)
+        low, high = math.log1p(sigma_min**2), math.log1p(sigma_max**2)
+        slope = 2 * (high - low / first) / (1 - first)
+        beta_min = high - slope / 2
+
+        def to_time(alpha_bar: float) -> float:
+            root = math.sqrt(beta_min**2 - 2 * slope * math.log(alpha_bar))
+            return (root - beta_min) / slope
+
+        return cls(
+            f"vp(sigma_min={sigma_min:g}, sigma_max={sigma_max:g}, first={first:g})",
+            first,
+            1.0,
+            lambda t: (-slope * t.double().square() / 2 - beta_min * t.double()).exp(),
+            to_time,
+            lambda u: u,
+        )
+
+    @classmethod
     def flow(cls, shift: float = 1.0) -> ContinuousSchedule:
         """Return rectified flow's schedule: time s in (0, 1], (1 - s) x_0 + s eps scaled to unit variance:
 

@@ -154,10 +154,7 @@ def edm(
     Raises:
         UsageError: if a level that was asked for lies outside the schedule.
     """
-    low, high = _sigma_ends(schedule)
-    least = max(0.002, low) if sigma_min is None else sigma_min
-    most = min(80.0, high) if sigma_max is None else sigma_max
-    return _karras(schedule, S, rho, least, most)
+    return _karras(schedule, S, rho, *_karras_ends(schedule, sigma_min, sigma_max))
 
 
 @on_levels
@@ -167,6 +164,40 @@ def karras(schedule: Schedule, S: int, *, rho: float = 7.0) -> list[float]:
     Source: Karras et al. 2022, eq. 5, with the ends that k-diffusion's samplers are given.
     """
     return _karras(schedule, S, rho, *_sigma_ends(schedule))
+
+
+@on_levels
+def vp(
+    schedule: Schedule,
+    S: int,
+    *,
+    rho: float = 1.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+) -> list[float]:
+    """Return the times of S levels whose times in a variance-preserving diffusion have equal distances:
+
+        t_i = (first^(1/rho) + i / (S-1) (1 - first^(1/rho)))^rho
+
+    with the linear beta of `ContinuousSchedule.vp_between`, whatever the schedule's own time is.
+
+    Args:
+        schedule: gives the time of a level.
+        S: the number of levels.
+        rho: 1 is DPM-Solver's choice for large images, 2 DEIS's.
+        sigma_min: 0.002, or the schedule's least where that is more.
+        sigma_max: 80, or the schedule's greatest where that is less.
+
+    Source: Zhang & Chen 2022, arXiv:2204.13902, app. H.3; Lu et al. 2022, arXiv:2206.00927, app. E.1.
+
+    Raises:
+        UsageError: if a level that was asked for lies outside the schedule.
+    """
+    least, most = _karras_ends(schedule, sigma_min, sigma_max)
+    clock = ContinuousSchedule.vp_between(least, most)
+    inner = _linspace(clock.first ** (1 / rho), 1.0, S)[1:-1]
+    abars = [clock.alpha_bar(root**rho) for root in inner]
+    return _times(schedule, [*[least][: S - 1], *(math.sqrt(1 / abar - 1) for abar in abars), most])
 
 
 @on_levels
@@ -225,6 +256,7 @@ RULES: dict[str, Spacing] = {
     "exponential": logsnr,
     "edm": edm,
     "karras": karras,
+    "vp": vp,
     "beta": beta,
     "ays": ays,
 }
@@ -378,6 +410,15 @@ def _karras(schedule: Schedule, S: int, rho: float, least: float, most: float) -
     else:
         sigmas = [most]
     return _times(schedule, sigmas)
+
+
+def _karras_ends(schedule: Schedule, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
+    """Return the levels that were asked for, or 0.002 and 80 as far as the schedule reaches."""
+    low, high = _sigma_ends(schedule)
+    least = max(0.002, low) if sigma_min is None else sigma_min
+    most = min(80.0, high) if sigma_max is None else sigma_max
+    _times(schedule, [most, least])  # an end that was asked for and is outside is named as it was given
+    return least, most
 
 
 def _sigma_ends(schedule: Schedule) -> tuple[float, float]:

@@ -9,7 +9,16 @@ from typing import Any
 
 from bench.data.cifar10 import TRAIN_SET
 from bench.errors import UnknownNameError
-from bench.published.values import ADM, DIFF_SAMPLER, EDM, LDM, PublishedValue, published_values
+from bench.published.values import (
+    ADM,
+    ADM_PAPER,
+    DIFF_SAMPLER,
+    EDM,
+    GITS,
+    LDM,
+    PublishedValue,
+    published_values,
+)
 from bench.spec import split_spec
 
 RERUN_ABSOLUTE = 0.1
@@ -138,7 +147,7 @@ _ROWS = (
     PresetRow("ddpm:variance=fixedlarge,clip=x0"),
 )
 
-_EDM, _LOGSNR = "edm:rho=7,stop=true", "logsnr:stop=true"
+_EDM, _LOGSNR, _VP = "edm:rho=7,stop=true", "logsnr:stop=true", "vp:rho=2,stop=true"
 
 _FEW_CALLS = (
     PresetRow("ddim", "euler", _EDM),
@@ -146,6 +155,7 @@ _FEW_CALLS = (
     PresetRow("dpm2", "dpm-solver-2", _EDM),
     PresetRow("dpmpp:order=3,final=lowered", "dpmpp-3m", _LOGSNR),
     PresetRow("unipc:order=3,b=bh2,final=lowered", "unipc-3", _LOGSNR),
+    PresetRow("deis:basis=vp", "deis-tab3", _VP),
     PresetRow("ipndm", "ipndm-4", _EDM),
     PresetRow("ipndm-v", "ipndm-v-4", _EDM),
 )
@@ -154,9 +164,8 @@ _FEW_CALLS = (
 _FEW_CALLS_NOTES = (
     "S steps between S + 1 levels, the last of which is the end: no step to x_0",
     "Euler, Heun, DPM-Solver-2, iPNDM and iPNDM_v on Karras et al.'s levels with rho = 7, DPM-Solver++ and"
-    " UniPC even in log SNR with their orders lowered at the end",
-    "DEIS-tAB3 is left out: its polynomials are in the time of a variance-preserving diffusion, which the"
-    " model's schedule does not have",
+    " UniPC even in log SNR with their orders lowered at the end, DEIS-tAB3 on squares of equal parts of a"
+    " variance-preserving diffusion's time, in which its polynomials are",
 )
 
 _CONVERT = "convert EDM's file as docs/networks.md says and give --model PATH/{}.safetensors"
@@ -271,6 +280,27 @@ PRESETS: Mapping[str, Preset] = {
             _not_at_hand("imagenet64", "the images that ImageNet 64x64 is of", 64),
         ),
         Preset(
+            name="edm-lsun-bedroom",
+            summary="GITS, LSUN bedroom 256x256: FID of solvers at 5 to 10 network calls",
+            model="edm_bedroom256_ema",
+            rows=(
+                PresetRow("ddim", "ddim", _EDM),
+                PresetRow("dpm2", "dpm-solver-2", _EDM, columns=(6, 8, 10)),
+                PresetRow("dpmpp:order=3,final=lowered", "dpmpp-3m", _LOGSNR),
+                PresetRow("unipc:order=3,b=bh2,final=lowered", "unipc", _LOGSNR),
+                PresetRow("ipndm", "ipndm", _EDM),
+            ),
+            calls=(5, 6, 8, 10),
+            spacing=_EDM,
+            source=GITS,
+            table="1",
+            published_model="consistency edm_bedroom256_ema",
+            get="give --model mine.py:edm_bedroom256_ema, a function that returns the network of"
+            " https://github.com/openai/consistency_models on ContinuousSchedule.edm()",
+            notes=_FEW_CALLS_NOTES[:1],
+            **_BEDROOM,
+        ),
+        Preset(
             name="edm-heun-cifar10",
             summary="EDM, table 2, CIFAR-10: Heun's method with 35 network calls",
             model="edm-cifar10-32x32-uncond-vp",
@@ -325,6 +355,19 @@ PRESETS: Mapping[str, Preset] = {
             source=ADM,
             table="",
             **_BEDROOM,
+        ),
+        Preset(
+            name="adm-imagenet64",
+            summary="ADM, table 5, ImageNet 64x64: learned variance with 250 steps, without guidance",
+            model="guided_64x64_diffusion",
+            rows=(PresetRow("ddpm:variance=learned,clip=x0", "ddpm learned_range"),),
+            steps=(250,),
+            spacing="openai",
+            source=ADM_PAPER,
+            table="5",
+            published_model="ADM (dropout)",
+            notes=("x_0 clamped to [-1, 1]; classes are drawn evenly",),
+            **_not_at_hand("imagenet64", "the images that ImageNet 64x64 is of", 64),
         ),
     )
 }

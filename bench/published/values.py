@@ -22,6 +22,7 @@ FILES = (
     "fid_solvers.csv",
     "fid_more.csv",
     "fid_diff_sampler.csv",
+    "fid_adm.csv",
 )
 
 
@@ -47,6 +48,8 @@ DIFF_SAMPLER = "zju-pi/diff-sampler README"
 EDM = "NVlabs/edm README / abstract (arXiv:2206.00364)"
 LDM = "CompVis/latent-diffusion README"
 ADM = "openai/guided-diffusion README"
+ADM_PAPER = "arXiv:2105.05233"
+GITS = "zju-pi/diff-sampler gits-main/assets/fid.png (arXiv:2405.11326)"
 
 _REPOSITORY = "https://github.com/zju-pi/diff-sampler"
 
@@ -94,7 +97,7 @@ SOURCES: Mapping[str, Citation] = {
     "zju-pi/diff-sampler diff-solvers-main/README.md (68d5ce4)": Citation(
         "Zhou, Chen et al.", "diff-sampler, README of diff-solvers", _REPOSITORY
     ),
-    "zju-pi/diff-sampler gits-main/assets/fid.png (arXiv:2405.11326)": Citation(
+    GITS: Citation(
         "Chen, Zhou, Wang, Shen & Lyu 2024",
         "On the Trajectory Regularity of ODE-based Diffusion Sampling",
         "https://arxiv.org/abs/2405.11326",
@@ -113,6 +116,11 @@ SOURCES: Mapping[str, Citation] = {
         "Rombach, Blattmann, Lorenz, Esser & Ommer 2022",
         "High-Resolution Image Synthesis with Latent Diffusion Models, README",
         "https://github.com/CompVis/latent-diffusion",
+    ),
+    ADM_PAPER: Citation(
+        "Dhariwal & Nichol 2021",
+        "Diffusion Models Beat GANs on Image Synthesis",
+        "https://arxiv.org/abs/2105.05233",
     ),
     ADM: Citation(
         "Dhariwal & Nichol 2021",

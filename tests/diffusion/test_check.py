@@ -76,6 +76,21 @@ def one_time_too_many(model, x, grid, noise):
 
 
 @sampler(name="broken", order=1, source="a test")
+def one_time_too_few(model, x, grid, noise):
+    for step in grid:
+        x = ddim(model, x, step)
+        if not step.last:
+            yield x
+
+
+@sampler(name="broken", order=1, source="a test")
+def endless(model, x, grid, noise):
+    yield from one_time_too_many.function(model, x, grid, noise)
+    while True:
+        yield x
+
+
+@sampler(name="broken", order=1, source="a test")
 def in_place(model, x, grid, noise):
     x.add_(1e-6)
     for step in grid:
@@ -144,6 +159,8 @@ def in_single(model, before, x, step, grid, noise):
 
 BREACHES = [
     (one_time_too_many, "yields x after every step"),
+    (one_time_too_few, "yields x after every step"),
+    (endless, "yields x after every step"),
     (broken(twice), "makes the declared calls a step"),
     (broken(lambda m, b, x, *_: x, calls_per_step=2), "makes the declared calls a step"),
     (broken(unlike_the_last_time), "gives the same for the same noise"),

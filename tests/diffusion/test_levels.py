@@ -133,6 +133,8 @@ LEVELS = [
     "edm",
     "edm:rho=3",
     "karras",
+    "vp",
+    "vp:rho=2",
     "beta",
     "ays",
     "ays:model=sdxl",
@@ -227,3 +229,22 @@ def test_straight_flow_is_drawn_exactly_in_one_step():
     for steps in (1, 7):
         end = sample(model, get_sampler("ddim"), make_grid(model.schedule, steps), x, None)
         assert float((end - point).abs().max()) < 1e-5
+
+
+def test_equal_parts_of_a_variance_preserving_time_lie_on_edm_s_schedule():
+    """sigma(t)^2 = exp(slope t^2 / 2 + beta_min t) - 1 with sigma(0.001) = 0.002 and sigma(1) = 80."""
+    roots = np.linspace(math.sqrt(1e-3), 1, 7)
+    beta = np.linalg.solve([[1e-6 / 2, 1e-3], [1 / 2, 1]], [math.log1p(0.002**2), math.log1p(80.0**2)])
+    sigmas = np.sqrt(np.expm1(beta[0] * roots**4 / 2 + beta[1] * roots**2))
+    edm = ContinuousSchedule.edm()
+    grid = make_grid(edm, 6, "vp:rho=2,stop=true")
+    assert [grid.end, *reversed(grid.timesteps)] == pytest.approx(list(sigmas), rel=1e-9)
+    clock = ContinuousSchedule.vp_between()
+    for t in (1e-3, 0.01, 0.3, 1.0):
+        assert clock.time(clock.alpha_bar(t)) == pytest.approx(t, rel=1e-9)
+    assert make_grid(edm, 1, "vp").timesteps == (80.0,)
+    assert make_grid(LINEAR, 2, "vp:sigma_max=10").timesteps == pytest.approx(
+        [LINEAR.time(1 / 101), 0], abs=1e-9
+    )
+    with pytest.raises(UsageError, match="sigma 90 lies outside"):
+        make_grid(edm, 5, "vp:sigma-max=90")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.presets import TABLE
 from support.reports import record
 
 from bench import ContinuousSchedule, NoiseSchedule, get_sampler, load_results, make_grid
@@ -241,6 +242,7 @@ def test_a_table_by_network_calls_runs_each_row_on_its_own_grid():
     assert {part.spacings: [one.label for one in part.samplers] for part in parts} == {
         ("edm:rho=7,stop=true",): ["ddim eta=0", "heun", "dpm2", "ipndm order=4", "ipndm-v order=4"],
         ("logsnr:stop=true",): ["dpmpp order=3 lowered", "unipc order=3 bh2 lowered"],
+        ("vp:rho=2,stop=true",): ["deis order=4 vp"],
     }
     assert sweep("--preset", preset.name, "--steps", "5").calls == ()
     assert sweep("--preset", preset.name, "--calls", "5").calls == (5,)
@@ -255,7 +257,8 @@ def test_the_rows_of_a_table_by_calls_stand_beside_its_published_values(tmp_path
     assert printed["heun", 4] == 319.87  # the table of the README
     assert printed["ddim eta=0", 10] == 15.69
     assert printed["ipndm-v order=4", 3] == 67.58
-    assert len(printed) == 5 * 8 + 2 * 4  # two rows of two calls a step
+    assert printed["deis order=4 vp", 5] == 14.39
+    assert len(printed) == 6 * 8 + 2 * 4  # two rows of two calls a step
     assert all(cell.record.cost.calls == cell.column for cell in table.cells)
     assert not [reason for cell in table.cells for reason in cell.reasons if "spacing" in reason]
     assert table.sheet().columns[1] == "calls"
@@ -269,6 +272,10 @@ def test_every_published_cell_of_a_preset_is_found():
         cells = [cell for cell in compare_published(preset, []).cells if cell.printed is not None]
         assert len(cells) == len(rows), preset.name
         assert cells
+
+
+def test_the_documented_table_is_that_of_the_presets():
+    assert TABLE.written() == TABLE.make()
 
 
 def test_a_file_of_the_models_name_is_the_table_s_model():

@@ -32,7 +32,7 @@ from bench.diffusion.grid import grid_for
 from bench.diffusion.noise import normal_noise
 from bench.diffusion.orders import GaussianOracle
 from bench.plugins.loading import Registry, registry
-from samplers.deis import _time_weights
+from samplers.deis import _VP, _in_vp, _time_weights
 from samplers.ode import Level, exponential_weights, lagrange, phi, places, planned, sigma_weights
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "samplers.md"
@@ -56,6 +56,7 @@ RULES = [
     "deis:basis=rho,final=none",
     "deis:basis=t,final=none",
     "deis:order=3,basis=logrho,final=none",
+    "deis:basis=vp",
     "lms",
     "ipndm",
     "ipndm:final=none",
@@ -495,6 +496,28 @@ def test_weights_in_time_are_the_integrals_in_continuous_time():
     levels = [Level(t, edm.alpha_bar(t)) for t in (5.0, 9.0, 20.0, 60.0)]
     end = Level(2.0, edm.alpha_bar(2.0))
     assert _time_weights(edm, levels, end) == pytest.approx(sigma_weights(levels, end), rel=1e-11)
+
+
+def test_weights_in_a_variance_preserving_time_are_the_integrals_over_edm_s_levels():
+    edm = ContinuousSchedule.edm()
+    levels = [Level(t, edm.alpha_bar(t)) for t in (5.0, 9.0, 20.0, 60.0)]
+    slope, rise = np.linalg.solve([[1e-6 / 2, 1e-3], [1 / 2, 1]], [math.log1p(0.002**2), math.log1p(80.0**2)])
+
+    def time(sigma):
+        return (math.sqrt(rise**2 + 2 * slope * math.log1p(sigma**2)) - rise) / slope
+
+    ends = [(2.0, edm.alpha_bar(2.0)), (0.0, 1.0)]
+    for end in (Level(*one) for one in ends):
+        at = [(time(level.sigma) - time(5.0)) / (time(end.sigma) - time(5.0)) for level in levels]
+        found = _time_weights(_VP, [_in_vp(level) for level in levels], _in_vp(end))
+        for powers, weight in zip(lagrange(at), found, strict=True):
+
+            def integrand(sigma, c=powers, end=end):
+                v = (time(sigma) - time(5.0)) / (time(end.sigma) - time(5.0))
+                return polynomial.polyval(v, c)
+
+            exact, _ = quad(integrand, 5.0, end.sigma, epsabs=1e-13, epsrel=1e-12)
+            assert weight == pytest.approx(exact, rel=1e-9 if end.sigma else 1e-6)  # sigma ends as a root
 
 
 def test_levels_know_their_ends():
