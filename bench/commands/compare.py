@@ -27,11 +27,14 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
 from bench.report.tables.table import Cell, Table, calls, tables_of
-from bench.stats.comparison import Comparison, compare, estimate, holm
+from bench.stats.comparison import Comparison, compare, estimate, holm, not_judged
 from bench.stats.resampling import influence_se
 from bench.stats.score import Score
 
 HEAD = f"{'':<34} {'score':>12} {'corrected':>12}  {'difference':>24} {'z':>7} {'p':>9}  verdict"
+
+NOT_JUDGED = "not judged"
+"""The verdict on scores that allow none."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,14 @@ def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, 
     a, b = _score(first, metric), _score(second, metric)
     apart = _noise_apart(first, second, store)
     row = {**_row(second, b), **_differing(compare(b, a)), "paired": not apart}
+    why = not_judged([a, b])
+    if why:
+        row["verdict"] = NOT_JUDGED
     of_a, of_b = store.influence(first, a.metric), store.influence(second, b.metric)
     if of_a is not None and of_b is not None:
         row["influence_se"] = influence_se(of_b - of_a)
     noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial.seed}"
-    return Compared([_row(first, a), row], [noise, *_plain_note([a, b])])
+    return Compared([_row(first, a), row], [noise, *_plain_note([a, b]), *_unjudged_note(why)])
 
 
 def _noise_apart(first: Record, second: Record, store: Store) -> str:
@@ -156,13 +162,15 @@ def _column(table: Table, scored: Sequence[tuple[str, Record, Score]]) -> Compar
     (first, best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[2]))
     compared = [compare(score, top) for _, _, score in others]
     adjusted = holm([one.p for one in compared])
-    rows = [{**_row(best, top, first), "verdict": "best"}]
+    why = not_judged([score for *_, score in scored])
+    rows = [{**_row(best, top, first), "verdict": NOT_JUDGED if why else "best"}]
     for (row, record, score), one, p in zip(others, compared, adjusted, strict=True):
-        verdict = "worse" if p < 0.05 else "tie"
+        verdict = NOT_JUDGED if why else "worse" if p < 0.05 else "tie"
         told = {**_differing(one), "p": p, "verdict": verdict, "paired": True}
         rows.append({**_row(record, score, row), **told})
     rows = [{**row, "table": table.title} for row in rows]
-    return Compared(rows, _plain_note([score for *_, score in scored]) if others else [], table.title)
+    plain = _plain_note([score for *_, score in scored]) if others else []
+    return Compared(rows, [*plain, *_unjudged_note(why)], table.title)
 
 
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
@@ -213,6 +221,10 @@ def _plain_note(scores: Sequence[Score]) -> list[str]:
     """Return the line that says why plain values are compared, none where corrected ones are."""
     reasons = dict.fromkeys(filter(None, map(_worthless, scores)))
     return [f"plain values compared: {', '.join(reasons)}"] if reasons else []
+
+
+def _unjudged_note(why: str) -> list[str]:
+    return [f"{NOT_JUDGED}: every score is {why}"] if why else []
 
 
 def _row(record: Record, score: Score, label: str = "") -> dict[str, object]:

@@ -29,17 +29,29 @@ def load_plugins(files: Iterable[Path]) -> Registry:
     return registry()
 
 
-def parse_samplers(specs: Iterable[str]) -> tuple[Sampler, ...]:
-    """Return the samplers named by ``all``, sets or specs, each once, in order."""
+def parse_samplers(specs: Iterable[str], clip: str | None = None) -> tuple[Sampler, ...]:
+    """Return the samplers named by ``all``, sets or specs, each once, in order.
+
+    Args:
+        specs: the names.
+        clip: how every one that can clip x_0 is to do it; None leaves each as it is.
+
+    Raises:
+        UsageError: if a sampler or a parameter is unknown, or a rule has no such way to clip.
+    """
     found: dict[str, Sampler] = {}
     for spec in specs:
-        chosen = list(_named(spec))
+        chosen = [_clipped(one, clip) for one in _named(spec)]
         for sampler in chosen:
             known = found.setdefault(sampler.spec, sampler)
             if known.alias != sampler.alias and spec != "all":
                 given = spec if len(chosen) == 1 else sampler.label
                 print(f"{given} and {known.label} are one rule: one row", file=sys.stderr)
     return tuple(found.values())
+
+
+def _clipped(sampler: Sampler, clip: str | None) -> Sampler:
+    return sampler.with_(clip=clip) if clip is not None and "clip" in sampler.parameters else sampler
 
 
 def _named(spec: str) -> Iterable[Sampler]:

@@ -65,7 +65,11 @@ def execute(options: argparse.Namespace) -> int:
         store.prepare()
     scales = options.guidance or []
     models = [with_option(sweep.model, "guidance", f"{scale:g}") for scale in scales] or [sweep.model]
-    parts = [sweep] if options.samplers or options.spacing or preset is None else _by_grid(sweep, preset)
+    parts = (
+        [sweep]
+        if options.samplers or options.spacing or preset is None
+        else _by_grid(sweep, preset, options.clip)
+    )
     sweeps = [replace(part, model=model) for model in models for part in parts]
     if options.dry_run:
         return max(_dry_run(one, store, options) for one in sweeps)
@@ -124,7 +128,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     devices = parse_devices(options.device)
     return Sweep(
         model=model,
-        samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"])),
+        samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"]), options.clip),
         steps=parse_steps(options.steps) if options.steps is not None else alone or steps,
         calls=calls,
         unasked=options.steps is None and not calls and preset is None and not own_steps,
@@ -145,10 +149,10 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     )
 
 
-def _by_grid(sweep: Sweep, preset: Preset) -> list[Sweep]:
+def _by_grid(sweep: Sweep, preset: Preset, clip: str | None = None) -> list[Sweep]:
     """Return a preset's sweep in parts, one for each rule that chooses the time steps of some of its rows."""
     return [
-        replace(sweep, samplers=parse_samplers(samplers), spacings=(spacing,))
+        replace(sweep, samplers=parse_samplers(samplers, clip), spacings=(spacing,))
         for spacing, samplers in preset.by_spacing().items()
     ]
 

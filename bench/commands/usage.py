@@ -71,6 +71,11 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:k=v,...]",
         help="all, a set as in paper or fast, or samplers with parameters, as in ddim:eta=0.35 [all]",
     )
+    parser.add_argument(
+        "--clip",
+        metavar="MODE",
+        help="how every sampler that can clip the predicted x_0 does it, as in none or x0 [each its own]",
+    )
     columns = parser.add_mutually_exclusive_group()
     columns.add_argument("--steps", metavar="S,S,...", help="[10,20,50,100,1000]")
     columns.add_argument(

@@ -133,7 +133,7 @@ class Sampler:
             return self.alias
         defaults = {p.name: p.default for p in _keyword_parameters(self.function)}
         shown = [
-            f"{key}={_text(value)}" if not isinstance(value, str) else value.rpartition("/")[2]
+            _shown(key, value)
             for i, (key, value) in enumerate(self.parameters.items())
             if i == 0 or value != defaults[key]
         ]
@@ -327,6 +327,13 @@ def _added(function: SamplerFunction) -> dict[str, Any]:
         for p in _keyword_parameters(function)
         if any(isinstance(mark, Added) for mark in typing.get_args(kinds.get(p.name)))
     }
+
+
+def _shown(key: str, value: Parameter) -> str:
+    """Return a parameter as a label has it: a word alone says enough, but for how x_0 is clipped."""
+    if not isinstance(value, str):
+        return f"{key}={_text(value)}"
+    return f"clip {value}" if key == "clip" else value.rpartition("/")[2]
 
 
 def _text(value: Parameter) -> str:

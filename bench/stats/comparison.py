@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,11 @@ Verdict = Literal["better", "worse", "tie"]
 
 
 LEVEL = 0.95
+
+
+UNJUDGED = ("rank-deficient", "saturated")
+"""Flags of scores that tell nothing of a sampler where every score has one: the bias of too few samples, or
+the cut of values outside the range of images, is as large as what is compared."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,12 @@ def _student(difference: float, se: float, freedom: int) -> tuple[float, float]:
     """Return (z, two-sided p) of a difference; without any spread it is certain, or zero."""
     z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
     return z, 2.0 * float(stdtr(freedom, -abs(z)))
+
+
+def not_judged(scores: Iterable[Score]) -> str:
+    """Return the flags for which no verdict can be had, where every score has one; else nothing."""
+    found = [[flag for flag in UNJUDGED if flag in score.flags] for score in scores]
+    return ", ".join(flag for flag in UNJUDGED if any(flag in flags for flags in found)) if all(found) else ""
 
 
 def refuse_mixed(a: Score, b: Score) -> None:

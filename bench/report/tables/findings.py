@@ -16,10 +16,10 @@ from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import Table, short_spacing
-from bench.stats.comparison import Comparison, compare
+from bench.stats.comparison import Comparison, compare, not_judged
 from bench.stats.score import Score
 
-Verdict = Literal["holds", "fails", "undecided", "not tested"]
+Verdict = Literal["holds", "fails", "undecided", "not judged", "not tested"]
 
 
 LEVEL = 0.05
@@ -32,11 +32,12 @@ class ClaimResult:
     Attributes:
         claim: the statement.
         verdict: ``holds`` where every link does at 5%; ``fails`` where one is reversed at 5% after
-            Bonferroni's correction; ``undecided`` otherwise; ``not tested`` where cells are missing.
+            Bonferroni's correction; ``undecided`` otherwise; ``not judged`` where the scores of an ordering
+            allow no verdict; ``not tested`` where cells are missing.
         p: the p-value of the verdict: the largest of the links' one-sided p-values (the claim is their
             intersection), for ``fails`` the corrected smallest of the reverse.
         links: with their comparisons, weakest first.
-        message: why it was not tested.
+        message: why it was not judged, or not tested.
         labels: the labels of the rows, for words.
         spacing: the time grid of the rows, where the table has several.
     """
@@ -111,6 +112,9 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimRes
     links = claim.links(shape)
     if not links:
         return ClaimResult(claim, "not tested", message=f"needs {claim.needs}")
+    for link in links:
+        if why := not_judged([scores[link.better], scores[link.worse]]):
+            return ClaimResult(claim, "not judged", message=f"not judged: {why}")
     try:
         found = [(link, _compare(link, scores)) for link in links]
     except UsageError as error:

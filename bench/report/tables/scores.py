@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.records.record import FLOOR
-from bench.report.tables.sheets import BEST, TIED, Mark, Sheet
+from bench.report.tables.sheets import Mark, Sheet
 from bench.report.tables.table import Cell, Table, calls, is_split_off, short_spacing
 
 FLAGS = {
@@ -43,6 +43,8 @@ def score_sheet(table: Table) -> Sheet:
     marks: dict[tuple[int, int], Mark] = {}
     for across, column in enumerate(table.columns, start=1):
         best, ties = table.leaders(column)
+        if table.unjudged(column):
+            marks |= {(down, across): "unjudged" for down in range(len(table.rows))}
         marks |= {
             (down, across): "best" if row == best else "tie"
             for down, row in enumerate(table.rows)
@@ -67,6 +69,8 @@ def score_sheet(table: Table) -> Sheet:
                 *step_notes(table),
                 *tuning_notes(table),
                 *floor_note(table),
+                *clip_notes(table),
+                *unjudged_notes(table),
                 *flag_notes(table),
             ]
         ),
@@ -78,7 +82,7 @@ def score_sheet(table: Table) -> Sheet:
 def show(table: Table, console: Console) -> None:
     """Print the table; on a terminal the best of each column is bold and its ties are green."""
     sheet, live = score_sheet(table), console.is_terminal
-    styles = {"best": "bold green", "tie": "green"}
+    styles = {"best": "bold green", "tie": "green", "unjudged": "bright_black"}
     signs = {"best": "*", "tie": "~"}
     shown = RichTable()
     shown.add_column(sheet.columns[0])
@@ -90,10 +94,9 @@ def show(table: Table, console: Console) -> None:
             mark = sheet.marks.get((down, across), "")
             cells.append(Text(cell, styles.get(mark, "")) if live else Text(cell + signs.get(mark, " ")))
         shown.add_row(Text(first), *cells)
-    legend = f"bold: {BEST}, green: {TIED}" if live else f"* {BEST}, ~ {TIED}"
-    notes = sheet.note.split("\n")
+    notes = sheet.paragraphs("bold:", "green:") if live else sheet.paragraphs("*", "~")
     console.print(Text(sheet.title, "bold"), shown, sep="\n")
-    console.print(*map(Text, [f"{notes[0]}; {legend}", *notes[1:]]), sep="\n")
+    console.print(*map(Text, notes), sep="\n")
 
 
 def step_notes(table: Table) -> list[str]:
@@ -124,6 +127,29 @@ def tuning_notes(table: Table) -> list[str]:
             spent[row] = cell.record.grid.tuning_calls
     told = [f"{row} {spent[row]:,}" for row in table.rows if row in spent]
     return [f"network calls of tuning, before the run: {', '.join(told)}"] if told else []
+
+
+def unjudged_notes(table: Table) -> list[str]:
+    """Return the line that says which columns bear no verdict, and why."""
+    scored = [column for column in table.columns if table.scores(column)]
+    reasons = {column: table.unjudged(column) for column in scored}
+    told = []
+    for why in dict.fromkeys(filter(None, reasons.values())):
+        heads = [table.head(column) for column in scored if reasons[column] == why]
+        where = f" at {', '.join(heads)}" if len(heads) < len(scored) else ""
+        told.append(f"not judged{where}: every score is {why}")
+    return told
+
+
+def clip_notes(table: Table) -> list[str]:
+    """Return the line that says that rows differ in how they clip x_0 too; none where they do not."""
+    clips = table.clips
+    if len(set(clips.values())) < 2:
+        return []
+    told = ", ".join(f"clip {clip}" for clip in dict.fromkeys(clips.values()) if clip != "none")
+    return [
+        f"{told}: rows so labelled clip the predicted x_0, the others do not; part of their contrast is that"
+    ]
 
 
 def floor_note(table: Table) -> list[str]:

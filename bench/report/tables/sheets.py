@@ -22,8 +22,8 @@ _LATEX = {
 }
 
 
-Mark = Literal["best", "tie"]
-"""What a cell of a column of scores is: the best, or one that cannot be told from it."""
+Mark = Literal["best", "tie", "unjudged"]
+"""What a cell of a column of scores is: the best, one that cannot be told from it, one without verdict."""
 
 BEST = "best of its column"
 TIED = "cannot be told from it (paired, 95%)"
@@ -56,15 +56,22 @@ class Sheet:
         """Whether each column is of words."""
         return [name in self.text for name in self.columns]
 
+    @property
+    def judged(self) -> bool:
+        """Whether a cell is marked as the best of its column."""
+        return "best" in self.marks.values()
+
     def paragraphs(self, best: str, tie: str) -> list[str]:
         """Return the note's paragraphs, the first with what the marks mean, called by these names."""
         first, *rest = self.note.split("\n")
-        legend = f"{best} {BEST}, {tie} {TIED}" if self.marks else ""
+        legend = f"{best} {BEST}, {tie} {TIED}" if self.judged else ""
         return list(filter(None, ["; ".join(filter(None, [first, legend])), *rest]))
 
-    def marked(self, best: str = "%s*", tie: str = "%s~", other: str = "%s") -> list[list[str]]:
-        """Return the rows with a form around every cell: of the best, of its ties, of the others."""
-        forms = {"best": best, "tie": tie}
+    def marked(
+        self, best: str = "%s*", tie: str = "%s~", other: str = "%s", unjudged: str = ""
+    ) -> list[list[str]]:
+        """Return the rows with a form around each cell: the best, its ties, those not judged, the others."""
+        forms = {"best": best, "tie": tie, "unjudged": unjudged or other}
         return [
             [
                 forms.get(self.marks.get((down, across), ""), other if across else "%s") % cell
@@ -76,7 +83,7 @@ class Sheet:
 
 def plain(sheet: Sheet) -> str:
     """Return aligned text."""
-    other = "%s " if sheet.marks else "%s"  # so that numbers stand below each other
+    other = "%s " if sheet.judged else "%s"  # so that numbers stand below each other
     grid = [[name if i == 0 else other % name for i, name in enumerate(sheet.columns)]]
     grid += sheet.marked(other=other)
     widths = [max(len(row[i]) for row in grid) for i in range(len(sheet.columns))]
@@ -107,7 +114,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    """Return a LaTeX ``tabular`` that needs the package booktabs."""
+    """Return a LaTeX ``tabular`` that needs the package booktabs, and xcolor where scores are not judged."""
     escaped = replace(sheet, rows=[list(map(latex_escaped, row)) for row in sheet.rows])
 
     def line(cells: Sequence[str]) -> str:
@@ -116,7 +123,8 @@ def latex(sheet: Sheet) -> str:
     form = "".join("l" if left else "r" for left in sheet.flush_left)
     head = line(list(map(latex_escaped, sheet.columns)))
     lines = [f"\\begin{{tabular}}{{{form}}}", r"\toprule", head, r"\midrule"]
-    lines += map(line, escaped.marked(best=r"\textbf{%s}", tie=r"\underline{%s}"))
+    grey = r"\textcolor{gray}{%s}"
+    lines += map(line, escaped.marked(best=r"\textbf{%s}", tie=r"\underline{%s}", unjudged=grey))
     comments = [f"% {text}" for text in (sheet.title, *sheet.paragraphs("bold:", "underlined:"))]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
 

@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from bench.report.tables.budgets import arranged
 from bench.report.tables.findings import LEVEL, ClaimResult
 from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, target
-from bench.stats.comparison import compare, estimate
+from bench.stats.comparison import compare, estimate, not_judged
 from bench.stats.score import Score
 
 NEAR = 1.1
@@ -61,6 +61,8 @@ def sentences(table: Table, findings: Sequence[ClaimResult]) -> list[str]:
     cells = [(row, steps, cell) for row in table.rows for steps, cell in table.series(row)]
     if not cells:
         return ["No trial of this table has a score."]
+    if why := not_judged(cell.score for *_, cell in cells if cell.score is not None):
+        return list(filter(None, [f"Nothing here can be judged: every score is {why}.", _not_done(table)]))
     told = [
         _best_of_all(table, cells),
         _few_steps(arranged(table)),
@@ -177,7 +179,7 @@ def _more_steps(table: Table) -> str:
 
 
 def _claims(findings: Sequence[ClaimResult]) -> str:
-    tested = [finding for finding in findings if finding.verdict != "not tested"]
+    tested = [finding for finding in findings if finding.verdict not in ("not tested", "not judged")]
     if not tested:
         return ""
     counts = [

@@ -15,7 +15,7 @@ from bench.records.record import SPLIT_OFF, Record, RowInfo
 from bench.records.store import file_slug
 from bench.records.trial import Cost, Trial
 from bench.spec import split_spec
-from bench.stats.comparison import estimate, refuse_mixed, ties_with_best
+from bench.stats.comparison import estimate, not_judged, refuse_mixed, ties_with_best
 from bench.stats.score import Score
 
 SAME = ("model", "n", "seed", "precision", "device", "reference")
@@ -107,6 +107,11 @@ class Table:
         return list(self.known)
 
     @property
+    def clips(self) -> dict[str, str]:
+        """How each row clips the predicted x_0, ``none`` where it does not."""
+        return {row: _clip(cell.record) for (row, _), cell in self.cells.items()}
+
+    @property
     def spacings(self) -> list[str]:
         """The rules of the time grids, each once."""
         return list(dict.fromkeys(row.spacing for row in self.known.values()))
@@ -148,11 +153,10 @@ class Table:
     def leaders(self, column: int) -> tuple[str | None, tuple[str, ...]]:
         """Return the best row of a column and those that cannot be told from it (95%, paired, Holm 1979).
 
-        Where two of the scores cannot be compared, none is the best.
+        Where two of the scores cannot be compared, or all of them are `unjudged`, none is the best.
         """
-        scored = {row: self.cells[row, column].score for row in self.rows if (row, column) in self.cells}
-        there = {row: score for row, score in scored.items() if score is not None}
-        if not there:
+        there = self.scores(column)
+        if not there or not_judged(there.values()):
             return None, ()
         first = next(iter(there.values()))
         try:
@@ -166,6 +170,16 @@ class Table:
             sign = -1 if first.higher_is_better else 1
             return min(there, key=lambda row: sign * estimate(there[row])), ()
         return best, tuple(ties)
+
+    def scores(self, column: int) -> dict[str, Score]:
+        """Return the scores of a column by row."""
+        cells = {row: self.cells[row, column].score for row in self.rows if (row, column) in self.cells}
+        return {row: score for row, score in cells.items() if score is not None}
+
+    def unjudged(self, column: int) -> str:
+        """Return why no verdict on a column can be had; empty where it can."""
+        there = self.scores(column)
+        return not_judged(there.values()) if there else ""
 
     def series(self, row: str) -> list[tuple[int, Cell]]:
         """Return (steps, cell) of a row's scored cells, steps ascending."""
@@ -363,21 +377,32 @@ def _images_of(record: Record) -> list[str]:
 def _rows_of(placed: Iterable[tuple[str, Record]]) -> dict[str, Row]:
     """Return what every row is by its label, in the table's order.
 
-    A row is a rule with its parameters on a time grid, which is told where there are several. Where two bear
-    one label, the later ones are told in full.
+    A row is a rule with its parameters on a time grid, which is told where there are several; so is what
+    clips x_0, where rows differ in it. Where two bear one label, the later ones are told in full.
     """
     firsts: dict[Row, Record] = {}
     for spacing, record in placed:
         firsts.setdefault(Row(record.trial.sampler, spacing), record)
     several = len({row.spacing for row in firsts}) > 1
+    mixed = len({_clip(record) for record in firsts.values()}) > 1
     found: dict[str, Row] = {}
     for row, record in sorted(firsts.items(), key=lambda item: (row_order(item[1]), item[0].spacing)):
         grid = f" on {short_spacing(row.spacing)}" if several else ""
-        label = record.sampler.label + grid
+        label = (_with_clip(record) if mixed else record.sampler.label) + grid
         if label in found:
             label = f"{row.sampler} on {row.spacing}" if several else row.sampler
         found[label] = row
     return found
+
+
+def _clip(record: Record) -> str:
+    return str(record.sampler.parameters.get("clip", "none"))
+
+
+def _with_clip(record: Record) -> str:
+    """Return the label of a row with how it clips x_0, where it does."""
+    label, told = record.sampler.label, f"clip {_clip(record)}"
+    return label if told in label or _clip(record) == "none" else f"{label} {told}"
 
 
 def short_spacing(spacing: str) -> str:
