@@ -157,6 +157,12 @@ def warn(sentence: object) -> None:
     print(f"warning: {sentence}", file=sys.stderr)
 
 
+def say_remarks(remarks: Iterable[str]) -> None:
+    """Print what was done to the images of a set or left out of it."""
+    for remark in remarks:
+        warn(remark)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))

@@ -18,7 +18,7 @@ from bench.commands.options import (
     parse_metrics,
     print_json,
     report_plugin_failures,
-    warn,
+    say_remarks,
 )
 from bench.commands.progress import Measuring
 from bench.errors import UsageError
@@ -53,8 +53,7 @@ def execute(options: argparse.Namespace) -> int:
             n=options.n,
             progress=progress,
         )
-    for remark in found.images.remarks:
-        warn(remark)
+    say_remarks(found.remarks)
     if options.json:
         print_json([vars(score) for score in found.scores.values()])
     else:
