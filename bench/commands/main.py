@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.commands.usage import VERBS
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, the same command goes on from here", file=sys.stderr)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
     """Print a warning as a sentence, without the line of code that gave it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:

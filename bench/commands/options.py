@@ -15,7 +15,7 @@ from rich.console import Console
 from bench.diffusion.learned import is_learned
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.diffusion.spacing import count_listed
-from bench.errors import UnknownNameError, UsageError
+from bench.errors import UnknownNameError, UsageError, one_line
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
@@ -154,7 +154,7 @@ def _works(device: torch.device) -> bool:
 
 def warn(sentence: object) -> None:
     """Print a sentence to standard error."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    print(f"warning: {one_line(str(sentence))}", file=sys.stderr)
 
 
 def say_remarks(remarks: Iterable[str]) -> None:

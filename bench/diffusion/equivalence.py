@@ -14,7 +14,7 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.orders import MixtureOracle
 from bench.diffusion.sampling import Sampler, trajectory
 from bench.diffusion.schedule import NoiseSchedule
-from bench.errors import USERS_CODE, BenchError, sentence_of
+from bench.errors import BenchError, sentence_of, users_code
 
 SAME = 1e-5
 """Rules that differ by less are one: published codes compute weights in float32."""
@@ -96,7 +96,7 @@ def walk(sampler: Sampler, steps: int, spacing: str) -> Tensor:
         states = list(trajectory(model, sampler, grid, source.initial().double(), noise))
     except BenchError:
         raise
-    except USERS_CODE as error:
+    except users_code() as error:
         raise BenchError(f"sampler {sampler.label!r} failed: {sentence_of(error)}") from error
     if len(states) != len(grid):
         raise BenchError(f"sampler {sampler.label!r} yielded {len(states)} states in {len(grid)} steps")

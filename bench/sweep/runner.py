@@ -434,7 +434,7 @@ class Runner:
     def _common_provenance(self) -> dict[str, Any]:
         return {
             "weights": self.loaded.weights_hash,
-            "code of the model": code_hash(self.loaded.model),
+            "code of the model": code_hash(*self.loaded.code),
             "code that draws": code_hash(draw, to_uint8),
             **self.scoring.provenance,
         }
