@@ -42,12 +42,9 @@ def sentence_of(error: BaseException) -> str:
     """Return what a user's code raised as a sentence."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
-    said, kind = one_line(str(error)), type(error).__name__
-    if isinstance(error, BenchError):
-        return said
-    return f"{kind}: {said}" if said else kind
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line."""
-    return " ".join(filter(None, map(str.strip, text.splitlines())))
+    """Return a sentence on one line; the colon goes where an exception says nothing after its name."""
+    return " ".join(filter(None, map(str.strip, text.splitlines()))).rstrip(": ")

@@ -29,7 +29,7 @@ class Likeness:
     Attributes:
         one: label of the first.
         other: label of the second.
-        steps: S of the grid.
+        steps: S that was asked for.
         differences: the greatest difference of x after every step; x is of size 1. UniPC and SA-Solver yield
             a state before it is corrected.
     """
@@ -38,6 +38,11 @@ class Likeness:
     other: str
     steps: int
     differences: tuple[float, ...]
+
+    @property
+    def taken(self) -> int:
+        """Number of steps that the grid has, which some rules choose near S."""
+        return len(self.differences)
 
     @property
     def same(self) -> bool:

@@ -25,7 +25,7 @@ import pluggy
 from bench.catalog import Catalog, Origin
 from bench.diffusion.sampling import SAMPLERS, Sampler
 from bench.diffusion.spacing import RULES, SPACINGS, Spacing
-from bench.errors import UnknownNameError, UsageError, sentence_of, users_code
+from bench.errors import UnknownNameError, UsageError, one_line, sentence_of, users_code
 from bench.files.download import Download
 from bench.files.neighbours import open_folder, plain_name
 from bench.hooks import PROJECT
@@ -240,7 +240,7 @@ class Registry:
                 self._fail(plugin, version, "register", error)
 
     def _fail(self, plugin: str, version: str, stage: str, error: BaseException) -> None:
-        message = sentence_of(error)
+        message = one_line(sentence_of(error))
         text = "".join(traceback.format_exception(error))
         self.failures.append(PluginFailure(plugin, version, stage, message, text))
 

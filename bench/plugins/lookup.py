@@ -23,7 +23,7 @@ from bench.files.source import users_parts, walk
 from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
-from bench.spec import parse_options, split_spec
+from bench.spec import parse_options, refuse_repeated, split_spec
 
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
@@ -42,6 +42,7 @@ def get_card(spec: str) -> ModelCard:
     if spec in known.entries:
         return known.entries[spec]
     name, options = split_spec(spec)
+    refuse_repeated(options, f"model {spec!r}")
     file, colon, factory = name.rpartition(":")
     if colon and file.endswith(".py"):
         card = ModelCard(name, _FileModel(Path(file), factory), f"{factory} of {file}")

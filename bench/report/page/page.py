@@ -23,7 +23,7 @@ from bench.report.plots.training import TITLE, models_of, trainings
 from bench.report.tables.budgets import arranged
 from bench.report.tables.comparison import compare_published
 from bench.report.tables.findings import claims_sheet, find_claims
-from bench.report.tables.scores import call_notes, flag_notes, floor_note, tuning_notes
+from bench.report.tables.scores import call_notes, flag_notes, floor_note, step_notes, tuning_notes
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.summary import best_of_columns, listed, plus_minus, sentences, short
 from bench.report.tables.table import Cell, Table, calls, row_order, tables_of
@@ -127,7 +127,13 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
         ],
         "heads": [shown.head(column) for column in shown.columns],
         "by": "steps" if shown.by == "steps" else "network calls",
-        "flags": [*call_notes(shown), *tuning_notes(table), *floor_note(table), *flag_notes(table)],
+        "flags": [
+            *call_notes(shown),
+            *step_notes(shown),
+            *tuning_notes(table),
+            *floor_note(table),
+            *flag_notes(table),
+        ],
         "floor": None
         if table.floor is None
         else {"score": plus_minus(table.floor), "n": table.floor.n, "key": _floor_key(table)},
