@@ -108,9 +108,13 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
     if path.is_dir():
         return _folder(path, strict)
     if path.is_file():
+        if is_picture(path):
+            raise UsageError(f"{path} is one image; give the folder that it lies in, or an .npz file")
         return _npz(path)
     if path.suffix or len(path.parts) > 1:
-        raise UsageError(f"no image data at {path}: give an existing .npz file or folder, or one of {NAMED}")
+        raise UsageError(
+            f"no image data at {path}: give an existing .npz file or folder, or one of {', '.join(NAMED)}"
+        )
     raise UnknownNameError("image data set", str(source), NAMED)
 
 

@@ -8,11 +8,11 @@ import pytest
 from support.commands import bench as run_bench
 
 import bench
-import models
 from bench.commands.main import main
 from bench.commands.options import escaped, parse_spacings, print_json
 from bench.diffusion.spacing import check_spacing
 from bench.plugins.lookup import get_card
+from models.spec import split_spec
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_option_that_is_given_twice_is_refused(capsys, arguments):
 
 
 def test_from_python_too():
-    for load in (get_card, models.load_checkpoint):
+    for load in (get_card, split_spec):
         with pytest.raises(bench.UsageError, match="T is given 2 times"):
             load("x.pt:T=1000,T=4000")
 
@@ -76,7 +76,7 @@ def test_options_of_a_time_grid_are_what_its_rule_takes(spacing, sentence):
 
 @pytest.mark.parametrize(
     "spacing",
-    ["edm:rho=5,sigma_max=40,stop=true", "ays:model=sdxl", "beta:alpha=1", "999,500,0", "sigma:9,1"],
+    ["edm:rho=5,sigma_max=40,stop=true", "ays:model=sdxl", "999,500,0", "sigma:9,1"],
 )
 def test_what_a_rule_takes_is_taken(spacing):
     check_spacing(spacing)

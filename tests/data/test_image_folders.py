@@ -228,6 +228,12 @@ def test_archives_of_images_are_refused_with_what_to_do(tmp_path):
         load_images(tmp_path / "a.tar")
 
 
+def test_a_file_that_is_one_image_is_called_so(tmp_path):
+    pixels(0).save(tmp_path / "0.png")
+    with pytest.raises(UsageError, match=r"0\.png is one image; give the folder"):
+        load_images(tmp_path / "0.png")
+
+
 def test_an_npz_with_two_sets_of_images_is_refused(tmp_path):
     some = np.zeros((20, 4, 4, 3), np.uint8)
     np.savez(tmp_path / "a.npz", images=some, arr_0=some[:10])
