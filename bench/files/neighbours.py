@@ -32,13 +32,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def open_folder(module: ModuleType, folder: Path) -> None:
-    """Let the code of a module, which is about to run, import what lies in a folder, then and later.
-
-    The folder is put last on `sys.path` as well, for what imports by other ways than an ``import`` statement.
-    """
+    """Let the code of a module, which is about to run, import what lies in a folder, then and later."""
     name = _package_of(folder)
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
     importlib.invalidate_caches()
     # An import statement calls what the module's own built-ins have under this name.
     vars(module)["__builtins__"] = {**vars(builtins), "__import__": functools.partial(_import, name, folder)}
@@ -46,8 +41,7 @@ def open_folder(module: ModuleType, folder: Path) -> None:
 
 def plain_name(text: str) -> str:
     """Return a text without the names of folders in it: modules are called what their files are."""
-    known = sorted((name for name in sys.modules if name.startswith(PREFIX)), key=len)
-    return functools.reduce(lambda said, name: said.replace(f"{name}.", ""), known, text)
+    return functools.reduce(lambda said, name: said.replace(f"{name}.", ""), _packages(), text)
 
 
 def folder_of(module: str) -> Path | None:
@@ -109,18 +103,16 @@ def is_neighbour(folder: Path, name: str, attributes: Iterable[str] = ()) -> boo
     return PathFinder.find_spec(top, [str(folder)]) is not None and not _is_installed(top)
 
 
+@functools.cache
 def _is_installed(top: str) -> bool:
     """Return whether a module is found elsewhere than in users' folders and the one the program runs in."""
     if top == "bench" or top in sys.stdlib_module_names:
         return True
-    theirs = {
-        str(folder_of(name)) for name in list(sys.modules) if name.startswith(PREFIX) and "." not in name
-    }
-    elsewhere = [entry for entry in sys.path if entry not in {"", os.getcwd(), *theirs}]
+    elsewhere = [entry for entry in sys.path if entry not in ("", os.getcwd())]
     found = [
         PathFinder.find_spec(top, elsewhere) if finder is PathFinder else finder.find_spec(top, None)
         for finder in sys.meta_path
-        if not isinstance(finder, _Finder)
+        if not isinstance(finder, _Finder | _LastFinder)
     ]
     # A folder without an __init__.py gives way to any module, wherever on the path.
     return any(spec is not None and spec.origin is not None for spec in found)
@@ -135,6 +127,7 @@ def _package_of(folder: Path) -> str:
         sys.modules[name] = package
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+        sys.meta_path.append(_LastFinder())
     return name
 
 
@@ -165,6 +158,26 @@ class _Finder(MetaPathFinder):
         if found is not None and isinstance(found.loader, SourceFileLoader):
             found.loader = _Loader(fullname, found.loader.path)
         return found
+
+
+class _LastFinder(MetaPathFinder):
+    """Finds in users' folders what is found nowhere else, for pickles and others that know a name alone.
+
+    It is no entry of `sys.path`, which worker processes are given, and would take for one of the user's own.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where a module lies in the first folder that has it."""
+        if path is not None or fullname.startswith(PREFIX):
+            return None
+        return PathFinder.find_spec(fullname, [str(folder_of(name)) for name in _packages()])
+
+
+def _packages() -> list[str]:
+    """Return the names that folders have as packages, in the order in which they came."""
+    return [name for name in sys.modules if name.startswith(PREFIX) and "." not in name]
 
 
 class _Loader(SourceFileLoader):

@@ -295,7 +295,7 @@ def _foreign_files(module: str, part: Any) -> list[Path]:
     library = any(Path(own).is_relative_to(folder) for folder in _library_folders())
     if library and module.partition(".")[0] not in _plugin_packages():
         return []
-    file, folder = Path(own), folder_of(module)
+    file, folder = Path(own).resolve(), folder_of(module)  # of a link, what lies beside the file itself
     folders = getattr(top, "__path__", None)
     if folder is not None or folders is None:
         return used_files(file, folder or file.parent)

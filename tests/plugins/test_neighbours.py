@@ -49,7 +49,7 @@ import bench
 @bench.sampler(source="a test")
 def beside(model, x, grid, noise):
     for step in grid:
-        x = bench.predict_x0(model(x, step.times(x)), x, step.alpha_bar)
+        x, _ = bench.predict_x0(x, model(x, step.times(x)), step.alpha_bar)
         yield x
 """
 
@@ -216,6 +216,27 @@ def test_a_change_beside_a_plugin_changes_the_code_hash_of_its_sampler(tmp_path,
         return code_hash(import_file(folder / "mine.py").beside.function)
 
     assert (hash_in(tmp_path / "a", "1") == hash_in(tmp_path / "b", constant)) is same
+
+
+def test_what_lies_beside_a_linked_file_counts(tmp_path):
+    def hash_in(folder, value):
+        write(folder, mine=f"from helper import VALUE\n{HELPER}", helper=f"VALUE = {value}\n")
+        (folder / "link").mkdir()
+        (folder / "link" / "mine.py").symlink_to(folder / "mine.py")
+        return code_hash(import_file(folder / "link" / "mine.py").beside.function)
+
+    assert hash_in(tmp_path / "a", 1) != hash_in(tmp_path / "b", 2)
+
+
+def test_model_and_plugin_have_helpers_of_one_name_in_workers_too(tmp_path):
+    model = write(tmp_path / "a", mine=MODEL.format(where="helper"), helper=NET)
+    plugin = write(tmp_path / "b", mine=SAMPLER, helper=HELPER)
+    done = run_bench(
+        *("run", "--model", model / "mine.py:make", "--plugin", plugin / "mine.py", "--samplers", "beside"),
+        *("--reference", reference(tmp_path), "--n", "8", "--steps", "2", "--executor", "processes"),
+        *("--results", tmp_path / "results"),
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_changed_helper_makes_a_record_stale(tmp_path):
