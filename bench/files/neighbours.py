@@ -177,7 +177,7 @@ class _LastFinder(MetaPathFinder):
 
 def _packages() -> list[str]:
     """Return the names that folders have as packages, in the order in which they came."""
-    return [name for name in sys.modules if name.startswith(PREFIX) and "." not in name]
+    return [name for name in list(sys.modules) if name.startswith(PREFIX) and "." not in name]
 
 
 class _Loader(SourceFileLoader):

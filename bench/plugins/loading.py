@@ -267,6 +267,8 @@ def _defaults(sampler: Sampler) -> Mapping[str, Any]:
 def import_file(path: Path) -> ModuleType:
     """Import a Python file under a name of its own and return the module.
 
+    What lies beside it can be imported by it, see `bench.files.neighbours`.
+
     Raises:
         UsageError: if it is not a Python file.
         Exception: whatever the file raises.
