@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -28,8 +29,13 @@ class NotApplicable(BenchError):  # noqa: N818  it is no error
     """A sampler cannot run on a model, through no fault of either: the trial is skipped, with the reason."""
 
 
-USERS_CODE = (Exception, SystemExit)
-"""What a user's code may raise: an exit inside it must not end the program without a word."""
+def users_code() -> tuple[type[BaseException], ...]:
+    """Return what ``except`` is to catch of a user's code: all that it raises but an interrupt.
+
+    Exits and exceptions directly below BaseException are among it: none may end the program without a word.
+    """
+    kind = sys.exc_info()[0]
+    return () if kind is None or issubclass(kind, KeyboardInterrupt) else (kind,)
 
 
 def sentence_of(error: BaseException) -> str:
@@ -37,3 +43,8 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+
+
+def one_line(text: str) -> str:
+    """Return a sentence on one line; the colon goes where an exception says nothing after its name."""
+    return " ".join(filter(None, map(str.strip, text.splitlines()))).rstrip(": ")

@@ -44,6 +44,19 @@ def parse_options(options: str, what: str) -> dict[str, str]:
     return found
 
 
+def refuse_repeated(options: str, what: str) -> None:
+    """Raise UsageError where ``key=value,...`` has a key twice: one of the values would be passed over.
+
+    Args:
+        options: the text; empty for none.
+        what: whose options they are, for the message.
+    """
+    keys = [item.partition("=")[0].strip().replace("-", "_") for item in options.split(",") if "=" in item]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"{what}: {key} is given {keys.count(key)} times; give it once")
+
+
 def join_spec(name: str, options: dict[str, str]) -> str:
     """Return ``NAME:key=value,...``, or the name alone where there are no options."""
     given = ",".join(f"{key}={value}" for key, value in options.items())

@@ -39,6 +39,7 @@ def split_spec(spec: str) -> Spec:
     none, numbers, text, or several of them with commas between.
     """
     source, text = bench.spec.split_spec(spec)
+    bench.spec.refuse_repeated(text, f"model {spec!r}")
     found = Spec(source, {}, {}, {})
     for name, value in bench.spec.parse_options(text, f"model {spec!r}").items():
         if name in CONDITIONS:

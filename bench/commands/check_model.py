@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from bench.commands.options import console, load_plugins, print_json
+from bench.commands.options import console, load_plugins, print_json, say_remarks
 from bench.data.sets import load_images
 from bench.diffusion.stages import image_shape
 from bench.errors import UsageError
@@ -20,14 +20,15 @@ def execute(options: argparse.Namespace) -> int:
     load_plugins(options.plugin)
     loaded = load_model(options.model, reference=options.reference)
     if options.reference is None and loaded.card.data is not None:
-        images = load_images(loaded.card.held_out or loaded.card.data).images
+        data = load_images(loaded.card.held_out or loaded.card.data, strict=True)
     elif loaded.reference is not None:
-        images = loaded.reference.images()
+        data = loaded.reference.data()
     else:
         raise UsageError(
             f"model {options.model!r} does not say what it was trained on; give --reference with images of it"
         )
-    shape = image_shape(loaded.model)
+    say_remarks(data.remarks)
+    images, shape = data.images, image_shape(loaded.model)
     if tuple(images.shape[1:]) != tuple(shape):
         raise UsageError(
             f"images are {tuple(images.shape[1:])} and the model's {tuple(shape)} (channels,"

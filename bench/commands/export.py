@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.commands.options import read_records, refuse_unknown_metric
+from bench.commands.options import escaped, is_shown, read_records, refuse_unknown_metric, warn
 from bench.errors import UsageError
 from bench.files.atomic import write_atomically
 from bench.records.frame import frame
@@ -33,7 +33,15 @@ def execute(options: argparse.Namespace) -> int:
     else:
         content = FORMATS[form](frame(records))
     if options.out is None:
-        sys.stdout.write(content.decode())
+        text = content.decode()
+        if form == "json":
+            text = escaped(text)
+        elif not is_shown(text):
+            warn(
+                f"standard output is {sys.stdout.encoding}, which lacks some letters of the records: another"
+                " stands in the place of each; give --out FILE"
+            )
+        sys.stdout.write(text)
     else:
         try:
             write_atomically(options.out, content)

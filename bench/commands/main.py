@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.commands.usage import VERBS
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, the same command goes on from here", file=sys.stderr)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
     """Print a warning as a sentence, without the line of code that gave it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -92,9 +92,32 @@ def _dispatch(arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(VERBS)}"
         raise UsageError(f"unknown verb {verb!r}; {hint}")
+    _refuse_empty(arguments[1:])
     options = command_parser(verb).parse_args(arguments[1:])
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
-    return int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
+    status = int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
+    return max(status, _plugins_failed()) if hasattr(options, "plugin") else status
+
+
+def _plugins_failed() -> int:
+    """Return 1 where a plugin could not do something: the verb has told it."""
+    from bench.plugins.loading import registry
+
+    return int(bool(registry().failures))
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UsageError where something is given nothing, as by a variable of the shell's that is empty.
+
+    What has a default would get it, and nobody asked for that.
+    """
+    for before, given in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = given.partition("=")
+        if not given.strip():
+            what = before if before.startswith("--") else "an argument"
+            raise UsageError(f"{what} is given nothing; leave it out or give a value")
+        if option.startswith("--") and equals and not value.strip():
+            raise UsageError(f"{option} is given nothing; leave it out or give a value")
 
 
 def command_parser(verb: str) -> Parser:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.commands.options import load_plugins, parse_devices, parse_spacing, parse_steps
+from bench.commands.options import load_plugins, parse_devices, parse_spacing, parse_steps, say_remarks
 from bench.data.images import from_uint8
 from bench.diffusion.conditions import is_conditional
 from bench.diffusion.grid import grid_for
@@ -98,8 +98,10 @@ def _data(loaded: LoadedModel, n: int) -> Tensor:
         raise UsageError(
             f"model {name!r} does not say what it was trained on; give --reference with images of it"
         )
+    data = loaded.reference.data()
+    say_remarks(data.remarks)
     with torch.inference_mode():
-        x0 = latents_of(loaded.model, from_uint8(loaded.reference.images()[:n]))
+        x0 = latents_of(loaded.model, from_uint8(data.images[:n]))
     if x0 is None or tuple(x0.shape[1:]) != tuple(loaded.model.shape):
         raise UsageError(
             f"images of {loaded.reference.name} are no x_0 of model {name!r}, of shape {loaded.model.shape}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -14,18 +15,22 @@ from rich.console import Console
 
 from bench.diffusion.learned import is_learned
 from bench.diffusion.sampling import Sampler, get_sampler
-from bench.diffusion.spacing import count_listed
-from bench.errors import UnknownNameError, UsageError
+from bench.diffusion.spacing import check_spacing, count_listed
+from bench.errors import UnknownNameError, UsageError, one_line
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.spec import is_number
+from bench.spec import is_number, refuse_repeated
 
 
 def load_plugins(files: Iterable[Path]) -> Registry:
-    """Load plugin files into the registry and return it."""
+    """Load plugin files into the registry and return it; what plugins could not do is told.
+
+    The command line ends with status 1 where there is any such failure, whatever the verb.
+    """
     for file in files:
         registry().load_file(file)
+    report_plugin_failures(registry().failures)
     return registry()
 
 
@@ -60,7 +65,17 @@ def _named(spec: str) -> Iterable[Sampler]:
         return [*registry().default_samplers.values(), *map(get_sampler, sets)]
     if spec in registry().sets.entries:
         return [get_sampler(one) for one in registry().sets.entries[spec].samplers]
-    return [get_sampler(spec)]
+    return [parse_sampler(spec)]
+
+
+def parse_sampler(spec: str) -> Sampler:
+    """Return the sampler that a text names, see `bench.get_sampler`.
+
+    Raises:
+        UsageError: if there is none, or a parameter is given twice.
+    """
+    refuse_repeated(spec.partition(":")[2], f"sampler {spec!r}")
+    return get_sampler(spec)
 
 
 def steps_of_sets(specs: Iterable[str]) -> tuple[int, ...]:
@@ -106,10 +121,11 @@ def parse_spacing(text: str) -> str:
     """Return a spacing as `bench.make_grid` reads it: as it is, or what a text file of times holds.
 
     Raises:
-        UsageError: if the file does not hold numbers.
+        UsageError: if the file does not hold numbers, or a rule's options are not what it takes.
     """
     path = Path(text)
     if is_learned(text) or not path.is_file():
+        check_spacing(text)
         return text
     given = path.read_text(encoding="utf-8").replace("\n", ",").replace(" ", ",")
     listed = ",".join(part for part in given.split(",") if part)
@@ -166,12 +182,34 @@ def _works(device: torch.device) -> bool:
 
 def warn(sentence: object) -> None:
     """Print a sentence to standard error."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    print(f"warning: {one_line(str(sentence))}", file=sys.stderr)
+
+
+def say_remarks(remarks: Iterable[str]) -> None:
+    """Print what was done to the images of a set or left out of it."""
+    for remark in remarks:
+        warn(remark)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    print(escaped(json.dumps(value, indent=1, ensure_ascii=False, default=str)))
+
+
+def escaped(text: str) -> str:
+    """Return JSON, escaped where standard output lacks a letter: another in its place is another name."""
+    if is_shown(text):
+        return text
+    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def is_shown(text: str) -> bool:
+    """Return whether standard output has every letter of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def console() -> Console:
@@ -214,9 +252,7 @@ def say_skipped(records: Iterable[Record]) -> None:
             print(f"skipped: {record.title}: {record.message}")
 
 
-def report_plugin_failures(failures: Iterable[PluginFailure]) -> bool:
-    """Print what plugins could not do, and return whether there was any."""
-    found = list(failures)
-    for failure in found:
+def report_plugin_failures(failures: Iterable[PluginFailure]) -> None:
+    """Print what plugins could not do."""
+    for failure in failures:
         warn(f"plugin {failure.plugin} failed at {failure.stage}: {failure.message}")
-    return bool(found)

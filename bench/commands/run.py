@@ -21,7 +21,6 @@ from bench.commands.options import (
     parse_spacings,
     parse_steps,
     print_json,
-    report_plugin_failures,
     say_skipped,
     steps_of_sets,
     warn,
@@ -30,7 +29,7 @@ from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.commands.usage import DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
 from bench.published.presets import Preset, get_preset
 from bench.records.frame import frame, plain_rows
@@ -53,8 +52,7 @@ DEFAULT_N = 1000
 
 def execute(options: argparse.Namespace) -> int:
     """Run the sweep."""
-    registry = load_plugins(options.plugin)
-    if report_plugin_failures(registry.failures) and options.strict:
+    if load_plugins(options.plugin).failures and options.strict:
         return 1
     preset = get_preset(options.preset) if options.preset else None
     sweep = _sweep(options, preset)
@@ -76,8 +74,7 @@ def execute(options: argparse.Namespace) -> int:
     started, records = time.perf_counter(), list[Record]()
     for one in sweeps:
         records += _swept(one, store, options, preset)
-    status = _report(records, store, time.perf_counter() - started, options.json, preset)
-    return 1 if registry.failures else status
+    return _report(records, store, time.perf_counter() - started, options.json, preset)
 
 
 def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace) -> int:
@@ -119,10 +116,10 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
-    calls = parse_steps(options.calls, "--calls") if options.calls else ()
+    calls = parse_steps(options.calls, "--calls") if options.calls is not None else ()
     if preset and preset.calls and options.steps is None and not calls and not own_steps:
         calls = preset.calls
-    spacings = parse_spacings(options.spacing) if options.spacing else ()
+    spacings = parse_spacings(options.spacing) if options.spacing is not None else ()
     told = [steps_of(one) for one in spacings]
     alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
     devices = parse_devices(options.device)
@@ -139,7 +136,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         batch=options.batch,
         precision=options.precision,
         devices=devices,
-        metrics=parse_metrics(options.metrics) if options.metrics else own.metrics if own else (),
+        metrics=parse_metrics(options.metrics) if options.metrics is not None else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),
         held_out=options.held_out,
         executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
@@ -205,7 +202,7 @@ def _report(
             f"model {record.trial.model}" if record.stage.startswith("model") else record.sampler.plugin
         )
         where = f"{record.title} ({at_fault})"
-        print(f"failed: {where}, {record.stage}: {record.message}", file=sys.stderr)
+        print(one_line(f"failed: {where}, {record.stage}: {record.message}"), file=sys.stderr)
     if failed:
         print(
             f"{len(failed)} of {len(records)} trials failed; `python -m bench show` has the tracebacks",

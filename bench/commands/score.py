@@ -17,11 +17,10 @@ from bench.commands.options import (
     parse_devices,
     parse_metrics,
     print_json,
-    report_plugin_failures,
-    warn,
+    say_remarks,
 )
 from bench.commands.progress import Measuring
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.records.provenance import environment
 from bench.records.record import GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
@@ -39,9 +38,8 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("--model, --steps and --calls say where a row stands: give --name too")
     if options.name is not None and options.steps is None:
         raise UsageError("a row needs its column: give --steps with --name")
-    registry = load_plugins(options.plugin)
-    failed = report_plugin_failures(registry.failures)
-    metrics = parse_metrics(options.metrics) if options.metrics else METRICS
+    load_plugins(options.plugin)
+    metrics = parse_metrics(options.metrics) if options.metrics is not None else METRICS
     (device, *_) = parse_devices(options.device)
     with Measuring(quiet=options.json) as progress:
         found = scores_of(
@@ -53,14 +51,13 @@ def execute(options: argparse.Namespace) -> int:
             n=options.n,
             progress=progress,
         )
-    for remark in found.images.remarks:
-        warn(remark)
+    say_remarks(found.remarks)
     if options.json:
         print_json([vars(score) for score in found.scores.values()])
     else:
         print("\n".join(_lines(found)))
     for failure in found.failures:
-        print(f"failed: {failure.stage}: {failure.message}", file=sys.stderr)
+        print(one_line(f"failed: {failure.stage}: {failure.message}"), file=sys.stderr)
     if options.name is not None and found.scores:
         store = Store(options.results)
         record = _record(options, found, metrics, device, store)
@@ -68,7 +65,7 @@ def execute(options: argparse.Namespace) -> int:
         path = store.write(record, kept_of(found.images.images))
         if not options.json:
             print(f"{path}: a row of `python -m bench table --results {options.results}`")
-    return 1 if failed or found.failures else 0
+    return 1 if found.failures else 0
 
 
 def _lines(found: GivenScores) -> list[str]:

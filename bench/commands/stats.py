@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.commands.options import load_plugins, parse_devices, print_json
+from bench.commands.options import load_plugins, parse_devices, print_json, say_remarks
 from bench.commands.progress import Measuring
 from bench.data.sets import load_images
 from bench.errors import UsageError
@@ -40,6 +40,7 @@ def execute(options: argparse.Namespace) -> int:
                     f" measured: leave --{option} out"
                 )
         data = load_images(options.data, strict=True)  # as a run reads them
+        say_remarks(data.remarks)
         device = parse_devices(options.device)[0]
         shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
         space = get_space(metric.space, shape).to(device)

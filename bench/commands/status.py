@@ -6,11 +6,14 @@ import argparse
 from collections import Counter
 
 from bench.commands.options import print_json, warn
+from bench.errors import UsageError, one_line
 from bench.records.store import Store
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the counts and every failure."""
+    if not options.results.is_dir():
+        raise UsageError(f"there is no folder {options.results}; --results names that of a run")
     store = Store(options.results)
     records, unreadable = store.read()
     counts = Counter(record.status for record in records)
@@ -24,8 +27,7 @@ def execute(options: argparse.Namespace) -> int:
         parts = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed")]
         print(f"{options.results}: {', '.join(parts)}, {len(under_way)} under way, {len(unreadable)} damaged")
         for record in failed:
-            stage = record.stage
-            print(f"  failed: {record.title}, {stage}: {record.message}")
+            print("  " + one_line(f"failed: {record.title}, {record.stage}: {record.message}"))
     for damage in unreadable:
         warn(damage)
     return 1 if failed or unreadable else 0

@@ -78,7 +78,8 @@ def read_cifar(place: Path, split: str) -> tuple[Tensor, Tensor]:
         elif f"{name}.bin" in found:
             pixels, ids = _binary(found[f"{name}.bin"], f"{name}.bin in {place}")
         else:
-            raise UsageError(f"{place} lacks the CIFAR-10 batch {name}; get the archive again")
+            other = ", or unpack it if it holds other images and give their folder" if place.is_file() else ""
+            raise UsageError(f"{place} lacks the CIFAR-10 batch {name}; get the archive again{other}")
         images.append(pixels)
         labels.append(ids)
     return torch.from_numpy(np.concatenate(images).reshape(-1, 3, 32, 32)), torch.from_numpy(

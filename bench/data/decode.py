@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,15 +48,65 @@ class Decoded:
     lossy: int = 0
 
 
+_SAID_TO_BE = frozenset(
+    {
+        ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".exr",
+        ".hdr",
+        ".svg",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+    }
+)
+"""Suffixes of pictures, whether or not the decoder can read them."""
+
+_BEGINNINGS = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+    b"8BPS",
+    b"v/1\x01",  # OpenEXR
+    b"\0\0\0\x0cjP  ",
+    b"\0\0\0\x0cJXL ",
+)
+"""First bytes of files that are pictures, whatever their names."""
+
+_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
+"""What bytes 8 to 12 say of a picture where bytes 4 to 8 are ``ftyp`` (ISO/IEC 23008-12)."""
+
+
 class _One(NamedTuple):
     pixels: Pixels
     facts: tuple[str, ...]
 
 
+@cache
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes, in small letters, of every format that the decoder can read."""
     formats = Image.registered_extensions()
     return frozenset(end for end, kind in formats.items() if kind in Image.OPEN and kind not in _NO_PICTURES)
+
+
+def is_picture(file: Path) -> bool:
+    """Return whether a file is a picture, by its suffix or its first bytes: also one of an unknown format."""
+    if file.suffix.lower() in image_suffixes() | _SAID_TO_BE:
+        return True
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    except OSError:
+        return True  # a link to nothing, or a file that may not be read: nobody can say that it is none
+    webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    return head.startswith(_BEGINNINGS) or webp or (head[4:8] == b"ftyp" and head[8:] in _BRANDS)
 
 
 def decode(
@@ -77,10 +129,10 @@ def decode(
     def read(file: Path) -> _One | Exception:
         try:
             with Image.open(file) as image:
-                if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                if is_deep(image, file):
                     raise UsageError(
-                        f"{file} has more than 8 bits a channel (mode {image.mode}); save it with 8, in the"
-                        " range that the model's images have"
+                        f"{file} has more than 8 bits a channel; save it with 8, in the range that the"
+                        " model's images have"
                     )
                 facts = tuple(name for name, holds in _FACTS.items() if holds(image))
                 mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
@@ -103,7 +155,7 @@ def decode(
             for file, found in zip(some, pool.map(read, some), strict=True):
                 if isinstance(found, Exception):
                     if strict:
-                        raise UsageError(f"{file} cannot be decoded ({found})") from None
+                        raise UsageError(_refusal(file, found)) from None
                     unreadable.append(file)
                     continue
                 image = found.pixels
@@ -143,6 +195,49 @@ _TOLD = {
     "lossy": "are compressed with losses (JPEG), which moves scores",
 }
 """What is said of images with a fact."""
+
+
+def _refusal(file: Path, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return (
+            f"{file} cannot be decoded: it is damaged, or of a format that is not known here; save it as PNG,"
+            " or take it out of the set"
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"{file} is a link that leads nowhere; mend it, or take it out of the set"
+    return f"{file} cannot be decoded ({error})"
+
+
+def is_deep(image: Image.Image, file: Path) -> bool:
+    """Return whether an image has more than 8 bits a channel, which the decoder would cut to 8.
+
+    The decoder keeps no number of bits: modes say it of gray images, what a part of the file is unpacked from
+    of others, and of the two formats that are unpacked elsewhere the files themselves.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return True
+    if image.format in ("JPEG2000", "AVIF"):
+        with file.open("rb") as opened:
+            head = opened.read(4096)
+        start, offset, bits = _DEPTHS[image.format]
+        place = head.find(start)
+        return place >= 0 and bool(bits(head[place + offset : place + offset + 1] or b"\0"))
+    for codec, _, _, args in getattr(image, "tile", ()):
+        packed = args if isinstance(args, tuple) else (args,)
+        if codec == "SGI16" or (codec == "ppm" and packed[1] > 255):
+            return True
+        if re.search(r";16[LBN]", str(packed[0])):
+            return True
+    return False
+
+
+_DEPTHS: Mapping[str, tuple[bytes, int, Callable[[bytes], bool]]] = {
+    # ISO/IEC 15444-1, A.5.1: after SIZ 2 + 2 + 8 * 4 + 2 bytes, then the first component's bits, less one.
+    "JPEG2000": (b"\xff\x4f\xff\x51", 42, lambda byte: byte[0] & 0x7F > 7),
+    # AV1 in ISOBMFF, 2.3.3: the third byte of av1C has seq_tier_0, then high_bitdepth.
+    "AVIF": (b"av1C", 6, lambda byte: byte[0] & 0x40 > 0),
+}
+"""Format -> (bytes before, from their start to the byte that tells, whether it says more than 8 bits)."""
 
 
 def _size(pixels: Pixels) -> str:

@@ -8,6 +8,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from bench.data.cifar10 import ARCHIVES as CIFAR_ARCHIVES
 from bench.data.cifar10 import FOLDERS as CIFAR_FOLDERS
 from bench.data.cifar10 import WHERE as CIFAR_WHERE
 from bench.data.cifar10 import find_cifar, read_cifar
-from bench.data.decode import Decoded, decode, image_suffixes
+from bench.data.decode import Decoded, decode, is_picture
 from bench.errors import UnknownNameError, UsageError
 from bench.files.assets import read_asset
 
@@ -87,10 +88,10 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
         source: ``digits`` (40,000 training images, 12 x 12), ``digits-held-out`` (6,000 others, never
             trained on); ``cifar10``, ``cifar10-test`` or ``celeba64``, looked for in the folder that
             SAMPLER_BENCH_DATA names (``data`` if it is not set) or in FOLDER with ``cifar10:FOLDER``; an .npz
-            file with ``images``, ``arr_0`` or ``samples`` in uint8, (N, H, W), (N, H, W, C) with C = 1 or 3,
-            or (N, C, H, W); an .npy file of such an array; an archive or folder of CIFAR-10; or a folder of
-            images of one size, searched at any depth, hidden files apart, and read in the order of their
-            names.
+            file with one of ``images``, ``arr_0`` and ``samples`` in uint8, (N, H, W), (N, H, W, C) with
+            C = 1 or 3, or (N, C, H, W); an .npy file of such an array; an archive or folder of CIFAR-10;
+            or a folder of images of one size, searched at any depth and through links, hidden files apart,
+            and read in the order of their names; what is an image is told by a file's suffix or first bytes.
         strict: whether a file that cannot be decoded is an error; otherwise it is left out and listed.
 
     Raises:
@@ -107,9 +108,13 @@ def load_images(source: str | Path, *, strict: bool = False) -> ImageData:
     if path.is_dir():
         return _folder(path, strict)
     if path.is_file():
+        if is_picture(path):
+            raise UsageError(f"{path} is one image; give the folder that it lies in, or an .npz file")
         return _npz(path)
     if path.suffix or len(path.parts) > 1:
-        raise UsageError(f"no image data at {path}: give an existing .npz file or folder, or one of {NAMED}")
+        raise UsageError(
+            f"no image data at {path}: give an existing .npz file or folder, or one of {', '.join(NAMED)}"
+        )
     raise UnknownNameError("image data set", str(source), NAMED)
 
 
@@ -174,10 +179,7 @@ def _npz(path: Path) -> ImageData:
             stack = _channels_first(opened, path, "the array")
             return ImageData(str(path), stack, content_hash(stack))
         with opened as arrays:
-            key = next((k for k in IMAGE_KEYS if k in arrays), None)
-            if key is None:
-                found = ", ".join(arrays.files) or "nothing"
-                raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(IMAGE_KEYS)}")
+            key = _key_of(arrays, path)
             pixels = arrays[key]
             labels = arrays.get("labels")
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
@@ -192,6 +194,29 @@ def _npz(path: Path) -> ImageData:
         )
     ids = None if labels is None else torch.from_numpy(labels.astype(np.int64))
     return ImageData(str(path), images, content_hash(images), ids)
+
+
+def _key_of(arrays: np.lib.npyio.NpzFile, path: Path) -> str:
+    """Return under which name an .npz holds images.
+
+    Raises:
+        UsageError: if it is under none, or there are two of them.
+    """
+    there = [key for key in IMAGE_KEYS if key in arrays]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise UsageError(
+            f"{path} holds {' and '.join(there)}, each a name of images; save those that are meant alone"
+        )
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+    if members and not any(name.endswith(".npy") for name in members):
+        raise UsageError(
+            f"{path} is a zip archive of {len(members):,} files and no .npz; unpack it and give the folder"
+        )
+    found = _first(arrays.files) or "nothing"
+    raise UsageError(f"{path} holds {found}; images must be under one of {', '.join(IMAGE_KEYS)}")
 
 
 def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], path: Path, key: str) -> Tensor:
@@ -212,18 +237,50 @@ def _channels_first(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pat
 
 
 def _folder(path: Path, strict: bool) -> ImageData:
-    suffixes = image_suffixes()
-    visible = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
-    files = [p for p in visible if p.suffix.lower() in suffixes]
+    files, others, again = list[Path](), list[Path](), list[Path]()
+    for file in sorted(_below(path, again)):
+        (files if is_picture(file) else others).append(file)
     if not files:
         raise UsageError(
             f"{path} holds no images; looked for .png, .jpg, .webp, .gif and others at any depth"
         )
     found = decode(files, strict)
-    others = [str(p.relative_to(path)) for p in visible if p.suffix.lower() not in suffixes]
-    named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-    left = [f"{len(others):,} files beside the images are none and left out: {named}"] if others else []
+    left = [
+        f"{len(some):,} {what}: {_first([str(one.relative_to(path)) for one in some])}"
+        for some, what in (
+            (others, "files beside the images are none and left out"),
+            (again, "folders are linked to more than once and read once"),
+        )
+        if some
+    ]
     return replace(_decoded(str(path), found), remarks=(*found.remarks, *left), lossy=found.lossy)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _below(root: Path, again: list[Path]) -> Iterator[Path]:
+    """Yield the files at any depth, hidden ones apart: those of linked folders too, and links to nothing.
+
+    Folders that are met again, through a link, are put in ``again``.
+    """
+    seen: set[Path] = set()
+    own, linked = [root], list[Path]()
+    while own or linked:
+        by_link = not own  # last, so that of two ways to a folder the link is the other one
+        folder = linked.pop(0) if by_link else own.pop()
+        if folder.resolve() in seen:
+            again.append(folder)
+            continue
+        seen.add(folder.resolve())
+        for entry in sorted(folder.iterdir()):
+            if _is_hidden(entry.relative_to(root)):
+                continue
+            if entry.is_dir():
+                (linked if by_link or entry.is_symlink() else own).append(entry)
+            elif entry.is_file() or not entry.exists():
+                yield entry
 
 
 def _is_hidden(place: Path) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.diffusion.interfaces import EpsilonModel, Prediction
-from bench.errors import USERS_CODE, BenchError, sentence_of
+from bench.errors import BenchError, sentence_of, users_code
 
 RETURN = "it must return bench.Prediction(eps, raw_variance)"
 
@@ -74,7 +74,7 @@ def check_function(name: str, ask: Callable[[Tensor, int], Prediction], x: Tenso
         first = ask(x, len(x)).eps.clone()  # a model may give the same memory again
     except BenchError:
         raise
-    except USERS_CODE as error:
+    except users_code() as error:
         raise ModelError(
             f"model {name} cannot answer for a block of noise, x of {x.dtype} and shape {tuple(x.shape)}:"
             f" {sentence_of(error)}"

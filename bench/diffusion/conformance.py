@@ -25,7 +25,7 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.orders import STD, STEPS, GaussianOracle, draws, measured_order, output_variance
 from bench.diffusion.sampling import Sampler, StepCountError, sample, trajectory
 from bench.diffusion.schedule import NoiseSchedule, zero_terminal_snr
-from bench.errors import USERS_CODE, BenchError, NotApplicable, sentence_of
+from bench.errors import BenchError, NotApplicable, sentence_of, users_code
 
 BELOW, ABOVE = 0.3, 0.8
 """How far the measured order may lie below the declared one, and above: asymptotic slopes of order 4 show 3.7
@@ -75,7 +75,7 @@ def check_clause(sampler: Sampler, text: str) -> Clause:
         kept, detail = None, str(reason)
     except StepCountError as error:  # there is no x_0 to measure the other clauses on
         kept, detail = False if text == YIELDS else None, str(error)
-    except USERS_CODE as error:
+    except users_code() as error:
         kept, detail = False, sentence_of(error)
     return Clause(text, kept, detail)
 

@@ -14,7 +14,7 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.orders import MixtureOracle
 from bench.diffusion.sampling import Sampler, trajectory
 from bench.diffusion.schedule import NoiseSchedule
-from bench.errors import USERS_CODE, BenchError, sentence_of
+from bench.errors import BenchError, sentence_of, users_code
 
 SAME = 1e-5
 """Rules that differ by less are one: published codes compute weights in float32."""
@@ -29,7 +29,7 @@ class Likeness:
     Attributes:
         one: label of the first.
         other: label of the second.
-        steps: S of the grid.
+        steps: S that was asked for.
         differences: the greatest difference of x after every step; x is of size 1. UniPC and SA-Solver yield
             a state before it is corrected.
     """
@@ -38,6 +38,11 @@ class Likeness:
     other: str
     steps: int
     differences: tuple[float, ...]
+
+    @property
+    def taken(self) -> int:
+        """Number of steps that the grid has, which some rules choose near S."""
+        return len(self.differences)
 
     @property
     def same(self) -> bool:
@@ -96,7 +101,7 @@ def walk(sampler: Sampler, steps: int, spacing: str) -> Tensor:
         states = list(trajectory(model, sampler, grid, source.initial().double(), noise))
     except BenchError:
         raise
-    except USERS_CODE as error:
+    except users_code() as error:
         raise BenchError(f"sampler {sampler.label!r} failed: {sentence_of(error)}") from error
     if len(states) != len(grid):
         raise BenchError(f"sampler {sampler.label!r} yielded {len(states)} states in {len(grid)} steps")

@@ -6,7 +6,9 @@ A rule on time steps, (T, S) -> steps, counts the steps of a discrete schedule. 
 
 from __future__ import annotations
 
+import inspect
 import math
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +19,8 @@ from scipy.special import betaincinv
 from bench.catalog import Catalog, load_plugins
 from bench.diffusion.learned import is_learned, read_learned
 from bench.diffusion.schedule import ContinuousSchedule, NoiseSchedule, Schedule
-from bench.errors import UsageError
-from bench.spec import join_spec, parse_options
+from bench.errors import UnknownNameError, UsageError
+from bench.spec import is_number, join_spec, parse_options, refuse_repeated
 
 Spacing = Callable[..., Sequence[float]]
 """A rule (T, S) -> time steps, or, marked by `on_levels`, (schedule, S) -> times; both ascending."""
@@ -193,6 +195,7 @@ def vp(
     Raises:
         UsageError: if a level that was asked for lies outside the schedule.
     """
+    _refuse_unless_positive("vp", rho=rho)
     least, most = _karras_ends(schedule, sigma_min, sigma_max)
     clock = ContinuousSchedule.vp_between(least, most)
     inner = _linspace(clock.first ** (1 / rho), 1.0, S)[1:-1]
@@ -206,6 +209,7 @@ def beta(schedule: Schedule, S: int, *, alpha: float = 0.6, beta: float = 0.6) -
 
     Source: Lee et al. 2024, arXiv:2407.12173.
     """
+    _refuse_unless_positive("beta", alpha=alpha, beta=beta)
     parts = betaincinv(alpha, beta, np.linspace(0, 1, S) if S > 1 else np.ones(1))
     return [float(schedule.first + u * (schedule.last - schedule.first)) for u in parts]
 
@@ -273,6 +277,37 @@ def get_spacing(name: str) -> Spacing:
         UnknownNameError: (a ValueError) with the nearest known names.
     """
     return SPACINGS.get(name)
+
+
+def check_spacing(spacing: str) -> None:
+    """Raise UsageError where a rule is given an option twice, one that it has not, or text for a number.
+
+    A rule's own signature says what it takes, as ``edm`` takes ``rho: float = 7.0``; lists of times and files
+    have no options.
+    """
+    name, _, given = spacing.partition(":")
+    if is_learned(spacing) or "=" not in given:
+        return
+    what, rule = f"spacing {spacing!r}", get_spacing(name)
+    refuse_repeated(given, what)
+    _, _, *known = inspect.signature(rule).parameters.values()
+    hints = typing.get_type_hints(rule)
+    for key, value in parse_options(given, what).items():
+        own = key.replace("-", "_")
+        if own == "stop" or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known):
+            continue
+        if own not in [one.name for one in known]:
+            raise UnknownNameError(f"option of spacing {name}", key, [*(one.name for one in known), "stop"])
+        kinds = typing.get_args(hints.get(own)) or (hints.get(own),)
+        if str not in kinds and {int, float} & set(kinds) and not is_number(value):
+            raise UsageError(f"{what}: {key} must be a number, got {value!r}")
+
+
+def _refuse_unless_positive(rule: str, **values: float | None) -> None:
+    for name, value in values.items():
+        number = value is None or (isinstance(value, int | float) and 0 < value < math.inf)
+        if not number:
+            raise UsageError(f"{name} of spacing {rule} must be a positive number, got {value}")
 
 
 def chosen_times(schedule: Schedule, steps: int, spacing: str) -> list[float]:
@@ -402,9 +437,13 @@ def _times(schedule: Schedule, sigmas: Iterable[float]) -> list[float]:
 
 
 def _karras(schedule: Schedule, S: int, rho: float, least: float, most: float) -> list[float]:
+    _refuse_unless_positive("edm or karras", rho=rho)
     _times(schedule, [most, least])  # an end that was asked for and is outside is named as it was given
-    roots = _linspace(least ** (1 / rho), most ** (1 / rho), S)
-    sigmas = [root**rho for root in roots]
+    try:
+        roots = _linspace(least ** (1 / rho), most ** (1 / rho), S)
+        sigmas = [root**rho for root in roots]
+    except OverflowError:
+        raise UsageError(f"rho of spacing edm or karras is too small, got {rho:g}; 7 is usual") from None
     if S > 1:  # the ends are levels of the schedule, whatever the roots' rounding
         sigmas[0], sigmas[-1] = least, most
     else:
@@ -414,6 +453,7 @@ def _karras(schedule: Schedule, S: int, rho: float, least: float, most: float) -
 
 def _karras_ends(schedule: Schedule, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
     """Return the levels that were asked for, or 0.002 and 80 as far as the schedule reaches."""
+    _refuse_unless_positive("edm or vp", sigma_min=sigma_min, sigma_max=sigma_max)
     low, high = _sigma_ends(schedule)
     least = max(0.002, low) if sigma_min is None else sigma_min
     most = min(80.0, high) if sigma_max is None else sigma_max

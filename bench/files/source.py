@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from bench.files.neighbours import folder_of, used_files
+
 ROOT = Path(__file__).resolve().parents[2]
 """Folder that holds the project's import packages."""
 
@@ -81,8 +83,9 @@ def code_hash(*objects: object) -> str:
         objects: functions, classes, modules or instances; of an instance, the classes and functions found in
             its attributes count too, as a network counts with all its layers.
 
-    The project's own code counts by definitions; a plugin file or the package of a plugin counts whole,
-    together with what it imports of the project; other installed packages count by their versions.
+    The project's own code counts by definitions; a user's file counts whole, with the files beside it that it
+    imports, and so does the package of a plugin, each together with what it imports of the project; other
+    installed packages count by their versions.
     """
     digests, _ = closure(*objects)
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
@@ -92,10 +95,13 @@ def closure(*objects: object) -> tuple[set[str], set[Address]]:
     """Return (digests of all code that some objects are made of, the project's definitions among it)."""
     digests: set[str] = set()
     waiting: list[Address] = []
+    others: set[str] = set()
     for part in _parts(objects):
-        if _is_own(_module_of(part)):
+        module = _module_of(part)
+        if _is_own(module):
             waiting.append(_address_of(part))
-        else:
+        elif module not in others:
+            others.add(module)  # it counts whole, whatever part of it was found
             theirs, used = _foreign(part)
             digests |= theirs
             waiting += used
@@ -216,6 +222,18 @@ def walk(objects: Iterable[object]) -> Iterator[object]:
             waiting += [type(one), *vars(one).values()]
 
 
+def users_parts(objects: Iterable[object]) -> tuple[object, ...]:
+    """Return the functions, classes and modules of users' files and plugins that some objects are made of."""
+    parts = ((one, _module_of(one)) for one in _parts(objects))
+    return tuple(one for one, name in parts if _is_users(name) and _foreign_files(name, one))
+
+
+def _is_users(module: str) -> bool:
+    """Return whether a module may be a user's: not the project's, nor Python's, nor one of tensors."""
+    top = module.partition(".")[0]
+    return bool(top) and not _is_own(module) and top not in sys.stdlib_module_names and top not in TENSORS
+
+
 def _module_of(part: Any) -> str:
     """Return the dotted name of the module that a part comes from, empty where it is unknown."""
     return str(part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None) or "")
@@ -242,14 +260,18 @@ def _foreign(part: Any) -> tuple[set[str], list[Address]]:
     """Return (digests, definitions of the project that are used) of code that is not the project's."""
     module = _module_of(part)
     top = module.partition(".")[0]
-    if not top or top in sys.stdlib_module_names or top in TENSORS:
+    if not _is_users(module):
         return set(), []
     files = _foreign_files(module, part)
     digests = set() if files else {_version_of(top)}
     used: list[Address] = []
     for file in files:
         source = file.read_bytes()
-        body = ast.parse(source).body
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:  # what imports it goes on without it
+            digests.add(hashlib.sha256(source).hexdigest())
+            continue
         digests.add(_digest(*body, whole=True))
         parsed = Module.parse(source, module)
         used += [one for line in body for one in _references(line, module, parsed) if _is_own(one[0])]
@@ -257,7 +279,10 @@ def _foreign(part: Any) -> tuple[set[str], list[Address]]:
 
 
 def _foreign_files(module: str, part: Any) -> list[Path]:
-    """Return the files of the user's own module or of a plugin's package; none of a library."""
+    """Return the files of the user's own module, with those beside it that it uses, or of a plugin's package.
+
+    None of a library.
+    """
     top = sys.modules.get(module.partition(".")[0])
     own = getattr(sys.modules.get(module), "__file__", None)
     if own is None:
@@ -270,9 +295,10 @@ def _foreign_files(module: str, part: Any) -> list[Path]:
     library = any(Path(own).is_relative_to(folder) for folder in _library_folders())
     if library and module.partition(".")[0] not in _plugin_packages():
         return []
+    file, folder = Path(own).resolve(), folder_of(module)  # of a link, what lies beside the file itself
     folders = getattr(top, "__path__", None)
-    if folders is None:
-        return [Path(own)]
+    if folder is not None or folders is None:
+        return used_files(file, folder or file.parent)
     return sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
 
 

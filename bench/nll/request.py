@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -62,7 +63,10 @@ def find_images(loaded: LoadedModel, request: BoundRequest) -> Tensor:
     """
     wanted, name = request.n, named_images(loaded, request)
     if name is not None:
-        images = load_images(name).images
+        data = load_images(name, strict=True)
+        for remark in data.remarks:
+            warnings.warn(remark, stacklevel=2)
+        images = data.images
     elif loaded.floor is not None:
         name = f"draws from {loaded.card.name}"
         images = loaded.floor(wanted or DEFAULT_N, request.seed)

@@ -22,7 +22,7 @@ from bench.diffusion.conditions import is_conditional
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import CascadeModel, Decodes
-from bench.errors import USERS_CODE, NotApplicable, UsageError
+from bench.errors import NotApplicable, UsageError, users_code
 from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
 from bench.nll.parts import METRICS, BlockTerms, make_terms, mean_score, step_table, terms_path
@@ -102,7 +102,7 @@ class BoundRunner:
         self.images = find_images(self.loaded, request)
         self.provenance = {
             "weights": self.loaded.weights_hash,
-            "code of the model": code_hash(self.loaded.model),
+            "code of the model": code_hash(*self.loaded.code),
             "code of the bound": code_hash(variational_bounds, bound_noise, Meter, make_terms, Chain),
             "images": content_hash(self.images)[:16],
         }
@@ -173,7 +173,7 @@ class BoundRunner:
                 with whole.running():
                     chains = [cell.chain for cell in cells]
                     bounds = variational_bounds(model, x0, chains, noise, request.clip, after_level)
-        except USERS_CODE as error:
+        except users_code() as error:
             failure = Failure.of(error, stage)
             return [(cell, failure) for cell in cells]
         # Network calls are shared: a cell's cost is that of its own calls, as if it were alone.

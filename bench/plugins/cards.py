@@ -92,6 +92,7 @@ class LoadedModel:
         reference: what samples are scored against, None where nobody said.
         floor: (n, fold) -> n images of the same law as the data, other ones in every fold; fewer or none
             where there are no more.
+        makers: functions of users' files and plugins that made it.
     """
 
     card: ModelCard
@@ -99,3 +100,9 @@ class LoadedModel:
     weights_hash: str
     reference: ReferenceImages | None
     floor: Callable[[int, int], Tensor] | None
+    makers: tuple[object, ...] = ()
+
+    @property
+    def code(self) -> tuple[object, ...]:
+        """What `bench.files.source.code_hash` takes: a change of any of it may change predictions."""
+        return (self.model, *self.makers)

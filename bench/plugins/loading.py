@@ -25,8 +25,9 @@ import pluggy
 from bench.catalog import Catalog, Origin
 from bench.diffusion.sampling import SAMPLERS, Sampler
 from bench.diffusion.spacing import RULES, SPACINGS, Spacing
-from bench.errors import USERS_CODE, UnknownNameError, UsageError, sentence_of
+from bench.errors import UnknownNameError, UsageError, one_line, sentence_of, users_code
 from bench.files.download import Download
+from bench.files.neighbours import open_folder, plain_name
 from bench.hooks import PROJECT
 from bench.metrics.metric import Metric
 from bench.plugins import specs
@@ -64,9 +65,6 @@ BUILT_INS = (
     "bench.sweep.executors.processes",
 )
 
-
-OWN_PACKAGES = ("samplers", "models")
-"""The project's packages with names that users take too."""
 
 HOOKS = tuple(name for name in vars(specs) if name.startswith("bench_"))
 """Names of the hooks that a plugin may implement."""
@@ -148,7 +146,7 @@ class Registry:
     def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:
         try:
             module = load()
-        except USERS_CODE as error:
+        except users_code() as error:
             self._fail(plugin, version, "import", error)
             return
         if self._manager.is_registered(module):
@@ -198,7 +196,7 @@ class Registry:
             try:
                 offered = implementation.function()
                 items = list(offered.items() if isinstance(offered, Mapping) else offered)
-            except USERS_CODE as error:
+            except users_code() as error:
                 self._fail(origin.plugin, origin.version, hook, error)
                 continue
             for item in items:
@@ -242,7 +240,7 @@ class Registry:
                 self._fail(plugin, version, "register", error)
 
     def _fail(self, plugin: str, version: str, stage: str, error: BaseException) -> None:
-        message = sentence_of(error)
+        message = one_line(sentence_of(error))
         text = "".join(traceback.format_exception(error))
         self.failures.append(PluginFailure(plugin, version, stage, message, text))
 
@@ -269,6 +267,8 @@ def _defaults(sampler: Sampler) -> Mapping[str, Any]:
 def import_file(path: Path) -> ModuleType:
     """Import a Python file under a name of its own and return the module.
 
+    What lies beside it can be imported by it, see `bench.files.neighbours`.
+
     Raises:
         UsageError: if it is not a Python file.
         Exception: whatever the file raises.
@@ -279,27 +279,15 @@ def import_file(path: Path) -> ModuleType:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and pickling inside the plugin find it
-    add_neighbours(path.resolve().parent)
+    open_folder(module, path.resolve().parent)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, ImportError):
+            error.msg = plain_name(error.msg)
         raise
     return module
-
-
-def add_neighbours(folder: Path) -> None:
-    """Let a user's file import what lies beside it, now and when it is called.
-
-    The folder comes last on the path: nothing in it can hide an installed package. A folder ``models`` or
-    ``samplers`` of the user's adds its modules to ours of that name.
-    """
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    for name in OWN_PACKAGES:
-        ours, theirs = importlib.import_module(name), folder / name
-        if theirs.is_dir() and str(theirs) not in ours.__path__:
-            ours.__path__.append(str(theirs))
 
 
 def own_version() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -18,12 +18,12 @@ from bench.diffusion.answers import ModelError, check_contract
 from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
-from bench.errors import USERS_CODE, BenchError, UsageError, sentence_of
-from bench.files.source import walk
+from bench.errors import BenchError, UsageError, sentence_of, users_code
+from bench.files.source import users_parts, walk
 from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
-from bench.spec import parse_options, split_spec
+from bench.spec import parse_options, refuse_repeated, split_spec
 
 LAW_DRAWS = 50_000
 """Images drawn from an exact model's law as its reference: as many as FID is computed with."""
@@ -42,9 +42,10 @@ def get_card(spec: str) -> ModelCard:
     if spec in known.entries:
         return known.entries[spec]
     name, options = split_spec(spec)
+    refuse_repeated(options, f"model {spec!r}")
     file, colon, factory = name.rpartition(":")
     if colon and file.endswith(".py"):
-        card = ModelCard(name, lambda: _from_file(Path(file), factory), f"{factory} of {file}")
+        card = ModelCard(name, _FileModel(Path(file), factory), f"{factory} of {file}")
         return _with_options(card, spec, options)
     if options and name in known.entries:
         return _with_options(known.entries[name], spec, options)
@@ -92,7 +93,7 @@ def load_model(
         model = card.load()
     except BenchError:
         raise
-    except USERS_CODE as error:
+    except users_code() as error:
         raise ModelError(f"model {spec!r} could not be made: {sentence_of(error)}") from error
     check_contract(model, repr(spec))
     for network in [one for one in walk([model]) if isinstance(one, nn.Module)]:
@@ -102,7 +103,8 @@ def load_model(
     floor = None if held_out is None else _sets_of(held_out, image_shape(model))
     if floor is None:
         floor = _floor(card, model, reference)
-    return LoadedModel(card, model, weights_hash(model), _reference(card, model, reference), floor)
+    images = _reference(card, model, reference)
+    return LoadedModel(card, model, weights_hash(model), images, floor, users_parts([card.load]))
 
 
 def weights_hash(model: object) -> str:
@@ -169,14 +171,35 @@ def _floor(
     return None
 
 
-def _from_file(path: Path, factory: str) -> EpsilonModel:
-    if not path.is_file():
-        raise UsageError(f"model file {path} does not exist")
-    try:
-        module = import_file(path)
-    except USERS_CODE as error:
-        raise BenchError(f"model file {path} could not be imported: {sentence_of(error)}") from error
-    make = getattr(module, factory, None)
-    if not callable(make):
-        raise UsageError(f"{path} defines no {factory!r}; give a function that returns the model")
-    return cast(EpsilonModel, make())
+@dataclass
+class _FileModel:
+    """Makes the model that a function in a user's file returns.
+
+    Attributes:
+        path: the file.
+        name: the function in it.
+        make: the function itself, once the file is imported.
+    """
+
+    path: Path
+    name: str
+    make: Callable[[], EpsilonModel] | None = None
+
+    def __call__(self) -> EpsilonModel:
+        """Import the file and return what the function makes.
+
+        Raises:
+            UsageError: if there is no such file or function.
+            BenchError: if the file cannot be imported.
+        """
+        if not self.path.is_file():
+            raise UsageError(f"model file {self.path} does not exist")
+        try:
+            module = import_file(self.path)
+        except users_code() as error:
+            raise BenchError(f"model file {self.path} could not be imported: {sentence_of(error)}") from error
+        make = getattr(module, self.name, None)
+        if not callable(make):
+            raise UsageError(f"{self.path} defines no {self.name!r}; give a function that returns the model")
+        self.make = cast(Callable[[], EpsilonModel], make)
+        return self.make()

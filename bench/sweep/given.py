@@ -42,6 +42,7 @@ class GivenScores:
         failures: why a metric gave none.
         levels: how the values are spread.
         provenance: what would make a score stale, by name.
+        remarks: a sentence for everything that was done to images or left out, the reference's too.
     """
 
     images: ImageData
@@ -49,6 +50,7 @@ class GivenScores:
     failures: Sequence[Failure]
     levels: Levels
     provenance: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def score(
@@ -131,7 +133,8 @@ def scores_of(
     scores, failures = scoring.scores(statistics, levels)
     provenance = {**scoring.provenance, "images": content_hash(pixels)}
     given = replace(data, images=pixels)
-    return GivenScores(given, scores, failures, levels, provenance)
+    remarks = [*data.remarks, *(f"reference: {remark}" for remark in scoring.references.remarks)]
+    return GivenScores(given, scores, failures, levels, provenance, remarks)
 
 
 class _NoModel:

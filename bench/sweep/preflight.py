@@ -78,7 +78,7 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
     imported = source is not None and is_statistics(source)
     if source is not None and not imported:
         try:
-            images = load_images(source).images
+            images = load_images(source, strict=True).images
         except BenchError as error:
             yield str(error)
     elif not imported and (model is None or not hasattr(model, "draw")):

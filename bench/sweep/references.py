@@ -111,6 +111,9 @@ class References:
         elif is_statistics(reference_images(self._loaded).name):
             path = Path(reference_images(self._loaded).name)
             self._found[space] = imported_reference(path, metrics, self._spaces[space])
+            if images := images_beside(path):
+                told = f"{path} holds images ({images}) too; what is used is its mu and sigma"
+                self.remarks = tuple(dict.fromkeys((*self.remarks, told)))
         else:
             needs = (metric.needs for metric in metrics)
             self._unmeasured[space] = "features" if "features" in needs else "moments"
@@ -161,7 +164,7 @@ class References:
     @cached_property
     def _images(self) -> Tensor:
         data = reference_images(self._loaded).data()
-        self.remarks, self.lossy = data.remarks, data.lossy > 0
+        self.remarks, self.lossy = tuple(dict.fromkeys((*self.remarks, *data.remarks))), data.lossy > 0
         return data.images
 
     def of(self, metric: str) -> Reference:

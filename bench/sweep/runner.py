@@ -267,7 +267,7 @@ class Runner:
         """Yield how the row of real images comes about, where nobody named such images."""
         reference, split = self.loaded.reference, self._split
         if self.sweep.held_out is not None and self.scoring.references.count:
-            there = load_images(self.sweep.held_out).images
+            there = load_images(self.sweep.held_out, strict=True).images
             if shared := count_shared(there, reference_images(self.loaded).images()):
                 yield (
                     f"{shared:,} of the {len(there):,} images of {self.sweep.held_out} are in the reference"
@@ -287,7 +287,7 @@ class Runner:
                 f" {SPLIT * n:,} on; give --held-out IMAGES"
             )
         else:
-            yield f"no row of real images: {name} holds no images to score; give --held-out IMAGES"
+            yield f"no row of real images: no score is against images of {name}; give --held-out IMAGES"
 
     def _forward_film(self, images: torch.Tensor) -> torch.Tensor | None:
         """Return the first image on its way to noise; None where the model's x_0 of it is not known."""
@@ -434,7 +434,7 @@ class Runner:
     def _common_provenance(self) -> dict[str, Any]:
         return {
             "weights": self.loaded.weights_hash,
-            "code of the model": code_hash(self.loaded.model),
+            "code of the model": code_hash(*self.loaded.code),
             "code that draws": code_hash(draw, to_uint8),
             **self.scoring.provenance,
         }

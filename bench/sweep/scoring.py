@@ -15,7 +15,7 @@ from bench.data.images import to_uint8
 from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
-from bench.errors import USERS_CODE, UsageError
+from bench.errors import UsageError, users_code
 from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.influence import influence_of
@@ -94,7 +94,7 @@ class Scoring:
                 continue
             try:
                 score = metric.score(statistics[metric.space], reference_of(metric.name))
-            except USERS_CODE as error:
+            except users_code() as error:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
                 continue
             if levels is not None and is_quantised(self.spaces[metric.space]):

@@ -22,7 +22,7 @@ from bench.diffusion.interfaces import EpsilonModel, Prediction
 from bench.diffusion.noise import INITIAL, TrajectoryNoise, normal_noise
 from bench.diffusion.sampling import Sampler, get_sampler, trajectory
 from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
-from bench.errors import USERS_CODE, BenchError
+from bench.errors import BenchError, users_code
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
 from bench.metrics.space import FeatureSpace, features_of, get_space
@@ -188,7 +188,7 @@ class Worker:
                 return self._score(trial, block, drawn)
         except ModelError as error:
             return Failure.of(error, f"model at {stage}")
-        except USERS_CODE as error:
+        except users_code() as error:
             return Failure.of(error, stage)
 
     def _score(self, trial: Trial, block: range, drawn: Drawn) -> BlockResult:

@@ -1,5 +1,6 @@
 """What was done other than asked is told, on any console, under the names that were given."""
 
+import json
 import shutil
 
 import pytest
@@ -27,6 +28,24 @@ def test_another_number_of_steps_is_told_before_and_below_the_table(run):
     assert "spacing uniform takes 56 steps for S=53" in " ".join(done.stdout.split())
     table = run_bench("table", "--results", results)
     assert "spacing uniform takes 56 steps for S=53" in " ".join(table.stdout.split())
+
+
+def test_the_report_tells_it_too(run, tmp_path):
+    results, _ = run
+    done = run_bench("report", "--results", results, "--out", tmp_path / "report.html")
+    assert done.returncode == 0, done.stderr
+    page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+    assert "spacing uniform takes 56 steps for S=53" in page
+
+
+def test_what_csv_cannot_hold_on_a_console_is_told(run, tmp_path):
+    results, _ = run
+    for path in shutil.copytree(results, tmp_path / "r").glob("records/*.json"):
+        path.write_text(path.read_text().replace(f'"{MODEL}"', '"einé"'))
+    as_csv = run_bench("export", "--results", tmp_path / "r", PYTHONIOENCODING="ascii")
+    assert "which lacks some letters" in as_csv.stderr
+    as_json = run_bench("export", "--results", tmp_path / "r", "--format", "json", PYTHONIOENCODING="ascii")
+    assert {row["model"] for row in json.loads(as_json.stdout)} == {"einé"}
 
 
 @pytest.mark.parametrize("verb", ["table", "list", "status", "show"])

@@ -145,7 +145,8 @@ def test_statistics_have_no_row_and_say_so(folder):
     _, floor, notes = run(runner(folder, **changes))
     assert floor is None
     assert notes == [
-        f"no row of real images: {folder / 'images.npz'} holds no images to score; give --held-out IMAGES"
+        f"no row of real images: no score is against images of {folder / 'images.npz'}; give --held-out"
+        " IMAGES"
     ]
     write(folder / "others.npy", 90, 7)
     _, floor, notes = run(runner(folder, **changes, held_out=str(folder / "others.npy")))

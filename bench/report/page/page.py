@@ -28,6 +28,7 @@ from bench.report.tables.scores import (
     clip_notes,
     flag_notes,
     floor_note,
+    step_notes,
     tuning_notes,
     unjudged_notes,
 )
@@ -136,6 +137,7 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
         "by": "steps" if shown.by == "steps" else "network calls",
         "flags": [
             *call_notes(shown),
+            *step_notes(shown),
             *tuning_notes(table),
             *floor_note(table),
             *clip_notes(shown),
