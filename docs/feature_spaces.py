@@ -29,12 +29,12 @@ from bench.metrics.samples import law_reference
 JUDGE = "inception_768"
 SPACES = (
     JUDGE,
-    "cifar_resnet",
+    "cifar_resnet_96",
+    "cifar_resnet_128",
     "efficientnet_lite0_112",
     "efficientnet_lite0_192",
     "random",
     "pooled",
-    "pixels",
 )
 REFERENCE, N = 2000, 1000
 KEPT_CLASSES = 8

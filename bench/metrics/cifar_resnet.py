@@ -1,8 +1,13 @@
-"""The feature space ``cifar_resnet``: a small residual classifier of CIFAR-10, for RGB images of any size."""
+"""The feature spaces ``cifar_resnet_96`` and ``_128``: a small residual network for RGB images.
+
+It was trained to classify CIFAR-10; the features are the means over places of its second and its last map.
+Images of another size than 32 x 32 are resized to that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,11 +21,15 @@ from bench.metrics.network_features import NetworkFeatures, for_shape, load_ship
 from bench.metrics.space import FeatureSpace, Shape
 
 CLASSIFIER_FILE = "cifar-resnet.safetensors"
-CLASSIFIER_SHA256 = ""
+CLASSIFIER_SHA256 = "18627628f72dc01341a62b4f4d70e47e1237c1bde08b299d10a18966999f8283"
 IMAGE_SHAPE: Shape = (3, 32, 32)
-DIM = 128
+WIDTHS = (48, 96, 128)
+"""Features after each stage: maps of 16 x 16, 8 x 8 and 4 x 4 places."""
 
-_WIDTHS = (32, 48, 96, DIM)
+OFFERED = (96, 128)
+"""The first is the default score's: it sees noise, blur and compression that the last stage forgets."""
+
+_STEM = 32
 
 
 class ConvBlock(nn.Module):
@@ -66,23 +75,17 @@ class CifarResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvBlock(3, _WIDTHS[0])
-        self.stages = nn.ModuleList(Stage(*pair) for pair in pairwise(_WIDTHS))
-        self.classify = nn.Linear(DIM, 10)
+        self.stem = ConvBlock(3, _STEM)
+        self.stages = nn.ModuleList(Stage(*pair) for pair in pairwise((_STEM, *WIDTHS)))
+        self.classify = nn.Linear(WIDTHS[-1], 10)
         self.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
 
-    def maps(self, x: Tensor) -> list[Tensor]:
-        """Return the map of each stage."""
+    def features(self, x: Tensor, stages: int = len(WIDTHS)) -> Tensor:
+        """Return the means over places of the map after so many stages, (B, 48), (B, 96) or (B, 128)."""
         x = self.stem(x)
-        found = []
-        for stage in self.stages:
+        for stage in self.stages[:stages]:
             x = stage(x)
-            found.append(x)
-        return found
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the last map's means over places, (B, 128)."""
-        return self.maps(x)[-1].mean((2, 3))
+        return x.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of the ten classes, (B, 10)."""
@@ -107,19 +110,26 @@ def load_classifier() -> CifarResNet:
 
 
 def cifar_space(name: str, shape: Shape) -> FeatureSpace:
-    """Make the space for RGB images of ``shape``; all but 32 x 32 pixels are resized.
+    """Make a space for RGB images of ``shape``; all but 32 x 32 pixels are resized.
 
     Raises:
         UsageError: if the images are not RGB, or the weight file is missing or damaged.
     """
-    network = load_classifier()
+    network, dim = load_classifier(), int(name.rpartition("_")[2])
+    stages = WIDTHS.index(dim) + 1
     space = NetworkFeatures(
-        name, IMAGE_SHAPE, DIM, network, network.features, weights=CLASSIFIER_SHA256, layer="last stage, mean"
+        name,
+        IMAGE_SHAPE,
+        dim,
+        network,
+        partial(network.features, stages=stages),
+        weights=CLASSIFIER_SHA256,
+        layer=f"mean after {stages} stages",
     )
     return for_shape(space, IMAGE_SHAPE, shape)
 
 
 @hookimpl
 def bench_metrics() -> Iterable[Metric]:
-    """Offer ``fd_cifar_resnet``."""
-    return [FrechetMetric("fd_cifar_resnet", space="cifar_resnet")]
+    """Offer the distance in each."""
+    return [FrechetMetric(f"fd_cifar_resnet_{dim}", f"cifar_resnet_{dim}") for dim in OFFERED]

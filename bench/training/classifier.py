@@ -1,4 +1,4 @@
-"""How the classifiers behind the feature spaces ``digits`` and ``cifar_resnet`` were made."""
+"""How the classifiers behind the feature spaces ``digits`` and ``cifar_resnet_96`` were made."""
 
 from __future__ import annotations
 
