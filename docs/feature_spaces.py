@@ -39,6 +39,7 @@ SPACES = (
     "random",
     "pooled",
 )
+GRAY_SPACES = ("random", "digits", "pooled")
 REFERENCE, N = 2000, 1000
 KEPT_CLASSES = 8
 REAL, TEST = "real", "test images"
@@ -152,17 +153,26 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def contrasts(found: dict[str, dict[str, Score]]) -> str:
+    """A table of contrasts: a row for each set, a column for each space."""
+    sets = [one for one in next(iter(found.values())) if one != REAL]
+    rows = [
+        [one, *(f"{contrast(scored[one], scored[REAL]):.1f}" for scored in found.values())] for one in sets
+    ]
+    return table([f"{N:,} images", *(f"`{name}`" for name in found)], rows)
+
+
+def gray(images: Tensor) -> Tensor:
+    """The mean of the channels."""
+    return images.float().mean(1, keepdim=True).round().to(torch.uint8)
+
+
 def tables(
     found: dict[str, dict[str, Score]], spaces: dict[str, FeatureSpace], paces: dict[str, float]
 ) -> dict[str, str]:
     heads = [f"`{name}`" for name in found]
     sets = list(next(iter(found.values())))
     distances = [[one, *(f"{scored[one].value:.4g}" for scored in found.values())] for one in sets]
-    powers = [
-        [one, *(f"{contrast(scored[one], scored[REAL]):.1f}" for scored in found.values())]
-        for one in sets
-        if one != REAL
-    ]
     told = [one for one in sets if one not in (REAL, TEST)]
     judged = [found[JUDGE][one].value for one in told] if JUDGE in found else []
     facts = []
@@ -193,7 +203,7 @@ def tables(
     return {
         "facts": table(columns, facts),
         "distances": table([f"{N:,} images", *heads], distances),
-        "contrasts": table([f"{N:,} images", *heads], powers),
+        "contrasts": contrasts(found),
     }
 
 
@@ -214,6 +224,13 @@ def main() -> None:
     paces = {name: pace(partial(space, reference[:50]), 50) for name, space in spaces.items()}
     paces[DRAWING] = drawing()
     made = tables(found, spaces, paces)
+    pale = {name: gray(images) for name, images in sets.items()}
+    made["gray"] = contrasts(
+        {
+            name: scores(get_space(name, (1, 32, 32)), gray(reference), pale, options.keep)
+            for name in GRAY_SPACES
+        }
+    )
     print("\n\n".join(made.values()))
     if options.write:
         page = Path(__file__).with_name("scores.md")

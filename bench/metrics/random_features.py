@@ -1,8 +1,7 @@
-"""The feature space ``random``: convolutions whose weights are noise, for any number of channels."""
+"""The feature space ``random``: energies of filters that are noise, for any number of channels."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -19,15 +18,19 @@ from bench.metrics.space import FeatureSpace, Shape
 DIM = 128
 SIDE = 32
 SEED = 0
+OCTAVES = 3
 
-_WIDTHS = (32, 64, DIM)
+_FEWEST = 8  # filters an octave, whatever the channels leave
+_FLOOR = 1e-4  # energy added to each: about that of a level of 255
 
 
-class RandomConvolutions(nn.Module):
-    """Three 3 x 3 convolutions with SiLU, the later two halving the size, averaged over places.
+class RandomFilters(nn.Module):
+    """Means of the channels, and logarithms of the energies of random 3 x 3 filters in three octaves.
 
-    Weights are normal with variance 2 / (9 C_in) (He et al. 2015, arXiv:1502.01852), biases normal with
-    variance 1/4, both by :func:`bench.diffusion.noise.normal_noise`: the same numbers on every platform.
+    Octave k sees the image averaged over cells of 2^k x 2^k pixels. A filter is normal noise of
+    :func:`bench.diffusion.noise.normal_noise`, the same numbers on every platform, less its mean over places
+    in each channel, at unit norm; its feature is log(mean over places of (w * x)^2 + 1e-4). An octave has
+    (128 - C) / 3 filters, rounded down, so that all features are at most 128.
 
     Args:
         channels: C of the images (B, C, H, W).
@@ -35,26 +38,32 @@ class RandomConvolutions(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for layer, (given, made) in enumerate(zip((channels, *_WIDTHS[:-1]), _WIDTHS, strict=True)):
-            weight = normal_noise(SEED, [0], layer, (made, given, 3, 3))[0] * math.sqrt(2 / (9 * given))
-            self.weights.append(nn.Parameter(weight.contiguous(memory_format=torch.channels_last)))
-            self.biases.append(nn.Parameter(normal_noise(SEED, [1], layer, (made,))[0] / 2))
+        count = max(_FEWEST, (DIM - channels) // OCTAVES)
+        self.dim = channels + OCTAVES * count
+        self.filters = nn.ParameterList(_filters(count, channels, octave) for octave in range(OCTAVES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images in [-1, 1] to features (B, 128)."""
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = functional.silu(functional.conv2d(x, weight, bias, stride=1 if layer == 0 else 2, padding=1))
-        return x.mean((2, 3))
+        """Map images in [-1, 1] to features (B, d)."""
+        found = [x.mean((2, 3))]
+        for octave, filters in enumerate(self.filters):
+            coarse = functional.avg_pool2d(x, 2**octave)
+            energy = functional.conv2d(coarse, filters).square().mean((2, 3))
+            found.append((energy + _FLOOR).log())
+        return torch.cat(found, dim=1)
+
+
+def _filters(count: int, channels: int, octave: int) -> nn.Parameter:
+    noise = normal_noise(SEED, [octave], 0, (count, channels, 3, 3))[0]
+    noise = noise - noise.mean((2, 3), keepdim=True)
+    return nn.Parameter(noise / noise.flatten(1).norm(dim=1)[:, None, None, None])
 
 
 def random_space(name: str, shape: Shape) -> FeatureSpace:
     """Make the space for images of ``shape``; all but 32 x 32 pixels are resized."""
     inner = (shape[0], SIDE, SIDE)
-    network = RandomConvolutions(shape[0])
+    network = RandomFilters(shape[0])
     space = NetworkFeatures(
-        name, inner, DIM, network, network, weights=f"noise of seed {SEED}", widths=_WIDTHS, layer="mean"
+        name, inner, network.dim, network, network, weights=f"noise of seed {SEED}", layer="log energies"
     )
     return for_shape(space, inner, shape)
 
