@@ -14,8 +14,9 @@ def default_metric(shape: Shape) -> str:
 
     RGB images are measured by ``fd_cifar_resnet_96``, gray images of at most 28 x 28 pixels by ``fd_digits``,
     larger ones and images of other channels by ``fd_random``, and images with a side below 8 pixels by
-    ``fd_pooled``. None needs a download, and each has at most 192 features (one a channel and more where there are that many channels): 1,000 samples give a
-    covariance of full rank, which they do not in the 3,072 pixels of a 32 x 32 RGB image.
+    ``fd_pooled``. None needs a download, and each has at most 192 features (one a channel and more where
+    there are that many channels): 1,000 samples give a covariance of full rank, which they do not in the
+    3,072 pixels of a 32 x 32 RGB image.
     """
     channels, height, width = shape
     if min(height, width) < _SMALLEST_SIDE:
