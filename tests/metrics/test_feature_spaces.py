@@ -316,6 +316,32 @@ def test_the_distance_of_photographs_grows_with_noise_and_its_reference_has_full
     assert found[3] > 1.5 * found[0]
 
 
+def table_of(name: str) -> dict[str, dict[str, str]]:
+    """A table of scores.md: row -> column -> cell."""
+    text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text(encoding="utf-8")
+    lines = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end {name} -->")[0].splitlines()
+    heads, _, *rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(heads[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_what_the_page_says_of_the_spaces_is_what_was_measured():
+    facts, seen, gray = map(table_of, ("facts", "contrasts", "gray"))
+    default = {row: float(cells["cifar_resnet_96"]) for row, cells in seen.items()}
+    assert abs(default.pop("test images")) < 2
+    assert len(default) == 9 and min(default.values()) > 3
+    assert default["blur, sd 1"] > default["noise, sd 25"]
+    ranks = {row: float(cells["rank correlation with inception_768"]) for row, cells in facts.items()}
+    assert ranks["efficientnet_lite0_112"] > 0.9 > ranks["cifar_resnet_96"] > 0.5
+    pace = {row: float(cells["ms an image"]) for row, cells in facts.items()}
+    assert pace["inception_768"] / pace["efficientnet_lite0_112"] > 25
+    assert not facts["cifar_resnet_96"]["flags"] and not facts["random"]["flags"]
+    assert float(facts["cifar_resnet_96"]["of drawing"].rstrip("%")) < 10
+    for row in ("two classes lost", "halves swapped"):
+        assert float(seen[row]["cifar_resnet_128"]) > default[row]
+    for row in ("noise, sd 25", "blur, sd 1"):
+        assert abs(float(gray[row]["digits"])) < 2 < float(gray[row]["random"])
+
+
 # EfficientNet-Lite0.
 
 
