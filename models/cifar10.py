@@ -36,7 +36,6 @@ def bench_models() -> Sequence[ModelCard]:
             " comparing samplers, not for its pictures",
             data="cifar10",
             held_out="cifar10-test",
-            metrics=("fid",),
             batch=125,
             training=ASSETS / "cifar10-small-training.csv",
         )

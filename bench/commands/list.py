@@ -48,7 +48,7 @@ def _facts(kind: str, entry: Any) -> dict[str, Any]:
         steps = ", ".join(map(str, entry.steps))
         return {"summary": entry.summary, "samplers": " ".join(entry.samplers), "steps": steps}
     if kind == "models":
-        return {"summary": entry.summary, "metrics": ", ".join(entry.metrics)}
+        return {"summary": entry.summary, "metrics": ", ".join(entry.metrics) or "by the images' shape"}
     if kind == "metrics":
         target = getattr(entry, "target", None)
         better = "higher" if entry.higher_is_better else "lower" if target is None else f"near {target}"

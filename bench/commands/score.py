@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
 
 from bench.commands.options import (
     load_plugins,
@@ -28,9 +27,6 @@ from bench.records.trial import Cost, Trial, kept_of
 from bench.report.tables.summary import plus_minus
 from bench.sweep.given import GivenScores, scores_of
 
-METRICS = ("fd_pixels",)
-"""The score where nobody says which: it needs no weights."""
-
 
 def execute(options: argparse.Namespace) -> int:
     """Score the images, print the scores, and keep them where a name was given."""
@@ -39,7 +35,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.name is not None and options.steps is None:
         raise UsageError("a row needs its column: give --steps with --name")
     load_plugins(options.plugin)
-    metrics = parse_metrics(options.metrics) if options.metrics is not None else METRICS
+    metrics = parse_metrics(options.metrics) if options.metrics is not None else ()
     (device, *_) = parse_devices(options.device)
     with Measuring(quiet=options.json) as progress:
         found = scores_of(
@@ -60,7 +56,7 @@ def execute(options: argparse.Namespace) -> int:
         print(one_line(f"failed: {failure.stage}: {failure.message}"), file=sys.stderr)
     if options.name is not None and found.scores:
         store = Store(options.results)
-        record = _record(options, found, metrics, device, store)
+        record = _record(options, found, device, store)
         store.prepare()
         path = store.write(record, kept_of(found.images.images))
         if not options.json:
@@ -78,9 +74,7 @@ def _lines(found: GivenScores) -> list[str]:
     return lines
 
 
-def _record(
-    options: argparse.Namespace, found: GivenScores, metrics: Sequence[str], device: str, store: Store
-) -> Record:
+def _record(options: argparse.Namespace, found: GivenScores, device: str, store: Store) -> Record:
     """Return the record of a row of given images."""
     beside = _beside(options.model, len(found.images.images), store) if options.model else None
     trial = Trial(
@@ -93,7 +87,7 @@ def _record(
         batch=len(found.images.images),
         precision=beside.trial.precision if beside else "float32",
         device=beside.trial.device if beside else device.partition(":")[0],
-        metrics=tuple(metrics),
+        metrics=found.metrics,
         reference=beside.trial.reference if beside else options.reference,
     )
     levels = found.levels

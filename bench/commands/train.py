@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -18,14 +20,46 @@ from bench.commands.options import console, parse_devices, warn
 from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
 from bench.training.autoencoder import train_digits_autoencoder
-from bench.training.classifier import train_digits_classifier
+from bench.training.classifier import CIFAR, DIGITS, train_cifar_classifier, train_digits_classifier
 from bench.training.processes import joined, own_device
 
+
+class Training(Protocol):
+    """Trains a network that predicts no noise and writes it to ``path``; returns how good it is."""
+
+    def __call__(self, path: Path, *, seed: int, report: Callable[[str], None]) -> float:
+        """Train, calling ``report`` with a line after each epoch."""
+        ...
+
+
+class Apart(NamedTuple):
+    """A network that predicts no noise.
+
+    Attributes:
+        training: what trains it.
+        data: the images it is trained on.
+        length: how long.
+        ended: what is printed of the number that the training returns.
+    """
+
+    training: Training
+    data: str
+    length: str
+    ended: str
+
+
 APART = {
-    "digits-classifier": (train_digits_classifier, "12 epochs", "held-out accuracy {:.4f}"),
-    "digits-autoencoder": (train_digits_autoencoder, "30 epochs", "held-out mean square error {:.5f}"),
+    "digits-classifier": Apart(
+        train_digits_classifier, "digits", f"{DIGITS.epochs} epochs", "held-out accuracy {:.4f}"
+    ),
+    "cifar-classifier": Apart(
+        train_cifar_classifier, "cifar10", f"{CIFAR.epochs} epochs", "held-out accuracy {:.4f}"
+    ),
+    "digits-autoencoder": Apart(
+        train_digits_autoencoder, "digits", "30 epochs", "held-out mean square error {:.5f}"
+    ),
 }
-"""Networks that predict no noise: what trains each, for how long, and what it ends in."""
+"""Networks that predict no noise, by name."""
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -59,7 +93,9 @@ def execute(options: argparse.Namespace) -> int:
 def _apart(options: argparse.Namespace) -> int:
     """Train a network that predicts no noise, as the shipped one was."""
     name = options.what
-    training, _, ended = APART[name]
+    training, data, _, ended = APART[name]
+    if options.data is not None or options.steps is not None:
+        raise UsageError(f"{name} has one recipe, on {data}: leave --data and --steps out")
     path = (options.out or Path("results") / "train" / name) / f"{name}.safetensors"
     print(f"{ended.format(training(path, seed=options.seed or 0, report=print))}; weights {path}")
     return 0
@@ -97,5 +133,5 @@ def _list() -> None:
     for name, config in RECIPES.items():
         size = f"{config.steps:,} steps of {config.batch}"
         print(f"{name:18} {config.data:10} {size:24} {config.summary}")
-    for name, (training, length, _) in APART.items():
-        print(f"{name:18} {'digits':10} {length:24} {(training.__doc__ or '').partition(',')[0]}")
+    for name, (training, data, length, _) in APART.items():
+        print(f"{name:18} {data:10} {length:24} {(training.__doc__ or '').partition(',')[0]}")

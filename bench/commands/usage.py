@@ -278,7 +278,9 @@ def score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", required=True, metavar="IMAGES", help="likewise, or an .npz with mu and sigma"
     )
-    parser.add_argument("--metrics", metavar="NAME,...", help="scores, from `list metrics` [fd_pixels]")
+    parser.add_argument(
+        "--metrics", metavar="NAME,...", help="scores, from `list metrics` [chosen by the images' shape]"
+    )
     parser.add_argument("--held-out", metavar="IMAGES", help="real images that nothing was trained on")
     parser.add_argument("--n", type=int, help="the first so many images [all]")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")

@@ -6,14 +6,17 @@ from collections.abc import Iterable
 
 from bench.hooks import hookimpl
 from bench.metrics import (
+    cifar_resnet,
     copying,
     digits,
+    efficientnet,
     inception,
     inception_score,
     kernel,
     labels,
     manifold,
     pixels,
+    random_features,
     samples,
     size,
     sliced,
@@ -23,7 +26,10 @@ from bench.metrics.metric import Metric
 
 MODULES = (
     digits,
+    cifar_resnet,
+    random_features,
     pixels,
+    efficientnet,
     inception,
     inception_score,
     kernel,

@@ -1,4 +1,7 @@
-"""The feature space ``digits``: the penultimate layer of a small classifier of 12 x 12 handwritten digits."""
+"""The feature space ``digits``: the penultimate layer of a small classifier of handwritten digits.
+
+It was trained on 12 x 12 pixels; gray images of another size are resized to that.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from bench.files.assets import read_asset
 from bench.hooks import hookimpl
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.metric import Metric
-from bench.metrics.space import Shape, fingerprint
+from bench.metrics.network_features import for_shape
+from bench.metrics.space import FeatureSpace, Shape, fingerprint
 
 CLASSIFIER_FILE = "digits-classifier.safetensors"
 CLASSIFIER_SHA256 = "36df1ed847683ae787fefa1dffcadc368ebae17169ba367c7e87b812a4eb5952"
@@ -125,14 +129,13 @@ def load_classifier() -> DigitsClassifier:
     return classifier.eval().requires_grad_(False)
 
 
-def digit_space(name: str, shape: Shape) -> DigitsFeatures:
-    """Make the space for images of ``shape``, which must be (1, 12, 12)."""
-    if tuple(shape) != IMAGE_SHAPE:
-        raise UsageError(
-            f"feature space digits is for images of shape {IMAGE_SHAPE}, not {tuple(shape)}; use pixels, or a"
-            " space made for such images"
-        )
-    return DigitsFeatures()
+def digit_space(name: str, shape: Shape) -> FeatureSpace:
+    """Make the space for gray images of ``shape``; all but 12 x 12 pixels are resized.
+
+    Raises:
+        UsageError: if the images are not gray, or the weight file is missing or damaged.
+    """
+    return for_shape(DigitsFeatures(), IMAGE_SHAPE, shape)
 
 
 @hookimpl

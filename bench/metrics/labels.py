@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.hooks import hookimpl
-from bench.metrics.digits import DigitsFeatures, digit_space
+from bench.metrics.digits import IMAGE_SHAPE, DigitsFeatures
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.metric import Metric, score_without_reference
 from bench.metrics.reference import Reference
@@ -57,7 +57,12 @@ class RecognisedDigits:
 
 def recognised_space(name: str, shape: Shape) -> RecognisedDigits:
     """Make the space for images of ``shape``, which must be (1, 12, 12)."""
-    return RecognisedDigits(digit_space(name, shape))
+    if tuple(shape) != IMAGE_SHAPE:
+        raise UsageError(
+            f"feature space {name} is for images of shape {IMAGE_SHAPE}, not {tuple(shape)}: leave"
+            " label_accuracy_digits out of --metrics"
+        )
+    return RecognisedDigits(DigitsFeatures())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The feature space ``pixels``: the image itself, each value divided by 255."""
+"""The feature spaces ``pixels``, the image itself, and ``pooled``, its means over a coarse grid."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.metric import Metric
+from bench.metrics.network_features import check_images
 from bench.metrics.space import Shape, fingerprint
+
+MOST_POOLED = 192
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,52 @@ class Pixels:
         return self
 
 
+@dataclass(frozen=True)
+class PooledPixels:
+    """uint8 / 255 in float32, averaged over a grid of s x s cells: (B, C, H, W) -> (B, C s s), at most 192.
+
+    s is the largest for which C s^2 <= 192, H and W at most: small images are not pooled. Cell i of a side of
+    H pixels covers the pixels floor(i H / s) to ceil((i + 1) H / s) - 1.
+
+    Attributes:
+        shape: (C, H, W) of one image; other sizes are other spaces.
+    """
+
+    shape: Shape
+    name: str = "pooled"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells down and across."""
+        channels, height, width = self.shape
+        side = max(1, math.isqrt(MOST_POOLED // channels))
+        return min(side, height), min(side, width)
+
+    @property
+    def dim(self) -> int:
+        """C times the number of cells."""
+        return self.shape[0] * math.prod(self.grid)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name and hash of shape, grid, scale and dtype."""
+        return fingerprint(self.name, shape=self.shape, grid=self.grid, scale="1/255", dtype="float32")
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 images (B, C, H, W) to float32 (B, d) in [0, 1]."""
+        check_images(self.name, self.shape, images)
+        return adaptive_avg_pool2d(images.to(torch.float32), self.grid).flatten(1) / 255
+
+    def to(self, device: torch.device | str) -> PooledPixels:
+        """Return the space: it has nothing to move."""
+        return self
+
+
+def pooled_space(name: str, shape: Shape) -> PooledPixels:
+    """Make the space of pooled pixels for images of ``shape``."""
+    return PooledPixels(shape, name)
+
+
 def pixel_space(name: str, shape: Shape) -> Pixels:
     """Make the space for images of ``shape``."""
     return Pixels(shape, name)
@@ -57,5 +107,5 @@ def pixel_space(name: str, shape: Shape) -> Pixels:
 
 @hookimpl
 def bench_metrics() -> Iterable[Metric]:
-    """Offer ``fd_pixels``."""
-    return [FrechetMetric("fd_pixels", space="pixels")]
+    """Offer ``fd_pixels`` and ``fd_pooled``."""
+    return [FrechetMetric("fd_pixels", space="pixels"), FrechetMetric("fd_pooled", space="pooled")]

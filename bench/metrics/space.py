@@ -17,6 +17,12 @@ Shape = tuple[int, int, int]
 
 SPACES: dict[str, str] = {
     "pixels": "bench.metrics.pixels:pixel_space",
+    "pooled": "bench.metrics.pixels:pooled_space",
+    "random": "bench.metrics.random_features:random_space",
+    "cifar_resnet_96": "bench.metrics.cifar_resnet:cifar_space",
+    "cifar_resnet_128": "bench.metrics.cifar_resnet:cifar_space",
+    "efficientnet_lite0_112": "bench.metrics.efficientnet:efficientnet_space",
+    "efficientnet_lite0_192": "bench.metrics.efficientnet:efficientnet_space",
     "digits": "bench.metrics.digits:digit_space",
     "digits_recognised": "bench.metrics.labels:recognised_space",
     "samples": "bench.metrics.samples:sample_space",

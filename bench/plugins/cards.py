@@ -11,6 +11,9 @@ from torch import Tensor
 
 from bench.data.sets import ImageData
 from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.stages import image_shape
+from bench.metrics.defaults import default_metric
+from bench.metrics.space import Shape
 
 
 @runtime_checkable
@@ -48,7 +51,8 @@ class ModelCard:
             model has a ``draw`` of its own, or the user gives ``--reference``.
         held_out: images of the same law that were not trained on: their score is the floor, which is left out
             where they are not at hand.
-        metrics: names of the default metrics, the first is the table's.
+        metrics: names of the default metrics, the first is the table's; where empty, the one that
+            `bench.metrics.defaults.default_metric` chooses by the shape of the images.
         batch: samples at a time where the user does not say.
         training: the ``metrics.csv`` of its training, which results keep and draw; None where there is none.
     """
@@ -58,9 +62,13 @@ class ModelCard:
     summary: str
     data: str | None = None
     held_out: str | None = None
-    metrics: tuple[str, ...] = ("fd_pixels",)
+    metrics: tuple[str, ...] = ()
     batch: int = 250
     training: Path | None = None
+
+    def metrics_for(self, shape: Shape) -> tuple[str, ...]:
+        """Return the names of the default metrics for images of ``shape`` (C, H, W)."""
+        return self.metrics or (default_metric(shape),)
 
 
 @dataclass(frozen=True)
@@ -106,3 +114,8 @@ class LoadedModel:
     def code(self) -> tuple[object, ...]:
         """What `bench.files.source.code_hash` takes: a change of any of it may change predictions."""
         return (self.model, *self.makers)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the default metrics."""
+        return self.card.metrics_for(image_shape(self.model))

@@ -273,7 +273,7 @@ class WorkerSetup:
     Attributes:
         model: what ``--model`` was given.
         reference: image set the user chose, or None.
-        metrics: names of the scores.
+        metrics: names of the scores; the model's default where empty.
         plugins: plugin files to load.
         keep_features: keep every feature vector, not only where a metric needs them.
         held_out: images of the same law as the reference that the user named, or None.

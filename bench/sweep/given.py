@@ -17,6 +17,7 @@ from bench.data.sets import ImageData, content_hash, load_images
 from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UsageError
+from bench.metrics.defaults import default_metric
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
@@ -38,6 +39,7 @@ class GivenScores:
 
     Attributes:
         images: what was scored.
+        metrics: names of what was asked for.
         scores: one of each metric, by its name.
         failures: why a metric gave none.
         levels: how the values are spread.
@@ -46,6 +48,7 @@ class GivenScores:
     """
 
     images: ImageData
+    metrics: tuple[str, ...]
     scores: Mapping[str, Score]
     failures: Sequence[Failure]
     levels: Levels
@@ -56,7 +59,7 @@ class GivenScores:
 def score(
     images: Given,
     reference: Given,
-    metrics: str | Sequence[str] = ("fd_pixels",),
+    metrics: str | Sequence[str] = (),
     *,
     held_out: str | None = None,
     device: torch.device | str = "cpu",
@@ -71,7 +74,8 @@ def score(
         images: a folder, an .npz or .npy file, the name of an image set, or uint8 (N, C, H, W), or floats in
             [-1, 1] of that shape, which are rounded to 256 levels as samples are.
         reference: what they should resemble; likewise, or an .npz with mu and sigma.
-        metrics: names, of `python -m bench list metrics`.
+        metrics: names, of `python -m bench list metrics`; where empty, the default of such images, by
+            :func:`bench.metrics.defaults.default_metric`.
         held_out: images of the reference's law that nothing was trained on, for metrics that ask for some.
         device: where features are computed.
         batch: images at a time.
@@ -103,7 +107,7 @@ def scores_of(
     Args:
         images: what is scored.
         reference: what it should resemble.
-        metrics: names.
+        metrics: names; the default of such images where empty.
         held_out: images of the reference's law.
         device: where features are computed.
         batch: images at a time.
@@ -116,15 +120,16 @@ def scores_of(
     pixels = data.images if n is None else data.images[:n]
     if n is not None and len(pixels) < n:
         raise UsageError(f"{data.name} has {len(pixels):,} images, fewer than the {n:,} asked for")
-    chosen = [registry().metrics.get(name) for name in metrics]
     channels, height, width = (int(size) for size in pixels.shape[1:])
     shape = (channels, height, width)
+    names = tuple(metrics) or (default_metric(shape),)
+    chosen = [registry().metrics.get(name) for name in names]
     card = ModelCard(data.name, partial(_NoModel, shape), "images, not a model", held_out=held_out)
     loaded = LoadedModel(card, _NoModel(shape), "", _reference(reference, shape), None)
     spaces = {metric.space: get_space(metric.space, shape).to(device) for metric in chosen}
     kept = frozenset(metric.space for metric in chosen if metric.needs == "features")
     worker = Worker(loaded, torch.device(device), spaces, kept)
-    scoring = Scoring(metrics, worker, progress)
+    scoring = Scoring(names, worker, progress)
     for metric in scoring.metrics:
         check_enough(metric, len(pixels), scoring.references.count)
     blocks = [range(i, min(i + batch, len(pixels))) for i in range(0, len(pixels), batch)]
@@ -134,7 +139,7 @@ def scores_of(
     provenance = {**scoring.provenance, "images": content_hash(pixels)}
     given = replace(data, images=pixels)
     remarks = [*data.remarks, *(f"reference: {remark}" for remark in scoring.references.remarks)]
-    return GivenScores(given, scores, failures, levels, provenance, remarks)
+    return GivenScores(given, names, scores, failures, levels, provenance, remarks)
 
 
 class _NoModel:

@@ -88,7 +88,7 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
     shape = image_shape(model) if model is not None else preset.image_shape
     spaces: list[FeatureSpace] = []
     kept: list[FeatureSpace] = []
-    names = sweep.metrics or (card.metrics if card else ())
+    names = sweep.metrics or (card.metrics_for(shape) if card else ())
     for name, metrics in by_space(map(registry().metrics.get, names)).items():
         try:
             spaces.append(get_space(name, shape))

@@ -30,7 +30,7 @@ from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
-from bench.plugins.lookup import get_card, shuffled
+from bench.plugins.lookup import shuffled
 from bench.records import ledger
 from bench.records.blocks import merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
@@ -96,9 +96,8 @@ class Runner:
         self.sweep, self.store = sweep, store
         for file in sweep.plugins:
             registry().load_file(file)
-        names = sweep.metrics or get_card(sweep.model).metrics
         self.setup = WorkerSetup(
-            sweep.model, sweep.reference, names, sweep.plugins, sweep.keep_features, sweep.held_out
+            sweep.model, sweep.reference, sweep.metrics, sweep.plugins, sweep.keep_features, sweep.held_out
         )
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
@@ -108,7 +107,8 @@ class Runner:
         fitting = dict.fromkeys(unclipped(self.loaded.model, one) for one in sweep.samplers)
         self.sweep = replace(self.sweep, samplers=tuple(fitting))
         self._asked = sweep
-        self.scoring = Scoring(names, self.worker, progress)
+        self.metrics = sweep.metrics or self.loaded.metrics
+        self.scoring = Scoring(self.metrics, self.worker, progress)
 
     def plan(self) -> Plan[SampledCell]:
         """Return what is to be computed.
@@ -426,7 +426,7 @@ class Runner:
             batch=min(sweep.batch or self.loaded.card.batch, n),
             precision=sweep.precision,
             device=torch.device(sweep.devices[0]).type,
-            metrics=self.setup.metrics,
+            metrics=self.metrics,
             reference=sweep.reference,
         )
 

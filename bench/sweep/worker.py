@@ -160,7 +160,7 @@ class Worker:
         for file in setup.plugins:
             registry().load_file(file)
         loaded = load_model(setup.model, device, setup.reference, setup.held_out)
-        metrics = [registry().metrics.get(name) for name in setup.metrics]
+        metrics = [registry().metrics.get(name) for name in setup.metrics or loaded.metrics]
         shape = image_shape(loaded.model)
         spaces = {m.space: get_space(m.space, shape).to(device) for m in metrics}
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)

@@ -258,7 +258,7 @@ def test_statistics_of_small_images_are_imported_with_their_shape(capsys, tmp_pa
     np.savez(tmp_path / "s.npz", mu=np.zeros(64), sigma=np.eye(64))
     command = ["stats", tmp_path / "s.npz", "--metric", "fd_digits", "--json"]
     status, _, err = run(capsys, *command)
-    assert (status, "images of shape (1, 12, 12)" in err) == (2, True)
+    assert (status, "images of shape (1, H, W), not (3, 32, 32)" in err) == (2, True)
     status, out, _ = run(capsys, *command, "--shape", "1,12,12", "--n", 500)
     assert status == 0
     assert (json.loads(out)["features"], json.loads(out)["n"]) == (64, 500)

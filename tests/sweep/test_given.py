@@ -64,7 +64,7 @@ def test_a_folder_a_file_and_an_array_are_one(tmp_path, drawn):
     np.save(tmp_path / "a.npy", pixels.permute(0, 2, 3, 1).numpy())
     files = [str(tmp_path / name) for name in ("png", "a.npz", "a.npy")]
     forms = [drawn[:30], pixels, pixels.numpy(), *files]
-    values = {bench.score(form, "digits")["fd_pixels"].value for form in forms}
+    values = {bench.score(form, "digits")["fd_digits"].value for form in forms}
     assert len(values) == 1
 
 

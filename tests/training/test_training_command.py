@@ -10,6 +10,7 @@ import pytest
 
 from bench import UsageError
 from bench.commands.main import main
+from bench.commands.train import APART
 from bench.training import RECIPES, TrainConfig, get_recipe, read_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
@@ -24,7 +25,7 @@ def write(tmp_path, text):
 def test_the_list_names_every_preset_with_its_data_and_length(capsys):
     assert main(["train", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*RECIPES, "digits-classifier", "digits-autoencoder"]
+    assert [line.split()[0] for line in lines] == [*RECIPES, *APART]
     assert re.search(r"cifar10-ddpm +cifar10 +800,000 steps of 128 +35\.7 M U-Net", "\n".join(lines))
 
 
