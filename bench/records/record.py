@@ -27,6 +27,9 @@ FLOOR = "real images"
 SPLIT_OFF = "split off the reference"
 """Names, in the provenance of real images, which of the reference were scored against the rest of it."""
 
+GIVEN = "images of "
+"""Begins the ``plugin`` of a row of images that were given, not drawn here: their source follows."""
+
 Kind = Literal["samples", "real", "bound"]
 """What was measured: samples, real images in their place (a table's floor), or a bound on likelihoods."""
 
@@ -215,6 +218,11 @@ class Record:
     def stage(self) -> str:
         """What was being done when it failed; empty where it did not."""
         return self.failure.stage if self.failure is not None else ""
+
+    @property
+    def given(self) -> bool:
+        """Whether its images were given: nothing is known of the noise they came from."""
+        return self.sampler.plugin.startswith(GIVEN)
 
     def failed(self, failure: Failure) -> Record:
         """Return the record with the reason why it has no scores."""
