@@ -99,7 +99,6 @@ def _record(
         metrics=tuple(metrics),
         reference=beside.trial.reference if beside else options.reference,
     )
-    levels = found.levels
     return Record(
         kind="samples",
         trial=trial,
@@ -107,7 +106,7 @@ def _record(
         sampler=RowInfo(name=options.name, label=options.name, plugin=f"{GIVEN}{found.images.name}"),
         model=beside.model if beside else ModelInfo(""),
         grid=GridInfo(options.steps, options.steps),
-        images=ImagesInfo(levels.mean, levels.sd, levels.share_outside),
+        images=ImagesInfo.of(found.levels),
         scores=dict(found.scores),
         cost=Cost(calls=options.calls) if options.calls else None,
         environment=environment(device),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from bench.errors import BenchError
-from bench.records.trial import Cost, Failure, Trial
+from bench.metrics.levels import Levels
+from bench.records.trial import BlockImages, Cost, Failure, Trial
 from bench.stats.score import Score
 
 FORMAT = 2
@@ -128,11 +129,20 @@ class ImagesInfo(Part):
         mean: their mean.
         sd: their standard deviation.
         outside: share of the values that lay far outside [-1, 1] before they were rounded.
+        blocks: a text for each block of the trial, see `bench.records.trial.BlockImages`: any one of them can
+            be drawn again and compared. None where they were not kept.
     """
 
     mean: float | None = None
     sd: float | None = None
     outside: float | None = None
+    blocks: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, levels: Levels, blocks: Sequence[BlockImages] = ()) -> ImagesInfo:
+        """Return it for images whose values are spread so."""
+        told = [str(block) for block in blocks] or None
+        return cls(levels.mean, levels.sd, levels.share_outside, told)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from bench.errors import UsageError
+from bench.metrics.levels import Levels
 from bench.published.presets import PRESETS
-from bench.records.record import FORMAT, Record, is_broken
+from bench.records.record import FORMAT, ImagesInfo, Record, is_broken
 from bench.records.store import Store
+from bench.records.trial import BlockImages
 from bench.report.page.html import report
 from bench.report.plots.gallery import draw_files
 from bench.report.plots.training import models_of, trainings
@@ -137,9 +139,22 @@ def _check_record(store: Store, record: Record) -> Iterator[Mismatch]:
     for name, score in record.scores.items():
         if reason := _impossible(score):
             yield Mismatch(path, f"has an impossible {name}: {reason}")
+    if reason := _unlike_its_blocks(record.images):
+        yield Mismatch(path, reason)
     told = record.kind == "bound" and record.format < FORMAT  # what it says of its images was put in order
     if not told and record.trial.key != record.key:
         yield Mismatch(path, f"has the key {record.key}, and its trial's is {record.trial.key}")
+
+
+def _unlike_its_blocks(images: ImagesInfo) -> str:
+    """Return in what the sums of a trial's images are not those of its blocks; empty where they are."""
+    try:
+        blocks = [BlockImages.parse(text) for text in images.blocks or ()]
+    except ValueError:
+        return "tells of its blocks of images in a form that no version writes"
+    if blocks and ImagesInfo.of(sum((one.levels for one in blocks), Levels()), blocks) != images:
+        return "has a mean, deviation or share outside of its images that is not that of its blocks"
+    return ""
 
 
 FAR = 0.2
