@@ -232,6 +232,9 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redo", type=int, metavar="K", help="draw K blocks, or whole trials of under a minute, again"
     )
+    parser.add_argument(
+        "--whole", action="store_true", help="draw whole trials again, however long they took"
+    )
     parser.add_argument("--seed", type=int, help="of the choice of what is drawn again [a new one each time]")
     add_plugins(parser)
     add_json(parser)

@@ -23,8 +23,8 @@ def execute(options: argparse.Namespace) -> int:
     """Verify, and name what differs."""
     if options.redo is not None and options.redo < 1:
         raise UsageError(f"--redo must be at least 1, got {options.redo}")
-    if options.seed is not None and options.redo is None:
-        raise UsageError("--seed chooses what --redo K draws again: give --redo too")
+    if options.redo is None and (options.seed is not None or options.whole):
+        raise UsageError("--seed and --whole say what --redo K draws again: give --redo too")
     registry = load_plugins(options.plugin)
     failed = report_plugin_failures(registry.failures)
     folders = [found for folder in options.folders for found in results_below(folder)]
@@ -34,7 +34,7 @@ def execute(options: argparse.Namespace) -> int:
             told = "are as their records make them" if not one.findings else f"{len(one.findings)} are not"
             print(f"{one.folder}: {one.files} files of {one.records} records, {told}")
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
-    redone = [_redo(folder, options.redo, seed, quiet=options.json) for folder in folders if options.redo]
+    redone = [_redo(folder, seed, options) for folder in folders if options.redo]
     if options.json:
         shown = [_fields(one) for one in checked]
         for fields, again in zip(shown, redone, strict=False):
@@ -49,11 +49,11 @@ def execute(options: argparse.Namespace) -> int:
     return 1 if failed or wrong or any(one.findings for one in checked) else 0
 
 
-def _redo(folder: Path, count: int, seed: int, *, quiet: bool) -> Sequence[Redone]:
+def _redo(folder: Path, seed: int, options: argparse.Namespace) -> Sequence[Redone]:
     """Draw excerpts of a folder's trials again, with a line for each as it is done."""
     store = Store(folder)
-    excerpts = choose_excerpts(store.read()[0], count, seed)
-    if not quiet:
+    excerpts = choose_excerpts(store.read()[0], options.redo, seed, whole=options.whole)
+    if not options.json:
         what = (
             f"{len(excerpts)} drawn again, chosen with --seed {seed}"
             if excerpts
@@ -63,7 +63,7 @@ def _redo(folder: Path, count: int, seed: int, *, quiet: bool) -> Sequence[Redon
     found = []
     for one in redo(store, excerpts):
         found.append(one)
-        if not quiet:
+        if not options.json:
             print(f"  {one}", flush=True)
     return found
 

@@ -191,8 +191,8 @@ class BlockImages:
     @classmethod
     def of(cls, images: Tensor, levels: Levels) -> BlockImages:
         """Return it for uint8 images (B, C, H, W) whose levels are at hand."""
-        content = images.cpu().contiguous().numpy().tobytes()
-        return cls(hashlib.sha256(content).hexdigest()[:16], levels)
+        content = images.cpu().contiguous().numpy()
+        return cls(hashlib.sha256(content.data).hexdigest()[:16], levels)
 
     @classmethod
     def parse(cls, text: str) -> BlockImages:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from bench.diffusion.sampling import get_sampler
-from bench.errors import BenchError, UnknownNameError
+from bench.errors import BenchError
 from bench.metrics.levels import Levels
+from bench.plugins.loading import registry
 from bench.records.provenance import environment
 from bench.records.record import Record, stale_fields
 from bench.records.store import Store, shown_images
@@ -124,15 +125,18 @@ class Redone:
         return "; ".join(parts)
 
 
-def choose_excerpts(records: Sequence[Record], count: int, seed: int) -> list[Excerpt]:
+def choose_excerpts(
+    records: Sequence[Record], count: int, seed: int, *, whole: bool = False
+) -> list[Excerpt]:
     """Return up to ``count`` excerpts at random: one of each trial, in random order, then more of each.
 
-    Real images, bounds, images that were given and trials without scores have nothing to be drawn.
+    Real images, bounds, images that were given and trials without scores have nothing to be drawn. Trials
+    that took less than `WHOLE_SECONDS` are excerpted whole, all of them with ``whole``.
     """
     choice = random.Random(seed)
     drawn = [one for one in records if one.kind == "samples" and one.status == "done" and not one.given]
     choice.shuffle(drawn)
-    waiting = [_excerpts(record) for record in drawn]
+    waiting = [_excerpts(record, whole=whole) for record in drawn]
     for mine in waiting:
         choice.shuffle(mine)
     found: list[Excerpt] = []
@@ -141,11 +145,11 @@ def choose_excerpts(records: Sequence[Record], count: int, seed: int) -> list[Ex
     return found[:count]
 
 
-def _excerpts(record: Record) -> list[Excerpt]:
+def _excerpts(record: Record, *, whole: bool) -> list[Excerpt]:
     """Return what can be drawn again on its own and compared with something."""
     cost = record.cost or Cost()
     blocks = record.trial.blocks
-    if len(blocks) == 1 or cost.sampling_seconds + cost.scoring_seconds <= WHOLE_SECONDS:
+    if whole or len(blocks) == 1 or cost.sampling_seconds + cost.scoring_seconds <= WHOLE_SECONDS:
         return [Excerpt(record, blocks)]
     comparable = blocks if record.images.blocks else blocks[:1]  # without digests there are the pictures
     return [Excerpt(record, [block]) for block in comparable]
@@ -163,15 +167,15 @@ def redo(store: Store, excerpts: Sequence[Excerpt]) -> Iterator[Redone]:
         try:
             yield _redone(store, excerpt)
         except BenchError as error:
-            yield Redone(excerpt, error=f"{error}{_hint(excerpt.record, error)}")
+            yield Redone(excerpt, error=_reason(excerpt.record, error))
 
 
-def _hint(record: Record, error: BenchError) -> str:
-    """Return what to do about a name that nobody registers: the plugin that offered it."""
-    plugin = record.sampler.plugin
-    if not isinstance(error, UnknownNameError) or not plugin.endswith(".py"):
-        return ""
-    return f"; the trial's sampler came from the plugin file {plugin}: give --plugin with its place"
+def _reason(record: Record, error: BenchError) -> str:
+    """Return why a trial cannot be drawn: where its sampler is of a plugin file not given, which one."""
+    row = record.sampler
+    if row.name in registry().samplers.entries or not row.plugin.endswith(".py"):
+        return str(error)
+    return f"its sampler {row.name!r} came from the plugin file {row.plugin}; give --plugin with that file"
 
 
 def _redone(store: Store, excerpt: Excerpt) -> Redone:
@@ -190,7 +194,7 @@ def _redone(store: Store, excerpt: Excerpt) -> Redone:
         for other in others:
             total.extend(other)
         comparison = _Comparison(store, excerpt, exact=not machine)
-        items = [*comparison.images(total), *comparison.pictures(total), comparison.calls(total.cost)]
+        items = [*comparison.images(total), *comparison.pictures(total), *comparison.calls(total.cost)]
         if excerpt.whole:
             scores, failures = runner.scoring.scores(total.statistics, total.levels)
             if failures:
@@ -301,14 +305,16 @@ class _Comparison:
         by = f"by {apart:.3g} of 256 levels on average" if apart > 0 else "in some values"
         return Item(name, equal, f"differ {by}" if wrong else "")
 
-    def calls(self, now: Cost) -> Item:
+    def calls(self, now: Cost) -> Iterator[Item]:
         """Compare the network calls: a block takes no more than the trial, in which the most is told."""
-        then = self.excerpt.record.cost or Cost()
+        then = self.excerpt.record.cost
+        if then is None:
+            return
         allowed = 0.0 if self.exact else CALLS_CLOSE * then.calls
         apart = now.calls - then.calls
         wrong = apart > allowed or (self.excerpt.whole and -apart > allowed)
         told = f"are {then.calls:g} in the record and {now.calls:g} now"
-        return Item("network calls", exact=apart == 0, difference=told if wrong else "")
+        yield Item("network calls", exact=apart == 0, difference=told if wrong else "")
 
     def scores(self, now: dict[str, Score]) -> Iterator[Item]:
         """Compare the scores with all that belongs to them."""

@@ -121,6 +121,11 @@ def test_a_block_of_a_long_trial_is_drawn_on_its_own(store, long, capsys):
     assert excerpt["agrees"] and excerpt["count"] == 20 and folder["redone"]["seed"] >= 0
 
 
+def test_a_long_trial_is_drawn_whole_where_that_is_asked_for(store, long):
+    assert [x.whole for x in choose_excerpts(store.read()[0], 9, 0, whole=True)] == [True, True]
+    assert main(["verify", str(store.folder), "--redo", "1", "--whole"]) == 0
+
+
 def test_images_that_are_not_those_of_the_record_are_found_in_their_block(store, long):
     images = one(store).images
     blocks = [images.blocks[0], f"{'0' * 16}{images.blocks[1][16:]}", images.blocks[2]]
@@ -198,7 +203,10 @@ def test_what_is_missing_is_a_sentence(store, capsys):
     other = one(store, "ddpm fixedlarge")
     store.write(replace(other, trial=replace(other.trial, model="gone.py:make")))
     told = wrong(store)
-    assert any("plugin file there/mine.py: give --plugin with its place" in text for text in told)
+    assert any(
+        "its sampler 'mine' came from the plugin file there/mine.py; give --plugin with that file" in text
+        for text in told
+    )
     assert any("model file gone.py does not exist" in text for text in told)
     assert main(["verify", str(store.folder), "--redo", "2"]) == 1
     assert "Traceback" not in capsys.readouterr().err
@@ -209,6 +217,7 @@ def test_what_is_missing_is_a_sentence(store, capsys):
     [
         (["--redo", "0"], "--redo must be at least 1"),
         (["--seed", "1"], "give --redo too"),
+        (["--whole"], "give --redo too"),
         (["--redo", "1", "--plugin", "nowhere.py"], "plugin file nowhere.py does not exist"),
     ],
 )
