@@ -61,7 +61,7 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     if whole_column:
         refuse_unknown_metric(records, options.metric)
-        compared = _columns(records, options.column, options.calls, options.metric)
+        compared = _columns(records, options.column, options.calls, options.metric, Store(options.results))
     else:
         scored = [r for r in records if r.scores and r.kind != "real"]
         compared = [_pair(scored, options.trials, options.metric, Store(options.results))]
@@ -91,8 +91,11 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
     """Return why two trials were not drawn from one noise; empty where they were.
 
     Noise is a function of seed, sample index, step and the shape of an image, whatever the batch. The shape
-    is that of the pictures kept; without them it counts as the same.
+    is that of the pictures kept; without them it counts as the same. Nobody knows the noise behind images
+    that were given.
     """
+    if given := [record.sampler.label for record in (first, second) if record.given]:
+        return f"the images of {' and '.join(given)} were given, not drawn here"
     seeds = [record.trial.seed for record in (first, second)]
     if seeds[0] != seeds[1]:
         return f"seeds {seeds[0]} and {seeds[1]}"
@@ -107,7 +110,7 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
 
 
 def _columns(
-    records: Sequence[Record], steps: int | None, budget: int | None, metric: str | None
+    records: Sequence[Record], steps: int | None, budget: int | None, metric: str | None, store: Store
 ) -> list[Compared]:
     """Return the trials of one number of steps, or within a budget, a column for each table that has them.
 
@@ -124,7 +127,7 @@ def _columns(
         if not scored:
             continue
         try:
-            found.append(_column(table, scored))
+            found.append(_column(table, scored, store))
         except UsageError as error:
             refused.append(error)
             rows = [{**_row(record, score, row), "table": table.title} for row, record, score in scored]
@@ -156,7 +159,7 @@ def _chosen(table: Table, steps: int | None, budget: int | None) -> list[tuple[s
     return found
 
 
-def _column(table: Table, scored: Sequence[tuple[str, Record, Score]]) -> Compared:
+def _column(table: Table, scored: Sequence[tuple[str, Record, Score]], store: Store) -> Compared:
     """Return the trials of a table's column, best first, each compared with the best."""
     sign = -1 if scored[0][2].higher_is_better else 1
     (first, best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[2]))
@@ -166,11 +169,18 @@ def _column(table: Table, scored: Sequence[tuple[str, Record, Score]]) -> Compar
     rows = [{**_row(best, top, first), "verdict": NOT_JUDGED if why else "best"}]
     for (row, record, score), one, p in zip(others, compared, adjusted, strict=True):
         verdict = NOT_JUDGED if why else "worse" if p < 0.05 else "tie"
-        told = {**_differing(one), "p": p, "verdict": verdict, "paired": True}
+        paired = not _noise_apart(best, record, store)
+        told = {**_differing(one), "p": p, "verdict": verdict, "paired": paired}
         rows.append({**_row(record, score, row), **told})
     rows = [{**row, "table": table.title} for row in rows]
-    plain = _plain_note([score for *_, score in scored]) if others else []
-    return Compared(rows, [*plain, *_unjudged_note(why)], table.title)
+    notes = [*_apart_note(rows), *_plain_note([score for *_, score in scored])] if others else []
+    return Compared(rows, [*notes, *_unjudged_note(why)], table.title)
+
+
+def _apart_note(rows: Sequence[dict[str, object]]) -> list[str]:
+    """Return the line that names the rows of a column that do not share the best one's noise, if any."""
+    apart = [str(row["trial"]) for row in rows if row.get("paired") is False]
+    return [f"not paired with the best: {', '.join(apart)}"] if apart else []
 
 
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:

@@ -21,7 +21,7 @@ from bench.commands.options import (
 from bench.commands.progress import Measuring
 from bench.errors import UsageError, one_line
 from bench.records.provenance import environment
-from bench.records.record import GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
+from bench.records.record import GIVEN, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
 from bench.records.store import Store
 from bench.records.trial import Cost, Trial, kept_of
 from bench.report.tables.summary import plus_minus
@@ -90,15 +90,14 @@ def _record(options: argparse.Namespace, found: GivenScores, device: str, store:
         metrics=found.metrics,
         reference=beside.trial.reference if beside else options.reference,
     )
-    levels = found.levels
     return Record(
         kind="samples",
         trial=trial,
         status="done",
-        sampler=RowInfo(name=options.name, label=options.name, plugin=f"images of {found.images.name}"),
+        sampler=RowInfo(name=options.name, label=options.name, plugin=f"{GIVEN}{found.images.name}"),
         model=beside.model if beside else ModelInfo(""),
         grid=GridInfo(options.steps, options.steps),
-        images=ImagesInfo(levels.mean, levels.sd, levels.share_outside),
+        images=ImagesInfo.of(found.levels),
         scores=dict(found.scores),
         cost=Cost(calls=options.calls) if options.calls else None,
         environment=environment(device),

@@ -231,10 +231,19 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
 def verify_options(parser: argparse.ArgumentParser) -> None:
     """Make every table, plot and report of results folders again from their records, and compare.
 
-    Tables and reports must be equal to the bit, plots to the eye. Exit status 1 with the differing files
-    named.
+    Tables and reports must be equal to the bit, plots to the eye. `--redo 3` also draws three parts of the
+    folder's trials again, chosen at random, and compares them with what the records hold. Exit status 1 with
+    what differs named.
     """
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results, or what holds them")
+    parser.add_argument(
+        "--redo", type=int, metavar="K", help="draw K blocks, or whole trials of under a minute, again"
+    )
+    parser.add_argument(
+        "--whole", action="store_true", help="draw whole trials again, however long they took"
+    )
+    parser.add_argument("--seed", type=int, help="of the choice of what is drawn again [a new one each time]")
+    add_plugins(parser)
     add_json(parser)
 
 

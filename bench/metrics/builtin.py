@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bench.hooks import hookimpl
 from bench.metrics import (
+    authenticity,
     cifar_resnet,
     copying,
     digits,
@@ -20,8 +21,11 @@ from bench.metrics import (
     samples,
     size,
     sliced,
+    vendi,
     vision,
 )
+from bench.metrics.frechet_limit import limit_of
+from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.metric import Metric
 
 MODULES = (
@@ -36,7 +40,9 @@ MODULES = (
     labels,
     manifold,
     copying,
+    authenticity,
     sliced,
+    vendi,
     samples,
     size,
     vision,
@@ -45,5 +51,6 @@ MODULES = (
 
 @hookimpl
 def bench_metrics() -> Iterable[Metric]:
-    """Offer every built-in metric."""
-    return [metric for module in MODULES for metric in module.bench_metrics()]
+    """Offer every built-in metric, and of every Frechet distance its limit."""
+    found = [metric for module in MODULES for metric in module.bench_metrics()]
+    return [*found, *(limit_of(metric) for metric in found if isinstance(metric, FrechetMetric))]

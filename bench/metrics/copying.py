@@ -18,11 +18,11 @@ from bench.metrics.manifold import thinned
 from bench.metrics.metric import Metric, reference_flags
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
+from bench.metrics.tiles import squared_distances, tile_of, tiles
 from bench.stats.comparison import interval
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
-_TILE = 1024
 _BASELINE = 2000  # fresh images that the distances of the samples are ranked among
 _BASELINES: weakref.WeakKeyDictionary[Reference, weakref.WeakKeyDictionary[Reference, Array]] = (
     weakref.WeakKeyDictionary()
@@ -33,23 +33,37 @@ _BASELINES: weakref.WeakKeyDictionary[Reference, weakref.WeakKeyDictionary[Refer
 def nearest_distances(
     x: npt.NDArray[np.float32], train: npt.NDArray[np.float32], own: npt.NDArray[np.int64] | None = None
 ) -> Array:
-    """Distance from each row of x (n, d) to the nearest of train (m, d), in tiles.
+    """Distance from each row of x (n, d) to the nearest of train (m, d); see `nearest_neighbours`."""
+    return nearest_neighbours(x, train, own)[0]
+
+
+def nearest_neighbours(
+    x: npt.NDArray[np.float32], train: npt.NDArray[np.float32], own: npt.NDArray[np.int64] | None = None
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return (distance, row) of the nearest of train (m, d) to each row of x (n, d), in tiles.
 
     ``own`` (n,) names the row of ``train`` that a row of x is itself, to be passed over.
     """
-    y = torch.as_tensor(train).double()
-    norms = (y * y).sum(1)
-    nearest = np.empty(len(x))
-    for start in range(0, len(x), _TILE):
-        part = torch.as_tensor(x[start : start + _TILE]).double()
-        squared = (part * part).sum(1)[:, None] + norms - 2.0 * (part @ y.T)
-        if own is not None:
-            mine = torch.from_numpy(own[start : start + _TILE])
-            squared[torch.arange(len(part)), mine] = torch.inf
-        found = squared.min(1)
+    of_x, y = torch.as_tensor(x), torch.as_tensor(train)
+    distances, places = np.empty(len(x)), np.empty(len(x), dtype=np.int64)
+    for rows in tiles(slice(0, len(x))):
+        part = tile_of(of_x, rows)
+        least = part.new_full((len(part),), torch.inf)
+        place = torch.zeros(len(part), dtype=torch.int64, device=part.device)
+        mine = None if own is None else torch.from_numpy(own[rows]).to(part.device)
+        for cols in tiles(slice(0, len(train))):
+            squared = squared_distances(part, tile_of(y, cols))
+            if mine is not None:
+                inside = ((mine >= cols.start) & (mine < cols.stop)).nonzero().squeeze(1)
+                squared[inside, mine[inside] - cols.start] = torch.inf
+            found = squared.min(1)
+            nearer = found.values < least
+            least = torch.where(nearer, found.values, least)
+            place = torch.where(nearer, found.indices + cols.start, place)
         # The expanded square loses a copy's zero to rounding: recomputed from the difference.
-        nearest[start : start + _TILE] = (part - y[found.indices]).norm(dim=1).numpy()
-    return nearest
+        nearest = y[place.cpu()].to(part.device).double()
+        distances[rows], places[rows] = (part - nearest).norm(dim=1).cpu().numpy(), place.cpu().numpy()
+    return distances, places
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.metric import Metric, reference_flags
-from bench.metrics.mmd import Kernel, KernelSums, gaussian, kernel_sums, mmd, polynomial
+from bench.metrics.mmd import Kernel, KernelSums, gaussian, kernel_sums, mmd, on_sphere, polynomial
 from bench.metrics.reference import Reference
 from bench.stats.score import Score
 
@@ -54,7 +54,7 @@ class KernelMetric:
         Raises:
             UsageError: for fewer than two samples or features that were not kept.
         """
-        x, y = self._prepared(sample.features), self._prepared(reference.need_features(self.name))
+        x, y = torch.as_tensor(sample.features), torch.as_tensor(reference.need_features(self.name))
         if len(x) < 2 or len(y) < 2:
             raise UsageError(f"{self.name} needs at least 2 samples and 2 reference images")
         found = mmd(x, y, self._kernel, sample.slices, self._sums(reference, y))
@@ -73,11 +73,7 @@ class KernelMetric:
 
     @property
     def _kernel(self) -> Kernel:
-        return gaussian(_CMMD_WIDTH) if self.kernel == "cmmd" else polynomial
-
-    def _prepared(self, features: object) -> torch.Tensor:
-        x = torch.as_tensor(features).double()
-        return torch.nn.functional.normalize(x, dim=1) if self.kernel == "cmmd" else x
+        return on_sphere(gaussian(_CMMD_WIDTH)) if self.kernel == "cmmd" else polynomial
 
     def _sums(self, reference: Reference, y: torch.Tensor) -> KernelSums:
         known = _SUMS.setdefault(reference, {})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.metric import Metric, reference_flags
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
+from bench.metrics.tiles import squared_distances, tile_device, tile_of, tiles
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
@@ -25,8 +27,6 @@ WHICH: tuple[Which, ...] = ("precision", "recall", "density", "coverage")
 
 NEIGHBOURS: dict[Which, int] = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 """k of each: Kynkaanniemi et al. 2019 use 3, Naeem et al. 2020 use 5."""
-
-_TILE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +64,24 @@ def neighbourhoods(fake: torch.Tensor, real: torch.Tensor, groups: Sequence[slic
     radius = {k: _radii(real, [slice(0, len(real))], k)[0] for k in set(NEIGHBOURS.values())}
     around_fake = _radii(fake, groups, NEIGHBOURS["recall"])
 
-    within = torch.zeros(len(fake), dtype=torch.bool)
-    hits = torch.zeros(len(fake), dtype=torch.float64)
-    covering = torch.zeros(len(real), len(groups), dtype=torch.int64)
-    recalled = torch.zeros(len(real), 1 + len(groups), dtype=torch.bool)
-    for rows in _tiles(len(real)):
-        distance = _squared(real[rows], fake)
-        within |= (distance <= radius[NEIGHBOURS["precision"]][rows, None]).any(0)
-        inside = distance <= radius[NEIGHBOURS["density"]][rows, None]
-        hits += inside.sum(0)
-        for g, group in enumerate(groups):
-            covering[rows, g] = inside[:, group].sum(1)
-        recalled[rows, 0] = (distance <= around_fake[0]).any(1)
-        for g, group in enumerate(groups):
-            near = distance <= around_fake[1 + g]
-            near[:, group] = False
-            recalled[rows, 1 + g] = near.any(1)
+    zeros = partial(torch.zeros, device=tile_device())
+    within = zeros(len(fake), dtype=torch.bool)
+    hits = zeros(len(fake), dtype=torch.float64)
+    covering = zeros(len(real), len(groups), dtype=torch.int64)
+    recalled = zeros(len(real), 1 + len(groups), dtype=torch.bool)
+    for rows in tiles(slice(0, len(real))):
+        x = tile_of(real, rows)
+        for g, cols in _tiles_of(groups):
+            distance = squared_distances(x, tile_of(fake, cols))
+            within[cols] |= (distance <= radius[NEIGHBOURS["precision"]][rows, None]).any(0)
+            inside = distance <= radius[NEIGHBOURS["density"]][rows, None]
+            hits[cols] += inside.sum(0)
+            covering[rows, g] += inside.sum(1)
+            for h, around in enumerate(around_fake[:, cols]):
+                if h != 1 + g:  # a fake that is left out recalls nothing
+                    recalled[rows, h] |= (distance <= around).any(1)
 
+    within, hits, covering, recalled = (one.cpu() for one in (within, hits, covering, recalled))
     whole: dict[Which, float] = {
         "precision": float(within.double().mean()),
         "recall": float(recalled[:, 0].double().mean()),
@@ -158,9 +159,7 @@ def _measured(sample: GroupedStatistics, reference: Reference, metric: str) -> N
         if known() is sample and count == sample.count and against() is reference:
             return found
     real = thinned(reference.need_features(metric), sample.count)
-    found = neighbourhoods(
-        torch.as_tensor(sample.features).double(), torch.as_tensor(real).double(), sample.slices
-    )
+    found = neighbourhoods(torch.as_tensor(sample.features), torch.as_tensor(real), sample.slices)
     _LAST[:] = [(weakref.ref(sample), sample.count, weakref.ref(reference), found)]
     return found
 
@@ -172,27 +171,37 @@ def thinned(features: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32
 
 def _radii(x: torch.Tensor, groups: Sequence[slice], k: int) -> torch.Tensor:
     """Squared distance to the k-th neighbour, (1 + G, n): among all, then without each group in turn."""
-    radii = torch.empty(1 + len(groups), len(x), dtype=x.dtype)
-    for rows in _tiles(len(x)):
-        distance = _squared(x[rows], x)
-        distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
-        nearest = [distance[:, g].topk(min(k, g.stop - g.start), dim=1, largest=False).values for g in groups]
-        owner = torch.cat([torch.full((near.shape[1],), g) for g, near in enumerate(nearest)])
-        candidates = torch.cat(nearest, dim=1)
-        radii[0, rows] = candidates.kthvalue(k, dim=1).values
+    radii = torch.empty(1 + len(groups), len(x), dtype=torch.float64, device=tile_device())
+    for rows in tiles(slice(0, len(x))):
+        nearest, owner = _nearest_of_groups(x, rows, groups, k)
+        radii[0, rows] = nearest.kthvalue(k, dim=1).values
         for g in range(len(groups)) if len(groups) > 1 else ():
-            radii[1 + g, rows] = candidates[:, owner != g].kthvalue(k, dim=1).values
+            radii[1 + g, rows] = nearest[:, owner != g].kthvalue(k, dim=1).values
     return radii
 
 
-def _squared(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return torch.addmm((x * x).sum(1)[:, None] + (y * y).sum(1), x, y.T, alpha=-2.0).clamp_min_(0.0)
+def _nearest_of_groups(
+    x: torch.Tensor, rows: slice, groups: Sequence[slice], k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ((B, C) squared distances of rows to the k nearest others of each group, (C,) its number)."""
+    own = tile_of(x, rows)
+    found = [own.new_empty(len(own), 0)] * len(groups)
+    for g, cols in _tiles_of(groups):
+        distance = squared_distances(own, tile_of(x, cols))
+        first, last = max(rows.start, cols.start), min(rows.stop, cols.stop)
+        both = torch.arange(first, max(first, last))
+        distance[both - rows.start, both - cols.start] = torch.inf
+        candidates = torch.cat([found[g], distance], dim=1)
+        found[g] = candidates.topk(min(k, candidates.shape[1]), dim=1, largest=False).values
+    owner = torch.cat([torch.full((near.shape[1],), g) for g, near in enumerate(found)])
+    return torch.cat(found, dim=1), owner
+
+
+def _tiles_of(groups: Sequence[slice]) -> list[tuple[int, slice]]:
+    """Return (number of the group, columns) of every tile, none of which reaches across two groups."""
+    return [(g, cols) for g, group in enumerate(groups) for cols in tiles(group)]
 
 
 def _means_without(values: Array, groups: Sequence[slice]) -> Array:
     total, n = values.sum(), len(values)
     return np.array([(total - values[g].sum()) / max(1, n - (g.stop - g.start)) for g in groups])
-
-
-def _tiles(n: int) -> Iterator[slice]:
-    return (slice(i, min(i + _TILE, n)) for i in range(0, n, _TILE))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from bench.errors import BenchError
-from bench.records.trial import Cost, Failure, Trial
+from bench.metrics.levels import Levels
+from bench.records.trial import BlockImages, Cost, Failure, Trial
 from bench.stats.score import Score
 
 FORMAT = 2
@@ -26,6 +27,9 @@ FLOOR = "real images"
 
 SPLIT_OFF = "split off the reference"
 """Names, in the provenance of real images, which of the reference were scored against the rest of it."""
+
+GIVEN = "images of "
+"""Begins the ``plugin`` of a row of images that were given, not drawn here: their source follows."""
 
 Kind = Literal["samples", "real", "bound"]
 """What was measured: samples, real images in their place (a table's floor), or a bound on likelihoods."""
@@ -125,11 +129,20 @@ class ImagesInfo(Part):
         mean: their mean.
         sd: their standard deviation.
         outside: share of the values that lay far outside [-1, 1] before they were rounded.
+        blocks: a text for each block of the trial, see `bench.records.trial.BlockImages`: any one of them can
+            be drawn again and compared. None where they were not kept.
     """
 
     mean: float | None = None
     sd: float | None = None
     outside: float | None = None
+    blocks: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, levels: Levels, blocks: Sequence[BlockImages] = ()) -> ImagesInfo:
+        """Return it for images whose values are spread so."""
+        told = [str(block) for block in blocks] or None
+        return cls(levels.mean, levels.sd, levels.share_outside, told)
 
 
 @dataclass(frozen=True)
@@ -215,6 +228,11 @@ class Record:
     def stage(self) -> str:
         """What was being done when it failed; empty where it did not."""
         return self.failure.stage if self.failure is not None else ""
+
+    @property
+    def given(self) -> bool:
+        """Whether its images were given: nothing is known of the noise they came from."""
+        return self.sampler.plugin.startswith(GIVEN)
 
     def failed(self, failure: Failure) -> Record:
         """Return the record with the reason why it has no scores."""

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -175,6 +176,38 @@ class Cost:
         )
 
 
+@dataclass(frozen=True)
+class BlockImages:
+    """What a record keeps of a block's images: enough to tell whether they come out again.
+
+    Attributes:
+        digest: SHA-256 of the bytes of the uint8 images (B, C, H, W), its first 16 hex digits.
+        levels: how their values are spread.
+    """
+
+    digest: str
+    levels: Levels
+
+    @classmethod
+    def of(cls, images: Tensor, levels: Levels) -> BlockImages:
+        """Return it for uint8 images (B, C, H, W) whose levels are at hand."""
+        content = images.cpu().contiguous().numpy()
+        return cls(hashlib.sha256(content.data).hexdigest()[:16], levels)
+
+    @classmethod
+    def parse(cls, text: str) -> BlockImages:
+        """Return what ``str`` of it wrote.
+
+        Raises:
+            ValueError: if the text is none.
+        """
+        digest, *sums = text.split()
+        return cls(digest, Levels.from_array(np.array(sums, dtype=np.int64)))
+
+    def __str__(self) -> str:
+        return " ".join([self.digest, *map(str, self.levels.to_array().tolist())])
+
+
 @dataclass
 class BlockResult:
     """What is left of a block once its images are scored.
@@ -186,6 +219,7 @@ class BlockResult:
         previews: uint8 images of the first samples, see `kept_of`, (k, C, H, W), maybe none.
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
         levels: how the images' values are spread.
+        images: one for each block that was added up; none of a block that an earlier version kept.
     """
 
     block: range
@@ -194,6 +228,7 @@ class BlockResult:
     previews: Tensor
     film: Tensor
     levels: Levels
+    images: tuple[BlockImages, ...] = ()
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all but the cost as arrays for ``numpy.savez``."""
@@ -201,6 +236,7 @@ class BlockResult:
             "previews": self.previews.numpy(),
             "film": self.film.numpy(),
             "levels": self.levels.to_array(),
+            "images": np.array([str(one) for one in self.images], dtype=np.str_),
         }
         for space, statistics in self.statistics.items():
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
@@ -221,7 +257,8 @@ class BlockResult:
         levels = Levels.from_array(alone["levels"])
         previews, film = (torch.from_numpy(alone[name]) for name in ("previews", "film"))
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
-        return cls(block, statistics, cost, previews, film, levels)
+        images = tuple(BlockImages.parse(str(one)) for one in alone.get("images", ()))
+        return cls(block, statistics, cost, previews, film, levels, images)
 
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.
@@ -240,6 +277,7 @@ class BlockResult:
         self.cost = self.cost + other.cost
         self.previews = torch.cat([self.previews, other.previews])
         self.levels += other.levels
+        self.images += other.images
 
 
 @dataclass(frozen=True)

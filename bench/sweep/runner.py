@@ -361,8 +361,8 @@ class Runner:
         """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
         assert result is not None  # the trial is whole
         scores, failures = self.scoring.scores(result.statistics, result.levels)
-        levels = result.levels
-        images = ImagesInfo(levels.mean, levels.sd, levels.share_outside)
+        every = len(result.images) == cell.trial.block_count
+        images = ImagesInfo.of(result.levels, result.images if every else ())
         record = replace(cell.record(), images=images, scores=scores, cost=result.cost)
         record = record.failed(failures[0]) if failures else record
         self.store.drop_features(record)

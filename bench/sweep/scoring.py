@@ -24,6 +24,7 @@ from bench.metrics.measuring import Progress
 from bench.metrics.metric import Metric
 from bench.metrics.reference import Reference
 from bench.metrics.space import FeatureSpace, features_of, is_quantised, takes_labels
+from bench.metrics.tiles import computing_on
 from bench.plugins.loading import registry
 from bench.records.trial import Failure
 from bench.stats.resampling import jackknife
@@ -55,6 +56,7 @@ class Scoring:
 
     def __init__(self, names: Sequence[str], worker: Worker, progress: Progress | None = None) -> None:
         loaded, device, self.spaces = worker.loaded, worker.device, worker.spaces
+        self.device = device
         chosen = [registry().metrics.get(name) for name in names]
         for metric in chosen:
             if takes_labels(self.spaces[metric.space]):
@@ -93,7 +95,8 @@ class Scoring:
             if metric.space not in statistics:
                 continue
             try:
-                score = metric.score(statistics[metric.space], reference_of(metric.name))
+                with computing_on(self.device):
+                    score = metric.score(statistics[metric.space], reference_of(metric.name))
             except users_code() as error:
                 failures.append(Failure.of(error, f"metric {metric.name}"))
                 continue

@@ -29,7 +29,7 @@ from bench.metrics.space import FeatureSpace, features_of, get_space
 from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
-from bench.records.trial import BlockResult, Cost, Failure, Task, Trial, WorkerSetup, kept_of
+from bench.records.trial import BlockImages, BlockResult, Cost, Failure, Task, Trial, WorkerSetup, kept_of
 from bench.sweep.meter import metered
 
 TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 0.05}
@@ -199,7 +199,8 @@ class Worker:
             statistics = self.measure(images, block, trial.n, drawn.x0, drawn.labels)
         previews = kept_of(images, block.start).cpu()
         cost = drawn.cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
-        return BlockResult(block, statistics, cost, previews, drawn.film, levels)
+        kept = (BlockImages.of(images, levels),)
+        return BlockResult(block, statistics, cost, previews, drawn.film, levels, kept)
 
     def measure(
         self,

@@ -10,7 +10,11 @@ from support.inception import sha256, write_random_weights
 from bench.data.images import to_device
 from bench.device.precision import allow_tf32
 from bench.metrics import FrechetMetric, GroupedStatistics, Moments, get_space, reference_statistics
+from bench.metrics.copying import nearest_neighbours
 from bench.metrics.inception import InceptionSpace
+from bench.metrics.manifold import neighbourhoods
+from bench.metrics.mmd import gaussian, kernel_sums, mmd, on_sphere, polynomial
+from bench.metrics.tiles import computing_on
 from bench.records.trial import WorkerSetup
 from bench.sweep.worker import Worker
 
@@ -152,3 +156,29 @@ def test_nothing_of_a_block_stays_on_the_device():
         truth = Moments.of(get_space(name, (1, 12, 12))(images))
         np.testing.assert_allclose(sums.total.mean, truth.mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(sums.total.cov, truth.cov, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["kid", "cmmd", "neighbourhoods", "nearest"])
+def test_pairs_are_gone_through_on_the_gpu_in_tiles(kind, monkeypatch):
+    """The CPU's values, and no more memory than a few tiles."""
+    monkeypatch.setattr("bench.metrics.tiles.TILE", 256)
+    x, y = (np.random.default_rng(s).normal(size=(3000, 32)).astype(np.float32) for s in range(2))
+    groups = [slice(150 * g, 150 * g + 150) for g in range(20)]
+
+    def measured():
+        of_x, of_y = torch.from_numpy(x), torch.from_numpy(y)
+        if kind == "nearest":
+            return nearest_neighbours(x, y)[0]
+        if kind == "neighbourhoods":
+            return np.array(list(neighbourhoods(of_x, of_y, groups).values.values()))
+        kernel = polynomial if kind == "kid" else on_sphere(gaussian(1.0))
+        found = mmd(of_x, of_y, kernel, groups, kernel_sums(of_y, kernel, [slice(0, len(y))]))
+        return np.array([found.value, found.se, *found.leave_one_out])
+
+    here = measured()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with computing_on(torch.device("cuda")):
+        there = measured()
+    np.testing.assert_allclose(there, here, rtol=1e-8, atol=1e-10)
+    assert 0 < torch.cuda.max_memory_allocated() - before < 12 * 8 * 256 * 256 + 8 * 3000 * 64

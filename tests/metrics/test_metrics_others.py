@@ -72,7 +72,7 @@ class TestKid:
         x = torch.from_numpy(normal(4, 100, 5)).double()
         groups = [slice(0, 30), slice(30, 100)]
         whole = kernel_sums(x, polynomial, groups)
-        monkeypatch.setattr("bench.metrics.mmd._TILE", 7)
+        monkeypatch.setattr("bench.metrics.tiles.TILE", 7)
         tiled = kernel_sums(x, polynomial, groups)
         np.testing.assert_allclose(tiled.rows, whole.rows, rtol=1e-12)
         np.testing.assert_allclose(tiled.blocks, whole.blocks, rtol=1e-12)
@@ -129,7 +129,7 @@ class TestNeighbourhoods:
 
     @pytest.mark.parametrize("tile", [1024, 13])
     def test_against_the_definitions(self, monkeypatch, tile):
-        monkeypatch.setattr("bench.metrics.manifold._TILE", tile)
+        monkeypatch.setattr("bench.metrics.tiles.TILE", tile)
         fake, real = (normal(s, 80, 3, scale).astype(np.float64) for s, scale in ((0, 0.7), (1, 1.0)))
         groups = [slice(20 * g, 20 * g + 20) for g in range(4)]
         found = neighbourhoods(torch.from_numpy(fake), torch.from_numpy(real), groups)

@@ -14,12 +14,16 @@ from support.reports import record, results
 
 from bench import load_results
 from bench.commands.main import main
+from bench.metrics import GroupedStatistics
+from bench.metrics.kernel import KernelMetric
+from bench.metrics.reference import Reference
 from bench.records.merging import merge
 from bench.records.store import Store
 from bench.report.plots.gallery import draw_files
 from bench.report.tables.artefacts import write_tables
 from bench.report.tables.table import tables_of
 from bench.report.verify import picture_difference, verify
+from bench.stats.resampling import jackknife
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
@@ -187,6 +191,32 @@ def test_a_score_that_its_own_leave_one_out_values_cannot_make_is_named(copy, ch
     copy.write(replace(made, scores={"fd_digits": replace(made.scores["fd_digits"], **change)}))
     (found,) = [why for name, why in _reasons(copy).items() if name.startswith("records")]
     assert reason in found
+
+
+def test_an_error_that_is_not_the_jackknife_s_is_possible(copy):
+    """KID has Hoeffding's, which may lie below the jackknife's."""
+    draws = np.random.default_rng(40)
+    ours, theirs = (draws.normal(size=(60, 4)).astype(np.float32) for _ in range(2))
+    stats = GroupedStatistics(60, 4, keep_features=True)
+    stats.add(ours, np.arange(60))
+    reference = Reference("r", 60, np.zeros(4), np.eye(4), "hash", "space", theirs)
+    kid = KernelMetric("kid", "space").score(stats, reference)
+    assert kid.se < 0.85 * jackknife(kid.value, kid.leave_one_out).se
+    made = next(one for one in copy.read()[0] if one.trial.steps == 10 and one.kind == "samples")
+    copy.write(replace(made, scores={"kid": kid}))
+    assert not [why for name, why in _reasons(copy).items() if name.startswith("records")]
+
+
+def test_an_error_a_tenth_below_the_jackknife_s_is_named_where_the_score_is_corrected_by_it(copy):
+    made = next(one for one in copy.read()[0] if one.trial.steps == 10 and one.kind == "samples")
+    score = made.scores["fd_digits"]
+    biased = jackknife(score.value, [value + 0.001 for value in score.leave_one_out])
+    for part, named in ((1.0, False), (0.9, True)):
+        left, se = biased.leave_one_out, part * biased.se
+        shown = replace(score, debiased=biased.debiased, leave_one_out=left, se=se)
+        copy.write(replace(made, scores={"fd_digits": shown}))
+        reasons = [why for name, why in _reasons(copy).items() if name.startswith("records")]
+        assert bool(reasons) == named
 
 
 def test_a_record_of_a_version_without_digests_is_as_it_was(copy):

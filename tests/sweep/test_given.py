@@ -124,7 +124,16 @@ def test_a_name_makes_a_row_beside_the_model_s_own(tmp_path, swept, drawn, capsy
         assert main([verb, "--results", str(folder)]) == 0, verb
     capsys.readouterr()
     assert main(["compare", "--column", "5", "--results", str(folder)]) == 0
-    assert "theirs S=5" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "theirs S=5" in shown
+    assert "not paired with the best: " in shown
+    assert main(["compare", "--column", "5", "--json", "--results", str(folder)]) == 0
+    _, second = json.loads(capsys.readouterr().out)
+    assert second["paired"] is False
+    assert main(["compare", "theirs@5", "ddim:eta=0@5", "--results", str(folder)]) == 0
+    assert "not paired: the images of theirs were given" in capsys.readouterr().out
+    assert main(["compare", "theirs@5", "ddim:eta=0@5", "--json", "--results", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["paired"] is False
     assert main(["show", "theirs@5", "--results", str(folder)]) == 0
     assert "images of" in capsys.readouterr().out
     assert main(["run", "--n", "120", "--steps", "5", "--samplers", "ddim", "--metrics", ",".join(METRICS),
