@@ -127,9 +127,11 @@ def table_options(parser: argparse.ArgumentParser) -> None:
 
     With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers
     show, each tested on ours. Results that no published cell can be compared with are compared by shape. With
-    --seeds, the mean and the standard deviation of every trial that was made with several seeds. Where the
-    rows differ in what a step costs, network calls head the columns; --by steps has S, --by calls the
-    latencies too.
+    --seeds, the mean and the standard deviation of every trial that was made with several seeds. With
+    --stability, how often each row is the best of its column when the groups of samples are drawn again, and
+    whether the winners survive fewer samples, other scores and the folder's other models. Where the rows
+    differ in what a step costs, network calls head the columns; --by steps has S, --by calls the latencies
+    too.
     """
     add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
@@ -141,6 +143,9 @@ def table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
     parser.add_argument(
         "--seeds", action="store_true", help="mean and sd over seeds, where there are several"
+    )
+    parser.add_argument(
+        "--stability", action="store_true", help="how sure the ranks are, and whether the winners survive"
     )
     add_json(parser)
 
