@@ -33,15 +33,16 @@ from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.orders import draws
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.diffusion.schedule import NoiseSchedule
-from bench.diffusion.stages import CascadeModel, unclipped
+from bench.diffusion.stages import CascadeModel
 from bench.drawing.style import LIGHT
 from bench.errors import NotApplicable, UsageError
 from bench.files.atomic import write_atomically
 from bench.metrics.frechet_score import FrechetMetric
+from bench.metrics.groups import GROUPS
 from bench.metrics.pairs import Gap, gap
 from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
-from bench.plugins.lookup import load_model
+from bench.plugins.lookup import get_card
 from bench.records.record import Record
 from bench.records.store import Store, file_slug
 from bench.report.tables.decomposition import (
@@ -54,6 +55,7 @@ from bench.report.tables.decomposition import (
 from bench.report.tables.sheets import Sheet, comma_separated, plain
 from bench.stats.decomposition import decompose
 from bench.sweep.request import Sweep
+from bench.sweep.runner import Runner
 
 IMAGES = 64
 """Images that the errors of steps are measured on."""
@@ -270,20 +272,18 @@ def _study(options: argparse.Namespace) -> Study:
     """
     if options.limit < 4:
         raise UsageError(f"--limit must be at least 4 steps, got {options.limit}")
-    (device, *_) = parse_devices(options.device)
-    loaded = load_model(options.model, device, options.reference, options.held_out)
-    names = parse_metrics(options.metrics) if options.metrics else loaded.card.metrics[:1]
+    names = parse_metrics(options.metrics) if options.metrics else get_card(options.model).metrics[:1]
     if len(names) != 1:
         raise UsageError(f"one score is split at a time: give --metrics one name, got {options.metrics}")
-    if not isinstance(registry().metrics.get(names[0]), FrechetMetric):
+    metric = registry().metrics.get(names[0])
+    if not isinstance(metric, FrechetMetric):
         raise UsageError(
             f"{names[0]} is no Frechet distance, whose parts alone add up; give --metrics fd_..."
         )
+    (device, *_) = parse_devices(options.device)
     sweep = Sweep(
         model=options.model,
-        samplers=tuple(
-            dict.fromkeys(unclipped(loaded.model, one) for one in parse_samplers(options.samplers))
-        ),
+        samplers=parse_samplers(options.samplers),
         steps=parse_steps(options.steps),
         n=options.n,
         seed=options.seed,
@@ -297,8 +297,16 @@ def _study(options: argparse.Namespace) -> Study:
         plugins=tuple(options.plugin),
         keep_features=True,
     )
+    store = Store(options.results)
+    runner = Runner(sweep, store)
+    dim = runner.worker.spaces[metric.space].dim
+    if sweep.n - -(-sweep.n // GROUPS) <= dim:
+        raise UsageError(
+            f"{metric.name} has {dim:,} features, and of {sweep.n:,} images no bias can be corrected: give"
+            f" --n {-(-(dim + 2) * GROUPS // (GROUPS - 1))} or more, or another score with --metrics"
+        )
     solver = get_sampler(options.solver)
-    study = Study(sweep, loaded, Store(options.results), solver, options.limit, options.json)
+    study = Study(runner.sweep, runner.loaded, store, solver, options.limit, options.json)
     if replace(study, sweep=replace(sweep, samplers=(solver,))).noisy:
         raise UsageError(f"--solver {solver.label} draws noise, and the flow has none; give dpmpp-3m or heun")
     return study

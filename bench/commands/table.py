@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from bench.commands.options import print_json, read_records, refuse_unknown_metric
+from bench.errors import UsageError
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
@@ -54,6 +55,9 @@ def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.S
     if options.seeds:
         found.append(replicate_sheet(records, options.metric))
     if options.stability:
-        for table in tables_of(records, options.metric):
-            found += stability_sheets(records, arranged(table, options.by))
+        tables = [arranged(table, options.by) for table in tables_of(records, options.metric)]
+        stability = [sheet for table in tables for sheet in stability_sheets(records, table)]
+        if not stability:
+            raise UsageError("no column has two scores with jackknife groups, and nothing else can be ranked")
+        found += stability
     return found

@@ -36,7 +36,7 @@ def gap(one: Rows, other: Rows, groups: int = GROUPS) -> Gap:
 
     Args:
         one: feature vectors (n, d).
-        other: likewise; row i belongs to the noise of row i of ``one``.
+        other: feature vectors (n, d); row i is from the same noise as row i of ``one``.
         groups: number of jackknife groups.
 
     Raises:

@@ -55,9 +55,9 @@ def decompose(score: Score, limit: Score, real: Score | None) -> Decomposition:
     estimate, of second order, is left out.
 
     Args:
-        score: of the sampler's images.
-        limit: of the images of its fine limit, as many, from the same noise.
-        real: of real images; None: as if they were at distance 0, and the network's part holds theirs.
+        score: the score of the sampler's images.
+        limit: the score of as many images of its fine limit, from the same noise.
+        real: the score of real images; None: as if it were 0, and the network's part holds it.
 
     Raises:
         UsageError: if the scores cannot be compared, or have no bias correction.

@@ -71,10 +71,10 @@ def redrawn(scores: Sequence[Score], part: float = 1.0, draws: int = DRAWS, seed
     drawn: repeated ones would add the bias of few samples once more.
 
     Args:
-        scores: of one column, comparable.
+        scores: a column's, which can be compared.
         part: the part of the groups that a draw takes; 1/2 tells of half as many samples.
         draws: number of draws.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Returns:
         (draws, rows), the least the best.
@@ -120,7 +120,7 @@ def agreement(one: tuple[Values, Values], other: tuple[Values, Values]) -> Agree
 
     Args:
         one: (values, drawn), as `ranks` takes them.
-        other: likewise; draw b of both took the same groups.
+        other: (values, drawn) of the other; draw b of both took the same groups.
 
     Raises:
         UsageError: for fewer than two rows.

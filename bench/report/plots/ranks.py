@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.drawing.style import LIGHT, Theme, plotting
 from bench.report.tables.budgets import arranged
@@ -50,6 +49,6 @@ def _draw(axes: Axes, column: Column, rows: list[str], theme: Theme) -> None:
         axes.plot([rank.low, rank.high], [place, place], color=colour, lw=2, solid_capstyle="round")
         axes.plot([rank.place], [place], ls="none", marker="o", color=colour, ms=5)
     axes.set_xlim(0.3, len(ranks) + 0.7)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.set_xticks(sorted({1, (len(ranks) + 1) // 2, len(ranks)}))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

@@ -39,9 +39,9 @@ class DecomposedRow:
         sampler: its label.
         steps: S.
         calls: network calls an image.
-        score: of its images.
+        score: the score of its images.
         limit: what its fine limit is, in words.
-        parts: of the score.
+        parts: the score in parts.
         paths: mean squared distance to the limit's images; None for samplers that draw noise.
         laws: Frechet distance to the limit's images.
     """

@@ -102,7 +102,7 @@ def ranked(table: Table, column: int, part: float = 1.0, *, plain: bool = False)
     """Return a column of a table, ranked; None where fewer than two of its scores can be compared.
 
     Args:
-        table: by steps or by calls.
+        table: the table, by steps or by calls.
         column: one of its columns.
         part: the part of the groups that a draw takes.
         plain: whether plain values are ranked, and not bias-corrected ones.
@@ -199,7 +199,7 @@ def survivals(table: Table, others: Sequence[tuple[str, Table]] = ()) -> Iterato
             if fewer is not None:
                 yield _survival(table.head(column), base, name, fewer, same=True)
         unlike = ranked(table, column, plain=True)
-        if unlike is not None and not np.array_equal(unlike.values, base.values):
+        if unlike is not None and not np.allclose(unlike.values, base.values):
             yield _survival(table.head(column), base, "not bias-corrected", unlike)
         for name, other in others:
             there = ranked(other, column) if column in other.columns else None
