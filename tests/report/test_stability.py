@@ -1,7 +1,9 @@
 """Whether winners survive, on records made up so that the answer is known."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.reports import record, score, table
@@ -10,7 +12,9 @@ from bench.commands.main import main
 from bench.records.store import Store
 from bench.report.page.html import report
 from bench.report.plots.ranks import rank_plot
-from bench.report.tables.stability import conditions, rank_sheet, stability_sheets, survivals
+from bench.report.tables.budgets import arranged
+from bench.report.tables.stability import conditions, rank_sheet, ranked, stability_sheets, survivals
+from bench.report.tables.table import tables_of
 
 ROWS = ("ddim:eta=0", "ddim:eta=0.5", "ddim:eta=1")
 
@@ -144,3 +148,19 @@ def test_nothing_to_rank_is_a_sentence(tmp_path, capsys):
     store.write(record(ROWS[0], 10, 1.0))
     assert main(["table", "--stability", "--results", str(tmp_path)]) == 2
     assert "no column has two scores" in capsys.readouterr().err
+
+
+def test_what_the_document_says_of_the_digits():
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    told = re.search(
+        r"SA-Solver is the best at 10 calls in (\d+)% of the draws, UniPC in (\d+)%;.*SA-Solver in (\d+)%",
+        text,
+    )
+    records = Store(root / "results" / "reference" / "digits").read()[0]
+    shown = arranged(tables_of(records)[0])
+    ranks = ranked(shown, 10).ranks
+    assert round(100 * ranks["sa-solver predictor=2"].best) == int(told[1])
+    assert round(100 * ranks["unipc order=3"].best) == int(told[2])
+    pixels = by_condition(survivals(replace(shown, columns=[10]), conditions(shown, records)))["fd_pixels"]
+    assert (pixels.there, round(100 * pixels.chance)) == ("deis order=3", int(told[3]))
