@@ -73,7 +73,7 @@ def execute(options: argparse.Namespace) -> int:
         return max(_dry_run(one, store, options) for one in sweeps)
     started, records = time.perf_counter(), list[Record]()
     for one in sweeps:
-        records += _swept(one, store, options, preset)
+        records += swept(one, store, quiet=options.json, preset=preset)
     return _report(records, store, time.perf_counter() - started, options.json, preset)
 
 
@@ -84,9 +84,16 @@ def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace) -> int:
     return dry_run(runner, plan, as_json=options.json)
 
 
-def _swept(sweep: Sweep, store: Store, options: argparse.Namespace, preset: Preset | None) -> list[Record]:
-    """Run one sweep and return its records, the real images' last."""
-    measuring = Measuring(quiet=options.json)
+def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = None) -> list[Record]:
+    """Run one sweep and return its records, the real images' last.
+
+    Args:
+        sweep: what was asked for.
+        store: where records are.
+        quiet: whether no progress is shown.
+        preset: whose protocol it is; its cost is told.
+    """
+    measuring = Measuring(quiet=quiet)
     runner = Runner(sweep, store, measuring)
     plan = runner.plan()
     _say_notes(runner, plan)
@@ -96,7 +103,7 @@ def _swept(sweep: Sweep, store: Store, options: argparse.Namespace, preset: Pres
     if plan.pending:
         with measuring:
             runner.scoring.references.measure()
-    with Display(quiet=options.json) as display:
+    with Display(quiet=quiet) as display:
         records = runner.run(plan, display)
         floor = runner.floor()
     return records + ([floor] if floor else [])

@@ -2,8 +2,10 @@
 
 With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers show,
 each tested on ours. Results that no published cell can be compared with are compared by shape. With --seeds,
-the mean and the standard deviation of every trial that was made with several seeds. Where the rows differ in
-what a step costs, network calls head the columns; --by steps has S, --by calls the latencies too.
+the mean and the standard deviation of every trial that was made with several seeds. With --stability, how
+often each row is the best of its column when the groups of samples are drawn again, and whether the winners
+survive fewer samples, other scores and the folder's other models. Where the rows differ in what a step costs,
+network calls head the columns; --by steps has S, --by calls the latencies too.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from bench.commands.options import print_json, read_records, refuse_unknown_metric
+from bench.errors import UsageError
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
@@ -18,6 +21,7 @@ from bench.report.tables.artefacts import beside, claim_sheets
 from bench.report.tables.budgets import arranged, latency_sheet
 from bench.report.tables.replicates import replicate_sheet
 from bench.report.tables.scores import score_sheet
+from bench.report.tables.stability import stability_sheets
 from bench.report.tables.table import By, Table, tables_of
 
 
@@ -50,4 +54,10 @@ def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.S
         found += claim_sheets(records, options.metric)
     if options.seeds:
         found.append(replicate_sheet(records, options.metric))
+    if options.stability:
+        tables = [arranged(table, options.by) for table in tables_of(records, options.metric)]
+        stability = [sheet for table in tables for sheet in stability_sheets(records, table)]
+        if not stability:
+            raise UsageError("no column has two scores with jackknife groups, and nothing else can be ranked")
+        found += stability
     return found

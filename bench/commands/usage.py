@@ -134,9 +134,11 @@ def table_options(parser: argparse.ArgumentParser) -> None:
 
     With --preset, the cells of a published table beside ours; with --claims, the orderings that the papers
     show, each tested on ours. Results that no published cell can be compared with are compared by shape. With
-    --seeds, the mean and the standard deviation of every trial that was made with several seeds. Where the
-    rows differ in what a step costs, network calls head the columns; --by steps has S, --by calls the
-    latencies too.
+    --seeds, the mean and the standard deviation of every trial that was made with several seeds. With
+    --stability, how often each row is the best of its column when the groups of samples are drawn again, and
+    whether the winners survive fewer samples, other scores and the folder's other models. Where the rows
+    differ in what a step costs, network calls head the columns; --by steps has S, --by calls the latencies
+    too.
     """
     add_records(parser)
     parser.add_argument("--metric", help="score to show [each record's first]")
@@ -148,6 +150,9 @@ def table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--claims", action="store_true", help="the papers' orderings, tested")
     parser.add_argument(
         "--seeds", action="store_true", help="mean and sd over seeds, where there are several"
+    )
+    parser.add_argument(
+        "--stability", action="store_true", help="how sure the ranks are, and whether the winners survive"
     )
     add_json(parser)
 
@@ -191,6 +196,42 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
     columns.add_argument("--calls", type=int, metavar="N", help="the best of each row within N network calls")
     parser.add_argument("--metric", help="score to compare [each record's first]")
     add_records(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def decompose_options(parser: argparse.ArgumentParser) -> None:
+    """Tell where the error is: in the solver, in the network, or in too few samples; and in which steps.
+
+        python -m bench decompose --model digits --samplers ddim dpmpp-2m heun --steps 10,20
+
+    score = sampling + network + solver: the sampler against its own fine limit from the same noise, the limit
+    against real images, and what real images get. The limit of a sampler without noise is the probability
+    flow, solved by --solver in --limit steps; of one with noise it is the sampler itself in --limit steps,
+    compared as a distribution. Steps are then held one by one to the exact path. The same command goes on
+    where it was stopped.
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        default=["ddim", "dpmpp-2m", "heun", "ddim:eta=1"],
+        metavar="NAME[:k=v,...]",
+        help="as in `run` [ddim dpmpp-2m heun ddim:eta=1]",
+    )
+    parser.add_argument("--steps", default="10,20", metavar="S,S,...", help="[10,20]")
+    parser.add_argument("--n", type=int, default=1000, help="samples a trial [1000]")
+    parser.add_argument("--spacing", default="uniform", help="rule that chooses the times [uniform]")
+    parser.add_argument("--metrics", metavar="NAME", help="a Frechet distance [the model's first]")
+    parser.add_argument("--solver", default="dpmpp-3m", help="rule of the exact solution [dpmpp-3m]")
+    parser.add_argument("--limit", type=int, default=500, metavar="S", help="steps of fine limits [500]")
+    parser.add_argument(
+        "--reference", metavar="IMAGES", help="image folder, .npz or name to score against [the model's]"
+    )
+    parser.add_argument("--held-out", metavar="IMAGES", help="real images [as in `run`]")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    add_drawing(parser, "samples")
+    add_results(parser, "results/decompose")
     add_plugins(parser)
     add_json(parser)
 
@@ -445,10 +486,10 @@ def moments_options(parser: argparse.ArgumentParser) -> None:
     add_plugins(parser)
 
 
-def add_results(parser: argparse.ArgumentParser) -> None:
+def add_results(parser: argparse.ArgumentParser, default: str = "results") -> None:
     """Add ``--results``."""
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder [results]"
+        "--results", type=Path, default=Path(default), metavar="DIR", help=f"results folder [{default}]"
     )
 
 
@@ -527,6 +568,9 @@ VERBS: Mapping[str, Verb] = {
     "plot": Verb("draw the plots and the picture grid of a results folder", plot_options),
     "report": Verb("write one HTML page with everything a results folder holds", report_options),
     "compare": Verb("tell whether two trials differ, paired through their common noise", compare_options),
+    "decompose": Verb(
+        "tell where the error is: solver, network, samples, and which steps", decompose_options
+    ),
     "show": Verb("tell everything known about one trial", show_options),
     "status": Verb("tell what is done, under way, failed or damaged", status_options),
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import BenchError, sentence_of
 from bench.files.atomic import uninterrupted, write_atomically, writing
 from bench.metrics.reference import UNREADABLE
 from bench.records.blocks import drop_blocks
@@ -118,6 +118,21 @@ class Store:
     def write_features(self, record: Record, space: str, features: NDArray[np.float32]) -> Path:
         """Keep the feature vectors (n, d) of a trial as an .npy file and return its path."""
         return self._write_array(self._features_path(record, space), features)
+
+    def read_features(self, record: Record, space: str) -> NDArray[np.float32]:
+        """Return the feature vectors (n, d) of a trial that were kept.
+
+        Raises:
+            BenchError: if there are none, or damaged ones.
+        """
+        path = self._features_path(record, space)
+        try:
+            rows: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except UNREADABLE as error:
+            raise BenchError(
+                f"{path} cannot be read: {sentence_of(error)}; delete it, and the same command draws it anew"
+            ) from None
+        return rows
 
     def has_features(self, record: Record, spaces: Iterable[str]) -> bool:
         """Return whether a trial's feature vectors were kept; one that was not drawn has none to keep."""

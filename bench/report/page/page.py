@@ -33,6 +33,7 @@ from bench.report.tables.scores import (
     unjudged_notes,
 )
 from bench.report.tables.sheets import Sheet
+from bench.report.tables.stability import stability_sheets
 from bench.report.tables.summary import best_of_columns, listed, plus_minus, sentences, short
 from bench.report.tables.table import Cell, Table, calls, row_order, tables_of
 
@@ -57,7 +58,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
         presets: published tables to be set beside ours even where no cell can be compared.
     """
     tables = tables_of(records)
-    shown = [_section(store, table, place) for place, table in enumerate(tables)]
+    shown = [_section(store, table, place, records) for place, table in enumerate(tables)]
     trials = [trial_view(store, record) for record in sorted(records, key=_order)]
     return {
         "title": _title(records),
@@ -107,7 +108,7 @@ def _order(record: Record) -> tuple[object, ...]:
     return (str(trial.model), str(trial.metrics), real, int(trial.steps), *rest, record.key)
 
 
-def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
+def _section(store: Store, table: Table, place: int, records: Sequence[Record]) -> dict[str, Any]:
     findings = find_claims(table)
     tested = [finding for finding in findings if finding.verdict != "not tested"]
     shown = arranged(table)
@@ -151,6 +152,7 @@ def _section(store: Store, table: Table, place: int) -> dict[str, Any]:
         "matrix": _matrix(store, table),
         "films": _films(store, table),
         "claims": _sheet(claims_sheet(table, findings)) if tested else None,
+        "stability": [_sheet(sheet) for sheet in stability_sheets(records, shown)],
     }
 
 

@@ -20,6 +20,7 @@ from bench.report.plots.breakdown import jackknife_stability, time_breakdown
 from bench.report.plots.guidance import scales_of
 from bench.report.plots.heatmap import heat_map
 from bench.report.plots.limit import distance_to_limit
+from bench.report.plots.ranks import rank_plot
 from bench.report.plots.scatter import scatter_plot
 from bench.report.plots.training import trainings
 from bench.report.tables.table import Table
@@ -85,6 +86,13 @@ PLOTS: Mapping[str, Plot] = {
             "Score by sampler and steps",
             "The table as colours.",
             lambda table, store, theme: heat_map(table, theme),
+        ),
+        Plot(
+            "ranks",
+            "How sure the ranks are",
+            "The rank of every row in its column, and its 95% interval when the groups of samples are drawn"
+            " again; in colour where that holds the first place.",
+            lambda table, store, theme: rank_plot(table, theme),
         ),
         Plot(
             "limit",
