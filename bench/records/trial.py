@@ -223,6 +223,11 @@ class BlockResult:
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
         return cls(block, statistics, cost, previews, film, levels)
 
+    def as_part_of(self, n: int) -> BlockResult:
+        """Return the same samples as the first of a larger trial of n; see `GroupedStatistics.as_part_of`."""
+        statistics = {space: sums.as_part_of(n) for space, sums in self.statistics.items()}
+        return replace(self, statistics=statistics)
+
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.
 

@@ -16,7 +16,7 @@ from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import Table, short_spacing
-from bench.stats.comparison import Comparison, compare
+from bench.stats.comparison import Comparison, compare, scaled
 from bench.stats.score import Score
 
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
@@ -127,22 +127,11 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimRes
 
 def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
     """Return better - factor x worse as a comparison that is negative where the link holds."""
-    better, worse = scores[link.better], _scaled(scores[link.worse], link.factor)
+    better, worse = scores[link.better], scaled(scores[link.worse], link.factor)
     if better.target is not None:
         raise UsageError(f"of {better.metric} neither more nor less is better")
     found = compare(better, worse)
     return found if not better.higher_is_better else compare(worse, better)
-
-
-def _scaled(score: Score, factor: float) -> Score:
-    """Return a score times a factor: x% worse means larger where lower is better, and smaller elsewhere."""
-    if factor == 1:
-        return score
-    by = 1 / factor if score.higher_is_better else factor
-    left = tuple(by * value for value in score.leave_one_out)
-    return replace(
-        score, value=by * score.value, debiased=by * score.debiased, se=by * score.se, leave_one_out=left
-    )
 
 
 def _p_better(comparison: Comparison) -> float:
