@@ -26,7 +26,7 @@ from bench.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
-from bench.report.tables.table import Cell, Table, calls, tables_of
+from bench.report.tables.table import Cell, Table, calls, is_beaten, shared, tables_of
 from bench.stats.comparison import Comparison, compare, estimate, holm
 from bench.stats.resampling import influence_se
 from bench.stats.score import Score
@@ -70,15 +70,44 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:
-    first, second = (_only(records, text, metric) for text in trials)
-    a, b = _score(first, metric), _score(second, metric)
+    first, second, note = pair_of(records, trials, metric)
+    a, b = score_of(first, metric), score_of(second, metric)
     apart = _noise_apart(first, second, store)
     row = {**_row(second, b), **_differing(compare(b, a)), "paired": not apart}
     of_a, of_b = store.influence(first, a.metric), store.influence(second, b.metric)
     if of_a is not None and of_b is not None:
         row["influence_se"] = influence_se(of_b - of_a)
     noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial.seed}"
-    return Compared([_row(first, a), row], [noise, *_plain_note([a, b])])
+    return Compared([_row(first, a), row], [*note, noise, *plain_note([a, b])])
+
+
+def pair_of(
+    records: Sequence[Record], trials: Sequence[str], metric: str | None
+) -> tuple[Record, Record, Sequence[str]]:
+    """Return the records that two texts name, of the samples that both have, and what is to be said of it.
+
+    Raises:
+        UsageError: if a text names no trial or several.
+    """
+    first, second = (_only(records, text, metric) for text in trials)
+    return _sharing(records, first, second)
+
+
+def _sharing(
+    records: Sequence[Record], first: Record, second: Record
+) -> tuple[Record, Record, Sequence[str]]:
+    """Return the records of the samples that two trials share, and what is to be said of it.
+
+    A trial that was drawn in rounds has records of its first samples too. Where the two have no number of
+    samples in common they are returned as they are.
+    """
+    of_first, of_second = (
+        {r.trial.n: r for r in records if r.trial.at_any_n == one.trial.at_any_n} for one in (first, second)
+    )
+    n = max(set(of_first) & set(of_second), default=None)
+    if n is None or first.trial.n == second.trial.n:
+        return first, second, ()
+    return of_first[n], of_second[n], (f"compared on the {n:,} images that both have",)
 
 
 def _noise_apart(first: Record, second: Record, store: Store) -> str:
@@ -114,14 +143,14 @@ def _columns(
     refused: list[UsageError] = []
     for table in tables_of(records, metric):
         cells = _chosen(table, steps, budget)
-        scored = [(row, cell.record, cell.score) for row, cell in cells if cell.score is not None]
+        scored = [(row, cell) for row, cell in cells if cell.score is not None]
         if not scored:
             continue
         try:
             found.append(_column(table, scored))
         except UsageError as error:
             refused.append(error)
-            rows = [{**_row(record, score, row), "table": table.title} for row, record, score in scored]
+            rows = [{**_row_of(row, cell), "table": table.title} for row, cell in scored]
             found.append(Compared(rows, [f"not compared: {error}"], table.title))
     if not found:
         lacking = f"the score {metric!r}" if metric else "a score"
@@ -150,19 +179,38 @@ def _chosen(table: Table, steps: int | None, budget: int | None) -> list[tuple[s
     return found
 
 
-def _column(table: Table, scored: Sequence[tuple[str, Record, Score]]) -> Compared:
+def _column(table: Table, scored: Sequence[tuple[str, Cell]]) -> Compared:
     """Return the trials of a table's column, best first, each compared with the best."""
-    sign = -1 if scored[0][2].higher_is_better else 1
-    (first, best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[2]))
-    compared = [compare(score, top) for _, _, score in others]
+    scores = [cell.score for _, cell in scored if cell.score is not None]
+    sign = -1 if scores[0].higher_is_better else 1
+
+    def place(item: tuple[str, Cell]) -> tuple[bool, float]:
+        return is_beaten(item[1]), sign * estimate(_own(item[1]))
+
+    (first, best), *others = sorted(scored, key=place)
+    pairs = [shared(cell, best) for _, cell in others]
+    compared = [compare(score, top) for score, top in pairs]
     adjusted = holm([one.p for one in compared])
-    rows = [{**_row(best, top, first), "verdict": "best"}]
-    for (row, record, score), one, p in zip(others, compared, adjusted, strict=True):
-        verdict = "worse" if p < 0.05 else "tie"
+    rows = [{**_row_of(first, best), "verdict": "best"}]
+    for (row, cell), one, p in zip(others, compared, adjusted, strict=True):
+        verdict = "worse" if p < 0.05 or is_beaten(cell) else "tie"
         told = {**_differing(one), "p": p, "verdict": verdict, "paired": True}
-        rows.append({**_row(record, score, row), **told})
+        rows.append({**_row_of(row, cell), **told})
     rows = [{**row, "table": table.title} for row in rows]
-    return Compared(rows, _plain_note([score for *_, score in scored]) if others else [], table.title)
+    fewer = {score.n for score, _ in pairs if score.n != _own(best).n}
+    notes = (
+        [f"compared on the images that a row and the best share, at least {min(fewer):,}"] if fewer else []
+    )
+    return Compared(rows, notes + (plain_note(scores) if others else []), table.title)
+
+
+def _own(cell: Cell) -> Score:
+    assert cell.score is not None  # only such cells are compared
+    return cell.score
+
+
+def _row_of(label: str, cell: Cell) -> dict[str, object]:
+    return _row(cell.record, _own(cell), label)
 
 
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
@@ -172,6 +220,7 @@ def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
         UsageError: if there is none, or several; the sentence says in what these differ.
     """
     found = matching(list(records), text)
+    found = [record for record in found if not record.continued] or found
     found = [record for record in found if metric in record.scores] or found
     if len(found) == 1:
         return found[0]
@@ -194,7 +243,8 @@ def _told(name: str, value: object) -> str:
     return f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
-def _score(record: Record, metric: str | None) -> Score:
+def score_of(record: Record, metric: str | None) -> Score:
+    """Return a record's score in a metric, its first where that is None; UsageError where it has none."""
     name = metric or next(iter(record.scores))
     if name not in record.scores:
         raise UsageError(f"{record.sampler.label} has no score {name!r}; it has {', '.join(record.scores)}")
@@ -209,7 +259,7 @@ def _worthless(score: Score) -> str:
     return ", ".join(flag for flag, one in lone.items() if estimate(one) != score.debiased)
 
 
-def _plain_note(scores: Sequence[Score]) -> list[str]:
+def plain_note(scores: Sequence[Score]) -> list[str]:
     """Return the line that says why plain values are compared, none where corrected ones are."""
     reasons = dict.fromkeys(filter(None, map(_worthless, scores)))
     return [f"plain values compared: {', '.join(reasons)}"] if reasons else []

@@ -29,7 +29,7 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
-from bench.commands.usage import DEFAULT_MODEL
+from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError
 from bench.plugins.cards import ModelCard
@@ -51,9 +51,6 @@ from bench.sweep.runner import Runner, SampledCell
 
 DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
-
-BUDGET_N = 50_000
-"""The most samples that a time is spent on where nobody says how many: as many as papers take."""
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -130,7 +127,7 @@ def _swept(sweep: Sweep, store: Store, options: argparse.Namespace, preset: Pres
 
 
 def _swept_in_rounds(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule) -> list[Record]:
-    """Run one sweep in rounds and return the last record of each trial, the real images' last."""
+    """Run one sweep in rounds and return the records of all rounds, the real images' last."""
     began = time.perf_counter()
     measuring = Measuring(quiet=options.json)
     runner = Runner(sweep, store, measuring)
@@ -169,7 +166,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
     model = options.model or (preset.model if preset else DEFAULT_MODEL)
     own = preset if preset and preset.is_model(model) else None
-    default = DEFAULT_N if options.budget is None else BUDGET_N
+    default = DEFAULT_N if options.budget is None else AFFORDABLE
     n = default if preset is None else preset.quick_n if options.quick else preset.n
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))

@@ -46,6 +46,8 @@ EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
 KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
+AFFORDABLE = 50_000
+"""The most images that a question is asked of where nobody says how many: as many as papers take."""
 BOUND_IMAGES = 1000
 """Images that a bound takes where nobody says how many."""
 MOMENT_IMAGES = 1000
@@ -82,7 +84,9 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,N,...",
         help="network calls: each sampler takes the most steps within them",
     )
-    parser.add_argument("--n", type=int, help="samples a trial, the most with the next three [1000]")
+    parser.add_argument(
+        "--n", type=int, help="samples a trial, with the next three the most [1000, with --budget 50000]"
+    )
     parser.add_argument(
         "--until-tie",
         type=float,
@@ -205,6 +209,25 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
         "--column", type=int, metavar="S", help="all trials of S steps with the best of them"
     )
     columns.add_argument("--calls", type=int, metavar="N", help="the best of each row within N network calls")
+    parser.add_argument("--metric", help="score to compare [each record's first]")
+    add_records(parser)
+    add_plugins(parser)
+    add_json(parser)
+
+
+def power_options(parser: argparse.ArgumentParser) -> None:
+    """Tell from a pilot how many images separate two samplers, or that no affordable number does.
+
+    ``power ddim:eta=0 ddim:eta=0.2 --steps 10`` takes the two trials of a results folder, however few images
+    they have, and their paired difference with its error. It prints with how many images `compare` tells them
+    apart with a chance of 80%, and with how many at the ends of the difference's 95% interval.
+    """
+    parser.add_argument("trials", nargs=2, metavar="SAMPLER", help="two of SAMPLER or SAMPLER@STEPS")
+    parser.add_argument("--steps", metavar="S,S,...", help="[every S that both have]")
+    parser.add_argument("--power", type=float, default=0.8, help="chance of telling them apart [0.8]")
+    parser.add_argument(
+        "--most", type=int, default=AFFORDABLE, metavar="N", help=f"most images there can be [{AFFORDABLE}]"
+    )
     parser.add_argument("--metric", help="score to compare [each record's first]")
     add_records(parser)
     add_plugins(parser)
@@ -532,6 +555,7 @@ VERBS: Mapping[str, Verb] = {
     "plot": Verb("draw the plots and the picture grid of a results folder", plot_options),
     "report": Verb("write one HTML page with everything a results folder holds", report_options),
     "compare": Verb("tell whether two trials differ, paired through their common noise", compare_options),
+    "power": Verb("tell from a pilot how many images separate two samplers", power_options),
     "show": Verb("tell everything known about one trial", show_options),
     "status": Verb("tell what is done, under way, failed or damaged", status_options),
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),

@@ -74,6 +74,11 @@ class Trial:
         text = json.dumps({**self.to_json(), "metrics": sorted(self.metrics)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def at_any_n(self) -> Trial:
+        """What identifies the trial whatever its number of samples: it with n and batch 0."""
+        return replace(self, n=0, batch=0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "metrics": list(self.metrics)}

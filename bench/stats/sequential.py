@@ -17,13 +17,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.special import nctdtr, stdtrit
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import gammaincinv, ndtr, stdtrit
 
 from bench.stats.comparison import LEVEL, Comparison, compare, scaled
 from bench.stats.score import Score
 
 ALPHA = round(1.0 - LEVEL, 9)
 """Chance of a false claim in a column, in all looks together."""
+
+POINTS = 4000
+"""Values of an estimated error that the power is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ def _usable(*scores: Score) -> bool:
 def power(difference: float, se: float, groups: int, *, alpha: float = ALPHA) -> float:
     """Return the chance that a two-sided comparison at level alpha tells two scores apart.
 
-    P(|T| > t_(1 - alpha/2)), T noncentral t with G - 1 degrees of freedom, noncentrality |difference| / se.
+    P(|T| > c) with c = t_(1 - alpha/2) and T = (r + z) / s noncentral t with G - 1 degrees of freedom:
+    r = |difference| / se, z normal, s^2 chi-squared over its degrees of freedom. Given s it is
+    Phi(r - c s) + Phi(-r - c s); the mean over s is taken at equally likely values of it.
 
     Args:
         difference: the true one.
@@ -94,9 +101,27 @@ def power(difference: float, se: float, groups: int, *, alpha: float = ALPHA) ->
         alpha: level of the comparison.
     """
     if se <= 0:
-        return 1.0 if difference else alpha
+        return 1.0 if difference else 0.0
     freedom = groups - 1
-    critical, apart = float(stdtrit(freedom, 1.0 - alpha / 2.0)), abs(difference) / se
-    if apart > 30.0:  # beyond what the distribution function takes, and certain
-        return 1.0
-    return float(nctdtr(freedom, apart, -critical) + 1.0 - nctdtr(freedom, apart, critical))
+    likely = (np.arange(POINTS) + 0.5) / POINTS
+    s = np.sqrt(2.0 * gammaincinv(freedom / 2.0, likely) / freedom)
+    reach, apart = stdtrit(freedom, 1.0 - alpha / 2.0) * s, abs(difference) / se
+    return float(np.mean(ndtr(apart - reach) + ndtr(-apart - reach)))
+
+
+def needed_ratio(chance: float, groups: int, *, alpha: float = ALPHA) -> float:
+    """Return how many standard errors apart two scores must be to be told apart with a given chance.
+
+    Args:
+        chance: the power, between alpha and 1.
+        groups: G, the number of jackknife groups, at least 2.
+        alpha: level of the comparison.
+    """
+
+    def lacking(ratio: float) -> float:
+        return power(ratio, 1.0, groups, alpha=alpha) - chance
+
+    enough = 1.0
+    while lacking(enough) < 0:
+        enough *= 2.0
+    return float(brentq(lacking, 0.0, enough))

@@ -97,7 +97,9 @@ class Standing:
     by: Trial | None = None
 
 
-def judge(rule: Rule, boundary: Boundary, scores: Mapping[Trial, Score], last: bool) -> dict[Trial, Standing]:
+def standings(
+    rule: Rule, boundary: Boundary, scores: Mapping[Trial, Score], last: bool
+) -> dict[Trial, Standing]:
     """Return what became of those trials of a column whose drawing ends at a look.
 
     Args:
@@ -184,7 +186,7 @@ class Rounds:
         first = first_look(metric, self.runner.worker.spaces[metric.space].dim)
         self.looks = looks(self.runner.sweep.n, first)
         self._columns: dict[int, Column] = {}
-        self._latest: dict[Trial, Record] = {}
+        self._made: dict[Trial, dict[int, Record]] = {}
         self._labels: dict[Trial, str] = {}
         self._cost: RoundCost | None = None
 
@@ -202,7 +204,7 @@ class Rounds:
         return self.runner.at(self.looks[look]).plan()
 
     def run(self, observer: Callable[[], AbstractContextManager[Observer]]) -> list[Record]:
-        """Draw the rounds and return the last record of every trial, in the plan's order.
+        """Draw the rounds and return the records of every trial, in the plan's order, each round's in turn.
 
         Args:
             observer: makes what is told of a round's progress.
@@ -213,16 +215,17 @@ class Rounds:
         """
         whole = self.plan()
         for head, cells in self.runner.at(self.looks[0]).columns(whole).items():
-            self._columns[head] = Column({_at_any_n(cell.trial) for cell in cells})
+            self._columns[head] = Column({cell.trial.at_any_n for cell in cells})
         several = len(self.runner.sweep.spacings) > 1
         for cell in (entry.cell for entry in whole.entries):
             grid = f" on {cell.trial.spacing}" if several else ""
-            self._labels[_at_any_n(cell.trial)] = cell.row.label + grid
+            self._labels[cell.trial.at_any_n] = cell.row.label + grid
         for look in range(len(self.looks)):
             self._round(look, observer)
             if not any(column.open for column in self._columns.values()):
                 break
-        return [self._latest[_at_any_n(entry.cell.trial)] for entry in whole.entries]
+        every = [self._made[entry.cell.trial.at_any_n] for entry in whole.entries]
+        return [record for of_trial in every for record in of_trial.values()]
 
     def _round(self, look: int, observer: Callable[[], AbstractContextManager[Observer]]) -> None:
         n, last = self.looks[look], look + 1 == len(self.looks)
@@ -238,28 +241,29 @@ class Rounds:
         with observer() as told:
             records = here.run(plan, told)
         self._measure(plan, records, time.perf_counter() - began)
-        self._latest |= {_at_any_n(record.trial): record for record in records}
+        for record in records:
+            self._made.setdefault(record.trial.at_any_n, {})[n] = record
         for column in self._columns.values():
             self._judge(column, last)
         on = self._open()
         for record in records:
-            trial = _at_any_n(record.trial)
+            trial = record.trial.at_any_n
             if trial in on:
                 self._note(trial, Standing("continued"))
         if not last:
-            noted = [self._latest[_at_any_n(record.trial)] for record in records]
+            noted = [self._latest(record.trial.at_any_n) for record in records]
             over = (r.trial for r in noted if r.stopping is not None and r.stopping.outcome in DECIDED)
             self.runner.at(self.looks[look + 1]).forget(over)
 
     def _judge(self, column: Column, last: bool) -> None:
         metric = self.runner.scoring.metrics[0].name
-        there = {trial: self._latest[trial] for trial in column.open}
+        there = {trial: self._latest(trial) for trial in column.open}
         scores = {t: r.scores[metric] for t, r in there.items() if r.status == "done" and metric in r.scores}
         if self.rule.asks and (bare := [s for s in scores.values() if len(s.leave_one_out) < 2]):
             raise UsageError(f"{bare[0].metric} has no standard error to decide by; give --n alone")
         column.rivals = column.rivals or len(scores)
         boundary = Boundary(column.rivals, len(self.looks))
-        ended = judge(self.rule, boundary, scores, last)
+        ended = standings(self.rule, boundary, scores, last)
         ended |= {trial: Standing("unscored") for trial in there if trial not in scores}
         column.open = {trial for trial in scores if trial not in ended}
         on = self._open()
@@ -270,7 +274,7 @@ class Rounds:
     def _affordable(self, look: int, plan: Plan[SampledCell]) -> Plan[SampledCell]:
         """Return what is left of a plan: trials still open, and of these the columns that the time allows."""
         n, before = self.looks[look], self.looks[look - 1] if look else 0
-        pending = {_at_any_n(cell.trial) for cell in plan.pending}
+        pending = {cell.trial.at_any_n for cell in plan.pending}
         chosen, seconds = set[Trial](), self.elapsed() if self.rule.budget is not None else 0.0
         for column, cost in self._by_cost(pending, n - before):
             if look and self.rule.budget is not None and seconds + cost(chosen) > self.rule.budget:
@@ -279,7 +283,7 @@ class Rounds:
                 seconds += cost(chosen)
                 chosen |= column.open
         chosen &= self._open()
-        return Plan([e for e in plan.entries if _at_any_n(e.cell.trial) in chosen], plan.unreadable)
+        return Plan([e for e in plan.entries if e.cell.trial.at_any_n in chosen], plan.unreadable)
 
     def _by_cost(
         self, pending: set[Trial], images: int
@@ -310,31 +314,30 @@ class Rounds:
             if record.cost is not None:
                 cost = record.cost
                 spent = cost.sampling_seconds + cost.decoding_seconds + cost.scoring_seconds
-                known[_at_any_n(record.trial)] = spent / record.trial.n
+                known[record.trial.at_any_n] = spent / record.trial.n
         devices = len(self.runner.sweep.devices)
         drawn = [made[cell.key] for cell in plan.pending if cell.key in made]
         if not drawn:
             self._cost = self._cost or RoundCost(known, 0.0, devices)
             return
         before = max((n for n in self.looks if n < drawn[0].trial.n), default=0)
-        images = sum(known.get(_at_any_n(r.trial), 0.0) * (r.trial.n - before) for r in drawn) / devices
+        images = sum(known.get(r.trial.at_any_n, 0.0) * (r.trial.n - before) for r in drawn) / devices
         self._cost = RoundCost(known, max(0.0, seconds - images) / len(drawn), devices)
 
     def _open(self) -> set[Trial]:
         return {trial for column in self._columns.values() for trial in column.open}
 
+    def _latest(self, trial: Trial) -> Record:
+        made = self._made[trial]
+        return made[max(made)]
+
     def _note(self, trial: Trial, standing: Standing) -> None:
         """Write into the record of a trial what became of it."""
-        record = self._latest[trial]
+        record = self._latest(trial)
         by = self._labels[standing.by] if standing.by is not None else ""
         level = ALPHA if self.rule.asks else 0.0
         told = StopInfo(str(self.rule), self.looks, level, standing.outcome, by)
         if record.stopping != told:
             record = replace(record, stopping=told)
             self.runner.store.write(record)
-            self._latest[trial] = record
-
-
-def _at_any_n(trial: Trial) -> Trial:
-    """Return what identifies a trial whatever its number of samples."""
-    return replace(trial, n=0, batch=0)
+            self._made[trial][record.trial.n] = record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
-from bench.report.tables.table import Table, short_spacing
+from bench.report.tables.table import Cell, Table, shared, short_spacing
 from bench.stats.comparison import Comparison, compare, scaled
 from bench.stats.score import Score
 
@@ -77,7 +77,11 @@ def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimRes
         scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
         shape = _shape({place: cell.record for place, cell in scored.items()})
         told = spacing if several else ""
-        judged = [replace(judge(claim, shape, scores), labels=labels, spacing=told) for claim in claims]
+
+        def pair(place: Place, other: Place, scored: Mapping[Place, Cell] = scored) -> tuple[Score, Score]:
+            return shared(scored[place], scored[other])
+
+        judged = [replace(judge(claim, shape, scores, pair), labels=labels, spacing=told) for claim in claims]
         found += [one for one in judged if not several or one.verdict != "not tested"]
     return found
 
@@ -101,18 +105,34 @@ def _shape(scored: Mapping[Place, Record]) -> Shape:
     return Shape(frozenset(scored), T if whole else None)
 
 
-def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimResult:
+def judge(
+    claim: Claim,
+    shape: Shape,
+    scores: Mapping[Place, Score],
+    pair: Callable[[Place, Place], tuple[Score, Score]] | None = None,
+) -> ClaimResult:
     """Test one claim.
 
     The claim is an intersection of one-sided statements: its p-value is the largest of theirs, and no
     correction is needed (Berger 1982, Technometrics 24(4)). That one of them is reversed is a union: the
     smallest p-value times their number (Bonferroni).
+
+    Args:
+        claim: the statement.
+        shape: which cells have a score.
+        scores: the scores of the cells.
+        pair: gives the scores that two cells are compared by where these are others, of the samples that both
+            have; None: the cells' own.
     """
     links = claim.links(shape)
     if not links:
         return ClaimResult(claim, "not tested", message=f"needs {claim.needs}")
     try:
-        found = [(link, _compare(link, scores)) for link in links]
+        pairs = [
+            (link, pair(link.better, link.worse) if pair else (scores[link.better], scores[link.worse]))
+            for link in links
+        ]
+        found = [(link, _compare(link, *scores_of)) for link, scores_of in pairs]
     except UsageError as error:
         return ClaimResult(claim, "not tested", message=str(error))
     found.sort(key=lambda item: _p_better(item[1]), reverse=True)
@@ -125,9 +145,9 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimRes
     return ClaimResult(claim, "undecided", p_holds, tuple(found))
 
 
-def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
+def _compare(link: Link, better: Score, worse: Score) -> Comparison:
     """Return better - factor x worse as a comparison that is negative where the link holds."""
-    better, worse = scores[link.better], scaled(scores[link.worse], link.factor)
+    worse = scaled(worse, link.factor)
     if better.target is not None:
         raise UsageError(f"of {better.metric} neither more nor less is better")
     found = compare(better, worse)
