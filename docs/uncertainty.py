@@ -1,27 +1,38 @@
 """Measures how far the error bars of scores can be trusted, by repetition with known truth.
 
-    python docs/uncertainty.py [REPETITIONS] [--write]
+    python docs/uncertainty.py [REPETITIONS] [one] [pairs] [kid] [rounds] [saving] [--write]
 
-Prints the tables of uncertainty.md; --write puts them there. Samples are x = A z with z normal, or skewed
-and heavy-tailed (unit exponentials, excess kurtosis 6), so that mean and covariance, all that the Frechet
-distance knows, are exact, and so is the distance at infinite N. Cases of few samples for their dimension get
-half as many repetitions. One thread, a quarter of an hour at 400 repetitions.
+Prints the tables of uncertainty.md, or those named; --write puts them there. Samples are x = A z with z
+normal, or skewed and heavy-tailed (unit exponentials, excess kurtosis 6), so that mean and covariance, all
+that the Frechet distance knows, are exact, and so is the distance at infinite N. Cases of few samples for
+their dimension get half as many repetitions. One thread, three quarters of an hour at 400 repetitions.
 """
 
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from bench.commands.options import parse_samplers
 from bench.errors import UsageError
 from bench.metrics import FrechetMetric, FrechetReference, GroupedStatistics, Score
 from bench.metrics.influence import influence
 from bench.metrics.mmd import kernel_sums, mmd, polynomial
 from bench.metrics.reference import Reference
 from bench.metrics.samples import law_reference
-from bench.stats.comparison import compare, interval
+from bench.records.store import Store
+from bench.records.trial import Trial
+from bench.stats.comparison import compare, estimate, interval
 from bench.stats.resampling import influence_se
+from bench.stats.sequential import Boundary
+from bench.sweep.request import Sweep
+from bench.sweep.rounds import Rounds, Rule, looks, standings
+from bench.sweep.runner import Runner
 
 METRIC = FrechetMetric("fd", "simulated")
 
@@ -131,6 +142,113 @@ def kid(d: int, n: int, gap: float, repetitions: int) -> dict[str, float]:
     }
 
 
+def sweeps(gaps: Sequence[float], turn: float, margin: float, repetitions: int) -> dict[str, float]:
+    """Sweeps in rounds of samplers on the same noise, the k-th's law ``gaps[k]`` wider, until they tie.
+
+    A claim is false that calls a sampler beaten that is not worse than the one named, or two tied of which
+    one is worse by more than the margin.
+    """
+    d, most = 16, 4000
+    true = features(d, 1)
+    law = law_reference(np.zeros(d), true @ true.T, (1, 1, d), name="law")
+    generator = np.random.default_rng(7)
+    mixed = []
+    for gap in gaps:
+        skew = generator.normal(size=(d, d)) / np.sqrt(d)
+        rotation = torch.matrix_exp(torch.from_numpy(turn * (skew - skew.T))).numpy()
+        mixed.append(true * (1.1 + gap) @ rotation)
+    truth = [law.frechet.distance(np.zeros(d), one @ one.T) for one in mixed]
+    numbers = looks(most)
+    rule, boundary = Rule(tie=margin), Boundary(len(gaps), len(numbers))
+    at_once = Boundary(len(gaps), 1)
+    rng = np.random.default_rng(8)
+    worse = [k for k in range(len(gaps)) if truth[k] > min(truth) * (1 + 1e-9)]
+    lost, false, drawn, found, fixed, ended = [], [], [], [], [], []
+    for _ in range(repetitions):
+        z = rng.normal(size=(most, d))
+        outcomes = in_rounds(z, mixed, law, rule, boundary, numbers)
+        beaten = [(k, by) for k, (_, standing, by) in outcomes.items() if standing == "beaten"]
+        tied = [(k, by) for k, (_, standing, by) in outcomes.items() if standing == "tied"]
+        lost.append(any(k == int(np.argmin(truth)) for k, _ in beaten))
+        wrong = any(truth[k] <= truth[by] * (1 + 1e-9) for k, by in beaten)
+        wrong |= any(max(truth[k], truth[by]) > (1 + margin) * min(truth[k], truth[by]) for k, by in tied)
+        false.append(wrong)
+        drawn.append(sum(n for n, _, _ in outcomes.values()))
+        ended.append(any(standing in ("tied", "best") for _, standing, _ in outcomes.values()))
+        found.append(sum(k in worse for k, _ in beaten))
+        whole = [score(z @ one.T, law) for one in mixed]
+        best = whole[int(np.argmin([estimate(one) for one in whole]))]
+        fixed.append(sum(at_once.beaten(whole[k], best) for k in worse if whole[k] is not best))
+    return {
+        "best dropped": np.mean(lost),
+        "a false claim": np.mean(false),
+        "ended before N": np.mean(ended),
+        "images of K N": np.mean(drawn) / (len(gaps) * most),
+        "worse ones dropped": np.sum(found) / (len(worse) * repetitions) if worse else np.nan,
+        "with N of all": np.sum(fixed) / (len(worse) * repetitions) if worse else np.nan,
+    }
+
+
+def in_rounds(
+    z: np.ndarray,
+    mixed: Sequence[np.ndarray],
+    law: Reference,
+    rule: Rule,
+    boundary: Boundary,
+    numbers: Sequence[int],
+) -> dict[int, tuple[int, str, int]]:
+    """(n, outcome, the other sampler) of every sampler, drawn in rounds as ``run`` draws them."""
+    trials = [Trial("m", str(k), "uniform", 1, 0, 0, 0, "float32", "cpu", ("fd",)) for k in range(len(mixed))]
+    left, outcomes = dict(enumerate(trials)), {}
+    for n in numbers:
+        scores = {trial: score(z[:n] @ mixed[k].T, law) for k, trial in left.items()}
+        for trial, standing in standings(rule, boundary, scores, last=n == numbers[-1]).items():
+            k = int(trial.sampler)
+            outcomes[k] = (n, standing.outcome, int(standing.by.sampler) if standing.by else k)
+            del left[k]
+        if not left:
+            break
+    return outcomes
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def planned(self, plan: object) -> None: ...
+
+    def advanced(self, trial: object, samples: int) -> None: ...
+
+    def ended(self, record: object) -> None: ...
+
+
+def saving(model: str, steps: tuple[int, ...], most: int, rule: Rule) -> dict[str, float]:
+    """A shipped model's sweep in rounds, and with N samples of every trial, compared once at that level."""
+    sweep = Sweep(model, parse_samplers(["paper"]), steps, n=most)
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = Rounds(Runner(sweep, Store(Path(folder) / "rounds")), rule)
+        records = rounds.run(lambda: nullcontext(Silent()))
+        whole = Runner(replace(sweep, n=rounds.most), Store(Path(folder) / "whole"))
+        plain = whole.run(whole.plan(), Silent())
+    last = {record.trial.at_any_n: record for record in records}
+    columns = [[r for r in plain if r.trial.steps == s and r.scores] for s in steps]
+    dropped, compared = 0, 0
+    for column in columns:
+        scores = {r.trial.at_any_n: next(iter(r.scores.values())) for r in column}
+        ended = standings(rule, Boundary(len(scores), 1), scores, last=True)
+        for trial, standing in ended.items():
+            compared += standing.outcome == "beaten"
+            dropped += last[trial].stopping.outcome == "beaten"
+    return {
+        "N": rounds.most,
+        "trials": len(last),
+        "images of trials x N": sum(r.trial.n for r in last.values()) / (len(last) * rounds.most),
+        "network calls of those": sum(r.trial.n * r.cost.calls for r in last.values() if r.cost)
+        / sum(r.trial.n * r.cost.calls for r in plain if r.cost),
+        "dropped": dropped,
+        "called worse with N of all": compared,
+    }
+
+
 def table(rows: list[tuple[dict[str, str], dict[str, float]]]) -> str:
     heads = [*rows[0][0], *rows[0][1]]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
@@ -140,18 +258,23 @@ def table(rows: list[tuple[dict[str, str], dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    given = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    n = given[0] if given else 400
+def measure_one(n: int) -> str:
     half = max(2, n // 2)
     runs = [(16, 500, n), (64, 1000, n), (128, 1000, n), (128, 5000, n), (256, 2000, n)]
     runs += [(128, 512, half), (128, 384, half), (128, 256, half), (128, 160, half), (128, 100, n)]
-    one = [
-        ({"d": str(d), "N": str(size), "law": "heavy" if heavy else "normal"}, one_run(d, size, heavy, times))
-        for d, size, times in runs
-        for heavy in (False, True)
-    ]
+    return table(
+        [
+            (
+                {"d": str(d), "N": str(size), "law": "heavy" if heavy else "normal"},
+                one_run(d, size, heavy, times),
+            )
+            for d, size, times in runs
+            for heavy in (False, True)
+        ]
+    )
+
+
+def measure_pairs(n: int) -> str:
     alike = (("equal laws, similar samples", 0.0, 0.1), ("1% wider, similar samples", 0.011, 0.1))
     pairs = [
         ({"d": str(d), "N": str(size), "case": case}, pair(d, size, gap, turn, n))
@@ -164,23 +287,78 @@ def main() -> None:
         )
     ]
     pairs += [
-        ({"d": "128", "N": "100", "case": case}, pair(128, 100, gap, turn, half)) for case, gap, turn in alike
+        ({"d": "128", "N": "100", "case": case}, pair(128, 100, gap, turn, max(2, n // 2)))
+        for case, gap, turn in alike
     ]
-    kids = [
-        ({"d": str(d), "N": str(size), "case": case}, kid(d, size, gap, n))
-        for d, size in ((64, 500), (64, 1000))
-        for case, gap in (("equal laws", 0.0), ("10% wider", 0.1))
-    ]
-    tables = {"one": table(one), "pairs": table(pairs), "kid": table(kids)}
-    print("\n\n".join(tables.values()))
-    if "--write" in sys.argv:
-        page = Path(__file__).with_suffix(".md")
-        text = page.read_text()
-        for name, content in tables.items():
-            start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
-            before, rest = text.split(start)
-            text = before + start + content + "\n" + end + rest.split(end)[1]
-        page.write_text(text)
+    return table(pairs)
+
+
+def measure_kid(n: int) -> str:
+    return table(
+        [
+            ({"d": str(d), "N": str(size), "case": case}, kid(d, size, gap, n))
+            for d, size in ((64, 500), (64, 1000))
+            for case, gap in (("equal laws", 0.0), ("10% wider", 0.1))
+        ]
+    )
+
+
+def measure_rounds(n: int) -> str:
+    return table(
+        [
+            ({"case": case}, sweeps(gaps, turn, 0.05, n))
+            for case, gaps, turn in (
+                ("5 equal laws, similar samples", (0.0,) * 5, 0.1),
+                ("5 equal laws, unlike samples", (0.0,) * 5, 3.0),
+                ("10 equal laws, similar samples", (0.0,) * 10, 0.1),
+                ("one of 5 best, others 1% wider", (0.0, *(0.011,) * 4), 0.1),
+                ("one of 5 best, others 0.2% wider", (0.0, *(0.0022,) * 4), 0.1),
+                ("5 in steps of 0.3%, similar samples", (0.0, 0.0033, 0.0066, 0.0099, 0.0132), 0.1),
+                ("5 in steps of 3%, unlike samples", (0.0, 0.033, 0.066, 0.099, 0.132), 3.0),
+            )
+        ]
+    )
+
+
+def measure_saving(n: int) -> str:
+    return table(
+        [
+            ({"model": model, "S": "10, 20", "asked": f"`{rule}`"}, saving(model, (10, 20), 4000, rule))
+            for model, rule in (
+                ("exact-digits", Rule(tie=0.02)),
+                ("exact-digits", Rule(tie=0.2)),
+                ("digits", Rule(tie=0.2)),
+                ("digits", Rule(se=0.25)),
+            )
+        ]
+    )
+
+
+TABLES = {
+    "one": measure_one,
+    "pairs": measure_pairs,
+    "kid": measure_kid,
+    "rounds": measure_rounds,
+    "saving": measure_saving,
+}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    given = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    wanted = [name for name in TABLES if name in sys.argv[1:]] or list(TABLES)
+    for name in wanted:
+        content = TABLES[name](given[0] if given else 400)
+        print(content, flush=True)
+        if "--write" in sys.argv:
+            write(name, content)
+
+
+def write(name: str, content: str) -> None:
+    page = Path(__file__).with_suffix(".md")
+    start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+    before, rest = page.read_text().split(start)
+    page.write_text(before + start + content + "\n" + end + rest.split(end)[1])
 
 
 if __name__ == "__main__":
