@@ -10,7 +10,7 @@ their dimension get half as many repetitions. One thread, three quarters of an h
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from bench.metrics.influence import influence
 from bench.metrics.mmd import kernel_sums, mmd, polynomial
 from bench.metrics.reference import Reference
 from bench.metrics.samples import law_reference
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
 from bench.stats.comparison import compare, estimate, interval
@@ -255,31 +256,39 @@ class Silent:
     def ended(self, record: object) -> None: ...
 
 
-def saving(model: str, steps: tuple[int, ...], most: int, rule: Rule) -> dict[str, float]:
+def saving(model: str, steps: tuple[int, ...], most: int, rules: Sequence[Rule]) -> list[dict[str, float]]:
     """A shipped model's sweep in rounds, and with N samples of every trial, compared once at that level."""
     sweep = Sweep(model, parse_samplers(["paper"]), steps, n=most)
     with tempfile.TemporaryDirectory() as folder:
-        rounds = Rounds(Runner(sweep, Store(Path(folder) / "rounds")), rule)
-        records = rounds.run(lambda: nullcontext(Silent()))
-        whole = Runner(replace(sweep, n=rounds.most), Store(Path(folder) / "whole"))
+        store, found = Store(Path(folder)), []
+        for rule in rules:
+            rounds = Rounds(Runner(sweep, store), rule)
+            records = rounds.run(lambda: nullcontext(Silent()))
+            found.append({record.trial.at_any_n: record for record in records})
+        whole = Runner(replace(sweep, n=rounds.most), store)
         plain = whole.run(whole.plan(), Silent())
-    last = {record.trial.at_any_n: record for record in records}
-    columns = [[r for r in plain if r.trial.steps == s and r.scores] for s in steps]
-    dropped, compared = 0, 0
-    for column in columns:
+    return [_saved(steps, rounds.most, last, plain) for last in found]
+
+
+def _saved(
+    steps: Sequence[int], most: int, last: Mapping[Trial, Record], plain: Sequence[Record]
+) -> dict[str, float]:
+    drawn = {r.trial.at_any_n: r.cost.calls for r in plain if r.cost is not None}
+    at_once: set[Trial] = set()
+    for column in ([r for r in plain if r.trial.steps == s and r.scores] for s in steps):
         scores = {r.trial.at_any_n: next(iter(r.scores.values())) for r in column}
-        ended = standings(rule, Boundary(len(scores), 1), scores, last=True)
-        for trial, standing in ended.items():
-            compared += standing.outcome == "beaten"
-            dropped += last[trial].stopping.outcome == "beaten"
+        ended = standings(Rule(tie=0.5), Boundary(len(scores), 1), scores, last=True)
+        at_once |= {trial for trial, standing in ended.items() if standing.outcome == "beaten"}
+    dropped = {trial for trial, record in last.items() if record.stopping.outcome == "beaten"}
     return {
-        "N": rounds.most,
-        "trials": len(last),
-        "images of trials x N": sum(r.trial.n for r in last.values()) / (len(last) * rounds.most),
-        "network calls of those": sum(r.trial.n * r.cost.calls for r in last.values() if r.cost)
-        / sum(r.trial.n * r.cost.calls for r in plain if r.cost),
-        "dropped": dropped,
-        "called worse with N of all": compared,
+        "N": most,
+        "trials": len(drawn),
+        "images of trials x N": sum(last[trial].trial.n for trial in drawn) / (len(drawn) * most),
+        "network calls": sum(last[trial].trial.n * calls for trial, calls in drawn.items())
+        / (most * sum(drawn.values())),
+        "dropped": len(dropped),
+        "worse with N of all": len(at_once),
+        "of both": len(dropped & at_once),
     }
 
 
@@ -356,17 +365,15 @@ def measure_rounds(n: int) -> str:
 
 
 def measure_saving(n: int) -> str:
-    return table(
-        [
-            ({"model": model, "S": "10, 20", "asked": f"`{rule}`"}, saving(model, (10, 20), 4000, rule))
-            for model, rule in (
-                ("exact-digits", Rule(tie=0.02)),
-                ("exact-digits", Rule(tie=0.2)),
-                ("digits", Rule(tie=0.2)),
-                ("digits", Rule(se=0.25)),
-            )
-        ]
-    )
+    rows = []
+    for model, steps, rules in (
+        ("exact-digits", (10, 20), (Rule(tie=0.05), Rule(tie=0.2))),
+        ("digits", (10,), (Rule(tie=0.2), Rule(se=0.25))),
+    ):
+        labels = {"model": model, "S": ", ".join(map(str, steps))}
+        saved = saving(model, steps, 4000, rules)
+        rows += [({**labels, "asked": f"`{rule}`"}, one) for rule, one in zip(rules, saved, strict=True)]
+    return table(rows)
 
 
 TABLES = {
