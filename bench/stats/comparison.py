@@ -169,7 +169,7 @@ def ties_with_best(
     That a score is a tie is therefore said too rarely, not too often.
 
     Args:
-        scores: by name.
+        scores: the scores of one column by name.
         level: the confidence.
         pair: gives the scores that two names are compared by, where these are others than those that the
             best is chosen by: of the samples that both have. None: the same.

@@ -105,7 +105,7 @@ def standings(
     Args:
         rule: what was asked.
         boundary: what it takes to claim something.
-        scores: of the trials that are left, of equal n.
+        scores: the scores of the trials that are left, all of one n.
         last: whether there is no further look.
     """
     ended = dict[Trial, Standing]()
