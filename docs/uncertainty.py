@@ -281,7 +281,6 @@ def _saved(
         at_once |= {trial for trial, standing in ended.items() if standing.outcome == "beaten"}
     dropped = {trial for trial, record in last.items() if record.stopping.outcome == "beaten"}
     return {
-        "N": most,
         "trials": len(drawn),
         "images of trials x N": sum(last[trial].trial.n for trial in drawn) / (len(drawn) * most),
         "network calls": sum(last[trial].trial.n * calls for trial, calls in drawn.items())
@@ -366,12 +365,12 @@ def measure_rounds(n: int) -> str:
 
 def measure_saving(n: int) -> str:
     rows = []
-    for model, steps, rules in (
-        ("exact-digits", (10, 20), (Rule(tie=0.05), Rule(tie=0.2))),
-        ("digits", (10,), (Rule(tie=0.2), Rule(se=0.25))),
+    for model, steps, most, rules in (
+        ("exact-digits", (10, 20), 16_000, (Rule(tie=0.02), Rule(tie=0.1))),
+        ("digits", (10,), 8000, (Rule(tie=0.1), Rule(se=0.25))),
     ):
-        labels = {"model": model, "S": ", ".join(map(str, steps))}
-        saved = saving(model, steps, 4000, rules)
+        labels = {"model": model, "S": ", ".join(map(str, steps)), "N": f"{most:,}"}
+        saved = saving(model, steps, most, rules)
         rows += [({**labels, "asked": f"`{rule}`"}, one) for rule, one in zip(rules, saved, strict=True)]
     return table(rows)
 

@@ -6,6 +6,7 @@ that they have. What is claimed, and with which chance of error, is said in `ben
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -250,10 +251,27 @@ class Rounds:
             trial = record.trial.at_any_n
             if trial in on:
                 self._note(trial, Standing("continued"))
+        if on:
+            self._say_fits(look)
         if not last:
             noted = [self._latest(record.trial.at_any_n) for record in records]
             over = (r.trial for r in noted if r.stopping is not None and r.stopping.outcome in DECIDED)
             self.runner.at(self.looks[look + 1]).forget(over)
+
+    def _say_fits(self, look: int) -> None:
+        """Say, from what a round took, how many samples of every trial that is left the time allows."""
+        if self.rule.budget is None or self._cost is None:
+            return
+        spent, on = self.elapsed(), self._open()
+        allowed, seconds = self.looks[look], spent
+        for before, n in itertools.pairwise(self.looks[look:]):
+            seconds += self._cost.seconds(dict.fromkeys(on, n - before))
+            if seconds <= self.rule.budget:
+                allowed = n
+        self.say(
+            f"{spent:.0f} of {self.rule.budget:.0f} s spent; at this pace n = {allowed:,} fits for the trials"
+            f" left: {len(on)}"
+        )
 
     def _judge(self, column: Column, last: bool) -> None:
         metric = self.runner.scoring.metrics[0].name

@@ -187,8 +187,8 @@ def test_a_table_holds_each_cell_at_its_own_n_and_compares_on_shared_images(tmp_
 
 
 def test_without_a_question_the_time_alone_ends_the_rounds(tmp_path):
-    """A clock that says 10 s after each round but the first: the third would end after 15 s."""
-    clock = iter([0.0, 1.0, 10.0, 20.0])
+    """A clock that is asked before and after a round, and says 10 s before the third."""
+    clock = iter([0.0, 0.5, 1.0, 1.0, 10.0])
     records, _ = run(tmp_path, Rule(budget=9.0), elapsed=lambda: next(clock), n=4000)
     last = {r.trial.at_any_n: r for r in records}.values()
     assert {(r.trial.n, r.stopping.outcome) for r in last} == {(500, "time")}
