@@ -26,7 +26,7 @@ from bench.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
-from bench.report.tables.table import Cell, Table, calls, tables_of
+from bench.report.tables.table import Cell, Table, calls, is_beaten, shared, tables_of
 from bench.stats.comparison import Comparison, compare, estimate, holm, not_judged
 from bench.stats.resampling import influence_se
 from bench.stats.score import Score
@@ -73,8 +73,8 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:
-    first, second = (_only(records, text, metric) for text in trials)
-    a, b = _score(first, metric), _score(second, metric)
+    first, second, note = pair_of(records, trials, metric)
+    a, b = score_of(first, metric), score_of(second, metric)
     apart = _noise_apart(first, second, store)
     row = {**_row(second, b), **_differing(compare(b, a)), "paired": not apart}
     why = not_judged([a, b])
@@ -84,7 +84,36 @@ def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, 
     if of_a is not None and of_b is not None:
         row["influence_se"] = influence_se(of_b - of_a)
     noise = f"not paired: {apart}" if apart else f"paired: one noise, of seed {first.trial.seed}"
-    return Compared([_row(first, a), row], [noise, *_plain_note([a, b]), *_unjudged_note(why)])
+    return Compared([_row(first, a), row], [*note, noise, *plain_note([a, b]), *_unjudged_note(why)])
+
+
+def pair_of(
+    records: Sequence[Record], trials: Sequence[str], metric: str | None
+) -> tuple[Record, Record, Sequence[str]]:
+    """Return the records that two texts name, of the samples that both have, and what is to be said of it.
+
+    Raises:
+        UsageError: if a text names no trial or several.
+    """
+    first, second = (_only(records, text, metric) for text in trials)
+    return _sharing(records, first, second)
+
+
+def _sharing(
+    records: Sequence[Record], first: Record, second: Record
+) -> tuple[Record, Record, Sequence[str]]:
+    """Return the records of the samples that two trials share, and what is to be said of it.
+
+    A trial that was drawn in rounds has records of its first samples too. Where the two have no number of
+    samples in common they are returned as they are.
+    """
+    of_first, of_second = (
+        {r.trial.n: r for r in records if r.trial.at_any_n == one.trial.at_any_n} for one in (first, second)
+    )
+    n = max(set(of_first) & set(of_second), default=None)
+    if n is None or first.trial.n == second.trial.n:
+        return first, second, ()
+    return of_first[n], of_second[n], (f"compared on the {n:,} images that both have",)
 
 
 def _noise_apart(first: Record, second: Record, store: Store) -> str:
@@ -123,14 +152,14 @@ def _columns(
     refused: list[UsageError] = []
     for table in tables_of(records, metric):
         cells = _chosen(table, steps, budget)
-        scored = [(row, cell.record, cell.score) for row, cell in cells if cell.score is not None]
+        scored = [(row, cell) for row, cell in cells if cell.score is not None]
         if not scored:
             continue
         try:
             found.append(_column(table, scored, store))
         except UsageError as error:
             refused.append(error)
-            rows = [{**_row(record, score, row), "table": table.title} for row, record, score in scored]
+            rows = [{**_row_of(row, cell), "table": table.title} for row, cell in scored]
             found.append(Compared(rows, [f"not compared: {error}"], table.title))
     if not found:
         lacking = f"the score {metric!r}" if metric else "a score"
@@ -159,21 +188,31 @@ def _chosen(table: Table, steps: int | None, budget: int | None) -> list[tuple[s
     return found
 
 
-def _column(table: Table, scored: Sequence[tuple[str, Record, Score]], store: Store) -> Compared:
+def _column(table: Table, scored: Sequence[tuple[str, Cell]], store: Store) -> Compared:
     """Return the trials of a table's column, best first, each compared with the best."""
-    sign = -1 if scored[0][2].higher_is_better else 1
-    (first, best, top), *others = sorted(scored, key=lambda item: sign * estimate(item[2]))
-    compared = [compare(score, top) for _, _, score in others]
+    scores = [cell.score for _, cell in scored if cell.score is not None]
+    sign = -1 if scores[0].higher_is_better else 1
+
+    def place(item: tuple[str, Cell]) -> tuple[bool, float]:
+        return is_beaten(item[1]), sign * estimate(_own(item[1]))
+
+    (first, best), *others = sorted(scored, key=place)
+    pairs = [shared(cell, best) for _, cell in others]
+    compared = [compare(score, top) for score, top in pairs]
     adjusted = holm([one.p for one in compared])
-    why = not_judged([score for *_, score in scored])
-    rows = [{**_row(best, top, first), "verdict": NOT_JUDGED if why else "best"}]
-    for (row, record, score), one, p in zip(others, compared, adjusted, strict=True):
-        verdict = NOT_JUDGED if why else "worse" if p < 0.05 else "tie"
-        paired = not _noise_apart(best, record, store)
+    why = not_judged(scores)
+    rows = [{**_row_of(first, best), "verdict": NOT_JUDGED if why else "best"}]
+    for (row, cell), one, p in zip(others, compared, adjusted, strict=True):
+        verdict = NOT_JUDGED if why else "worse" if p < 0.05 or is_beaten(cell) else "tie"
+        paired = not _noise_apart(best.record, cell.record, store)
         told = {**_differing(one), "p": p, "verdict": verdict, "paired": paired}
-        rows.append({**_row(record, score, row), **told})
+        rows.append({**_row_of(row, cell), **told})
     rows = [{**row, "table": table.title} for row in rows]
-    notes = [*_apart_note(rows), *_plain_note([score for *_, score in scored])] if others else []
+    fewer = {score.n for score, _ in pairs if score.n != _own(best).n}
+    notes = (
+        [f"compared on the images that a row and the best share, at least {min(fewer):,}"] if fewer else []
+    )
+    notes += [*_apart_note(rows), *plain_note(scores)] if others else []
     return Compared(rows, [*notes, *_unjudged_note(why)], table.title)
 
 
@@ -183,6 +222,15 @@ def _apart_note(rows: Sequence[dict[str, object]]) -> list[str]:
     return [f"not paired with the best: {', '.join(apart)}"] if apart else []
 
 
+def _own(cell: Cell) -> Score:
+    assert cell.score is not None  # only such cells are compared
+    return cell.score
+
+
+def _row_of(label: str, cell: Cell) -> dict[str, object]:
+    return _row(cell.record, _own(cell), label)
+
+
 def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
     """Return the one trial that a text names; of several, the one that has the score.
 
@@ -190,6 +238,7 @@ def _only(records: Sequence[Record], text: str, metric: str | None) -> Record:
         UsageError: if there is none, or several; the sentence says in what these differ.
     """
     found = matching(list(records), text)
+    found = [record for record in found if not record.continued] or found
     found = [record for record in found if metric in record.scores] or found
     if len(found) == 1:
         return found[0]
@@ -212,7 +261,8 @@ def _told(name: str, value: object) -> str:
     return f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
-def _score(record: Record, metric: str | None) -> Score:
+def score_of(record: Record, metric: str | None) -> Score:
+    """Return a record's score in a metric, its first where that is None; UsageError where it has none."""
     name = metric or next(iter(record.scores))
     if name not in record.scores:
         raise UsageError(f"{record.sampler.label} has no score {name!r}; it has {', '.join(record.scores)}")
@@ -227,7 +277,7 @@ def _worthless(score: Score) -> str:
     return ", ".join(flag for flag, one in lone.items() if estimate(one) != score.debiased)
 
 
-def _plain_note(scores: Sequence[Score]) -> list[str]:
+def plain_note(scores: Sequence[Score]) -> list[str]:
     """Return the line that says why plain values are compared, none where corrected ones are."""
     reasons = dict.fromkeys(filter(None, map(_worthless, scores)))
     return [f"plain values compared: {', '.join(reasons)}"] if reasons else []

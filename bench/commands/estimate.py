@@ -12,8 +12,9 @@ from bench.commands.progress import say_plan
 from bench.device.clock import Clock
 from bench.diffusion.calls import count_calls
 from bench.diffusion.conditions import bound
-from bench.errors import NotApplicable
+from bench.errors import NotApplicable, UsageError
 from bench.records.ledger import Plan
+from bench.sweep.rounds import Rounds
 from bench.sweep.runner import Runner, SampledCell
 
 
@@ -81,6 +82,38 @@ def say_cost(runner: Runner, plan: Plan[SampledCell]) -> None:
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
     cost = f"{calls:,} network evaluations, about {_span(seconds)} of sampling on {runner.sweep.devices[0]}"
     print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
+
+
+def say_fits(rounds: Rounds, left: float) -> None:
+    """Print how many samples of every trial a time allows.
+
+    Args:
+        rounds: the sweep.
+        left: seconds.
+
+    Raises:
+        UsageError: if it does not allow the first round.
+    """
+    first = _seconds(rounds, 0)
+    if first > left:
+        raise UsageError(
+            f"--budget is too short: {_span(left)} are left, and a table of n = {rounds.looks[0]:,} takes"
+            f" about {_span(first)}; give more time, or fewer --samplers or --steps"
+        )
+    whole = _seconds(rounds, len(rounds.looks) - 1)
+    costs = {n: whole * n / rounds.most for n in rounds.looks}
+    n = max((n for n, seconds in costs.items() if seconds <= left), default=rounds.looks[0])
+    steps = ", ".join(f"{one:,}" for one in rounds.looks[:4])
+    print(
+        f"{_span(left)}: n = {n:,} of every trial fits, about {_span(costs[n])} of sampling; drawn in rounds"
+        f" of {steps}{', ...' if len(rounds.looks) > 4 else ''} samples, up to {rounds.most:,}",
+        file=sys.stderr,
+    )
+
+
+def _seconds(rounds: Rounds, look: int) -> float:
+    plan = rounds.plan(look)
+    return sum(estimate.seconds for estimate in _estimates(rounds.runner.at(rounds.looks[look]), plan))
 
 
 def _span(seconds: float) -> str:

@@ -117,6 +117,26 @@ def parse_steps(text: str, option: str = "--steps") -> tuple[int, ...]:
         ) from None
 
 
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_time(text: str, option: str) -> float:
+    """Return the seconds of ``90s``, ``30m``, ``2h`` or ``1h30m``.
+
+    Args:
+        text: what was given.
+        option: to which option, for the message.
+
+    Raises:
+        UsageError: if it is no such time, or none at all.
+    """
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
+    seconds = sum(float(count) * SECONDS[unit] for count, unit in parts)
+    if "".join(count + unit for count, unit in parts) != text or not seconds > 0:
+        raise UsageError(f"{option} takes a time greater than 0, as in 90s, 30m or 1h30m, got {text!r}")
+    return seconds
+
+
 def parse_spacing(text: str) -> str:
     """Return a spacing as `bench.make_grid` reads it: as it is, or what a text file of times holds.
 

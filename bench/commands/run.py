@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.commands.estimate import dry_run, say_cost
+from bench.commands.estimate import dry_run, say_cost, say_fits
 from bench.commands.options import (
     console,
     load_plugins,
@@ -20,6 +20,7 @@ from bench.commands.options import (
     parse_samplers,
     parse_spacings,
     parse_steps,
+    parse_time,
     print_json,
     say_skipped,
     steps_of_sets,
@@ -27,7 +28,7 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
-from bench.commands.usage import DEFAULT_MODEL
+from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
@@ -44,6 +45,7 @@ from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
 from bench.sweep.preflight import missing_requirements
 from bench.sweep.request import Sweep
+from bench.sweep.rounds import Rounds, Rule
 from bench.sweep.runner import Runner, SampledCell
 
 DEFAULT_STEPS = "10,20,50,100,1000"
@@ -54,6 +56,7 @@ def execute(options: argparse.Namespace) -> int:
     """Run the sweep."""
     if load_plugins(options.plugin).failures and options.strict:
         return 1
+    rule = _rule(options)
     preset = get_preset(options.preset) if options.preset else None
     sweep = _sweep(options, preset)
     store = Store(options.results)
@@ -70,15 +73,37 @@ def execute(options: argparse.Namespace) -> int:
     )
     sweeps = [replace(part, model=model) for model in models for part in parts]
     if options.dry_run:
-        return max(_dry_run(one, store, options) for one in sweeps)
+        return max(_dry_run(one, store, options, rule) for one in sweeps)
     started, records = time.perf_counter(), list[Record]()
-    for one in sweeps:
-        records += swept(one, store, quiet=options.json, preset=preset)
+    for place, one in enumerate(sweeps):
+        if rule is None:
+            records += swept(one, store, quiet=options.json, preset=preset)
+        else:
+            share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
+            records += _swept_in_rounds(one, store, options, share)
     return _report(records, store, time.perf_counter() - started, options.json, preset)
 
 
-def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace) -> int:
+def _rule(options: argparse.Namespace) -> Rule | None:
+    """Return when drawing stops; None where every trial gets its n."""
+    budget = parse_time(options.budget, "--budget") if options.budget is not None else None
+    rule = Rule(options.until_tie, options.until_se, budget)
+    return rule if rule.asks or budget is not None else None
+
+
+def _share(rule: Rule, spent: float, sweeps: int) -> Rule:
+    """Return the rule of the next of some sweeps, which share what is left of the time."""
+    return rule if rule.budget is None else replace(rule, budget=(rule.budget - spent) / sweeps)
+
+
+def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule | None) -> int:
     runner = Runner(sweep, store)
+    if rule is not None:
+        rounds = Rounds(runner, rule)
+        runner = runner.at(rounds.most)
+        if rule.budget is not None:
+            say_fits(rounds, rule.budget)
+        print(f"in rounds of {_listed(rounds.looks)} samples; at most:", file=sys.stderr)
     plan = runner.plan()
     _say_notes(runner, plan)
     return dry_run(runner, plan, as_json=options.json)
@@ -109,6 +134,35 @@ def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = No
     return records + ([floor] if floor else [])
 
 
+def _swept_in_rounds(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule) -> list[Record]:
+    """Run one sweep in rounds and return the records of all rounds, the real images' last."""
+    began = time.perf_counter()
+    measuring = Measuring(quiet=options.json)
+    runner = Runner(sweep, store, measuring)
+    rounds = Rounds(
+        runner,
+        rule,
+        lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        lambda: time.perf_counter() - began,
+    )
+    first = rounds.plan()
+    _say_notes(runner.at(rounds.looks[0]), first)
+    if rounds.most != sweep.n:
+        print(f"n = {sweep.n:,} is no first round doubled: at most {rounds.most:,}", file=sys.stderr)
+    _keep_training(runner.loaded.card, store)
+    with measuring:
+        runner.scoring.references.measure()
+    if rule.budget is not None:
+        say_fits(rounds, rule.budget - (time.perf_counter() - began))
+    records = rounds.run(lambda: Display(quiet=options.json))
+    floor = runner.at(max(record.trial.n for record in records)).floor()
+    return records + ([floor] if floor else [])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(f"{number:,}" for number in numbers)
+
+
 def _say_notes(runner: Runner, plan: Plan[SampledCell]) -> None:
     for sentence in runner.notes(plan):
         print(sentence, file=sys.stderr)
@@ -120,7 +174,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
     model = options.model or (preset.model if preset else DEFAULT_MODEL)
     own = preset if preset and preset.is_model(model) else None
-    n = DEFAULT_N if preset is None else preset.quick_n if options.quick else preset.n
+    default = DEFAULT_N if options.budget is None else AFFORDABLE
+    n = default if preset is None else preset.quick_n if options.quick else preset.n
     own_steps = steps_of_sets(options.samplers or [])
     steps = own_steps or (preset.steps if preset else parse_steps(DEFAULT_STEPS))
     calls = parse_steps(options.calls, "--calls") if options.calls is not None else ()

@@ -18,6 +18,7 @@ def execute(options: argparse.Namespace) -> int:
     load_plugins(options.plugin)
     records, whole = read_records(options.results, options.model)
     found = matching(records, options.trial)
+    found = [record for record in found if not record.continued] or found
     if options.json:
         print_json([record.to_json() for record in found])
     else:

@@ -48,6 +48,8 @@ EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
 KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
+AFFORDABLE = 50_000
+"""The most images that a question is asked of where nobody says how many: as many as papers take."""
 BOUND_IMAGES = 1000
 """Images that a bound takes where nobody says how many."""
 MOMENT_IMAGES = 1000
@@ -58,6 +60,12 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     """Sweep samplers over numbers of steps: draw, score, record; then print the table and draw the plots.
 
     What is done already is not done again: the same command goes on where it was stopped.
+
+        python -m bench run --samplers fast --steps 10,20 --n 8000 --until-tie 0.02
+        python -m bench run --samplers fast --steps 10,20 --budget 30m
+
+    --until-tie draws at n = 250, 500, 1000, ... up to --n, drops the samplers of a column that are beaten and
+    ends when those left differ by less than 2%. At 95% nothing that it says of a column is false.
     """
     parser.add_argument(
         "--preset",
@@ -83,7 +91,26 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,N,...",
         help="network calls: each sampler takes the most steps within them",
     )
-    parser.add_argument("--n", type=int, help="samples a trial [1000]")
+    parser.add_argument(
+        "--n", type=int, help="samples a trial, with the next three the most [1000, with --budget 50000]"
+    )
+    parser.add_argument(
+        "--until-tie",
+        type=float,
+        metavar="PART",
+        help="draw in rounds, drop samplers that are beaten, end when the others differ by less, as in 0.02",
+    )
+    parser.add_argument(
+        "--until-se",
+        type=float,
+        metavar="SE",
+        help="likewise, and end a trial when its score's standard error is at most this",
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="draw in rounds, and begin none that would end after this time, as in 30m, 2h or 90s",
+    )
     parser.add_argument(
         "--spacings",
         "--spacing",
@@ -232,6 +259,25 @@ def decompose_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     add_drawing(parser, "samples")
     add_results(parser, "results/decompose")
+    add_plugins(parser)
+    add_json(parser)
+
+
+def power_options(parser: argparse.ArgumentParser) -> None:
+    """Tell from a pilot how many images separate two samplers, or that no affordable number does.
+
+    ``power ddim:eta=0 ddim:eta=0.2 --steps 10`` takes the two trials of a results folder, however few images
+    they have, and their paired difference with its error. It prints with how many images `compare` tells them
+    apart with a chance of 80%, and with how many at the ends of the difference's 95% interval.
+    """
+    parser.add_argument("trials", nargs=2, metavar="SAMPLER", help="two of SAMPLER or SAMPLER@STEPS")
+    parser.add_argument("--steps", metavar="S,S,...", help="[every S that both have]")
+    parser.add_argument("--power", type=float, default=0.8, help="chance of telling them apart [0.8]")
+    parser.add_argument(
+        "--most", type=int, default=AFFORDABLE, metavar="N", help=f"most images there can be [{AFFORDABLE}]"
+    )
+    parser.add_argument("--metric", help="score to compare [each record's first]")
+    add_records(parser)
     add_plugins(parser)
     add_json(parser)
 
@@ -571,6 +617,7 @@ VERBS: Mapping[str, Verb] = {
     "decompose": Verb(
         "tell where the error is: solver, network, samples, and which steps", decompose_options
     ),
+    "power": Verb("tell from a pilot how many images separate two samplers", power_options),
     "show": Verb("tell everything known about one trial", show_options),
     "status": Verb("tell what is done, under way, failed or damaged", status_options),
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),

@@ -106,6 +106,25 @@ class GroupedStatistics:
             self._kept.extend(other._kept)
         return self
 
+    def as_part_of(self, n: int) -> GroupedStatistics:
+        """Return the statistics of the same samples as the first of a larger trial of n, in its groups.
+
+        With f times as many samples, sample i goes from group k = floor(i G / n_here) to floor(k / f): the
+        groups of the smaller trial are united, f of them at a time, and none has to be divided.
+
+        Raises:
+            ValueError: if n is no multiple of the number of samples here, or these are fewer than the groups.
+        """
+        times, rest = divmod(n, self.n)
+        made = GroupedStatistics(n, self.dim, keep_features=self.keep_features)
+        if rest or made.groups != self.groups:
+            raise ValueError(f"the groups of {self.n} samples make up none of {n}: double their number")
+        for group in self.present:
+            made._put(group // times, self.group(group))
+        made._seen[: self.n] = self._seen
+        made._kept = list(self._kept)
+        return made
+
     def group(self, group: int) -> Moments:
         """Moments of one group."""
         self.close()

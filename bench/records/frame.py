@@ -24,7 +24,8 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
     sampling_seconds, model_seconds, sampler_seconds, decoding_seconds, scoring_seconds, images_per_second,
     peak_bytes, status, message, key, commit, dirty, versions...``;
     besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
-    features were kept. Seconds are of the whole trial.
+    features were kept, and ``stopped``, why a trial that was drawn in rounds got no more samples: rows where
+    it is ``continued`` are the first samples of another row's. Seconds are of the whole trial.
 
     Args:
         folder: what ``--results`` was given.
@@ -95,6 +96,8 @@ def _row(record: Record, parameters: Iterable[str]) -> dict[str, Any]:
     row |= {name: getattr(cost, name, None) for name in ("decoding_seconds", "scoring_seconds")}
     row["images_per_second"] = trial.n / sampling if sampling else None
     row["peak_bytes"] = cost.peak_bytes if cost else None
+    if record.stopping is not None:
+        row["stopped"] = record.stopping.outcome
     row |= {"status": record.status, "message": record.message, "key": record.key}
     row |= {
         name: getattr(environment, name) for name in ("device_name", "commit", "dirty", "finished", "command")

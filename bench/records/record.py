@@ -168,6 +168,34 @@ class Environment(Part):
     finished: str = ""
 
 
+Outcome = Literal["continued", "beaten", "best", "tied", "precise", "most", "time", "unscored"]
+"""Why a trial was drawn to its n: another round went on from it; it lost against a better one; all others of
+its column did; none left in the column differs by more than was asked; its standard error is what was asked;
+n is the most allowed; the time was spent; it has no score to go on from."""
+
+
+@dataclass(frozen=True)
+class StopInfo(Part):
+    """The rounds that a trial was part of, and why they ended for it.
+
+    Attributes:
+        rule: what was asked, as on the command line: ``--until-tie 0.02``.
+        rounds: numbers of samples after which it was asked whether to go on, ascending; the last is the most.
+        level: chance of a false claim in a column of the table, in all rounds together.
+        outcome: why this is its n.
+        by: label of the row that it lost against or that it ties with; empty where there is none.
+    """
+
+    rule: str = ""
+    rounds: Sequence[int] = ()
+    level: float = 0.0
+    outcome: Outcome = "continued"
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounds", tuple(self.rounds))  # JSON has lists only
+
+
 @dataclass(frozen=True)
 class Record:
     """What is known of one trial.
@@ -186,6 +214,7 @@ class Record:
         cost: calls, seconds and memory; None where nothing was drawn.
         environment: machine, versions, command.
         failure: stage and traceback, None where there was no failure.
+        stopping: the rounds of drawing that it was part of; None where its n was given.
         format: version of the record format that it was written in.
         key: hash of what defines the trial, 16 hex digits; the trial's own where empty.
         unknown: fields of a newer version.
@@ -204,6 +233,7 @@ class Record:
     cost: Cost | None = None
     environment: Environment = field(default_factory=Environment)
     failure: Failure | None = None
+    stopping: StopInfo | None = None
     format: int = FORMAT
     key: str = ""
     unknown: Mapping[str, Any] = field(default_factory=dict)
@@ -234,6 +264,16 @@ class Record:
         """Whether its images were given: nothing is known of the noise they came from."""
         return self.sampler.plugin.startswith(GIVEN)
 
+    @property
+    def most(self) -> int:
+        """The n that it could have reached: its own, or of the last of its rounds."""
+        return self.stopping.rounds[-1] if self.stopping is not None else self.trial.n
+
+    @property
+    def continued(self) -> bool:
+        """Whether another record holds these samples and more."""
+        return self.stopping is not None and self.stopping.outcome == "continued"
+
     def failed(self, failure: Failure) -> Record:
         """Return the record with the reason why it has no scores."""
         return replace(self, status=failure.status, message=failure.message, failure=failure)
@@ -255,6 +295,7 @@ class Record:
             "cost": dataclasses.asdict(self.cost) if self.cost is not None else {},
             "environment": self.environment.to_json(),
             "failure": _failure_fields(self.failure),
+            **({"stopping": self.stopping.to_json()} if self.stopping is not None else {}),
             **self.unknown,
         }
 
@@ -285,6 +326,7 @@ class Record:
             cost=Cost.from_json(fields["cost"]) if fields.get("cost") else None,
             environment=Environment.from_json(fields.get("environment", {})),
             failure=Failure(status, failure["stage"], message, failure["traceback"]) if failure else None,
+            stopping=StopInfo.from_json(fields["stopping"]) if fields.get("stopping") else None,
             format=fields["format"],
             key=str(fields["trial"]["key"]),
             unknown={name: value for name, value in fields.items() if name not in _FIELDS},

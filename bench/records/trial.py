@@ -75,6 +75,11 @@ class Trial:
         text = json.dumps({**self.to_json(), "metrics": sorted(self.metrics)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def at_any_n(self) -> Trial:
+        """What identifies the trial whatever its number of samples: it with n and batch 0."""
+        return replace(self, n=0, batch=0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "metrics": list(self.metrics)}
@@ -259,6 +264,11 @@ class BlockResult:
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
         images = tuple(BlockImages.parse(str(one)) for one in alone.get("images", ()))
         return cls(block, statistics, cost, previews, film, levels, images)
+
+    def as_part_of(self, n: int) -> BlockResult:
+        """Return the same samples as the first of a larger trial of n; see `GroupedStatistics.as_part_of`."""
+        statistics = {space: sums.as_part_of(n) for space, sums in self.statistics.items()}
+        return replace(self, statistics=statistics)
 
     def extend(self, other: BlockResult) -> None:
         """Add the block that comes next.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -88,6 +88,22 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
     return Comparison(difference, se, z, p, difference - reach, difference + reach, verdict)
 
 
+def scaled(score: Score, factor: float) -> Score:
+    """Return a score that is worse by a factor >= 1.
+
+    It is larger where lower is better and smaller where higher is; where a target t is right, it is further
+    from that: t + factor (score - t).
+    """
+    if factor == 1:
+        return score
+    by = 1 / factor if score.higher_is_better else factor
+    target = score.target or 0.0
+    value, debiased, *left = (
+        target + by * (one - target) for one in (score.value, score.debiased, *score.leave_one_out)
+    )
+    return replace(score, value=value, debiased=debiased, se=by * score.se, leave_one_out=tuple(left))
+
+
 def _spread(left: npt.NDArray[np.float64]) -> float:
     return jackknife(0.0, left.tolist()).se
 
@@ -151,12 +167,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def ties_with_best(scores: Mapping[str, Score], *, level: float = LEVEL) -> tuple[str, list[str]]:
+def ties_with_best(
+    scores: Mapping[str, Score],
+    *,
+    level: float = LEVEL,
+    pair: Callable[[str, str], tuple[Score, Score]] | None = None,
+) -> tuple[str, list[str]]:
     """Return the best of a column and those that cannot be told from it, after Holm's correction.
 
     The best is chosen from the same data, and its luck counts against the others: of K equal and independent
     scores one or more are called worse in 5, 6, 9, 10, 14 and 21% of columns for K = 2, 3, 5, 7, 10 and 20.
     That a score is a tie is therefore said too rarely, not too often.
+
+    Args:
+        scores: the scores of one column by name.
+        level: the confidence.
+        pair: gives the scores that two names are compared by, where these are others than those that the
+            best is chosen by: of the samples that both have. None: the same.
 
     Scores that cannot be compared with the best raise UsageError; give one column at a time.
     """
@@ -166,7 +193,8 @@ def ties_with_best(scores: Mapping[str, Score], *, level: float = LEVEL) -> tupl
     sign = -1.0 if next(iter(scores.values())).higher_is_better else 1.0
     best = min(scores, key=lambda name: sign * estimate(scores[name]))
     others = [name for name in scores if name != best]
-    adjusted = holm([compare(scores[name], scores[best], level=level).p for name in others])
+    paired = [pair(name, best) if pair else (scores[name], scores[best]) for name in others]
+    adjusted = holm([compare(one, top, level=level).p for one, top in paired])
     return best, [name for name, p in zip(others, adjusted, strict=True) if p >= 1.0 - level]
 
 

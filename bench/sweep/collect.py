@@ -44,10 +44,15 @@ class Collected:
         return self._since_compaction >= COMPACT_EVERY
 
     def fits(self, result: BlockResult) -> bool:
-        """Whether a block of an earlier run ends where one of this trial's does, with the same kept."""
-        ends = result.block.stop == self.trial.n or result.block.stop % self.trial.batch == 0
+        """Whether a block of an earlier run is of a trial of this size, with the same kept.
+
+        One that came first may end anywhere: it holds what a trial of fewer samples drew.
+        """
+        block = result.block
+        ends = block.start == 0 or block.stop == self.trial.n or block.stop % self.trial.batch == 0
         return ends and all(
-            sums.keep_features == (space in self._keep) for space, sums in result.statistics.items()
+            sums.n == self.trial.n and sums.keep_features == (space in self._keep)
+            for space, sums in result.statistics.items()
         )
 
     def add(self, result: BlockResult) -> None:
@@ -61,9 +66,10 @@ class Collected:
                 self.prefix.extend(follower)
 
     def missing(self) -> list[range]:
-        """Return the blocks that are not here, in order."""
+        """Return the blocks that are not here, in order; one that is here in part begins where that ends."""
         here = [r.block for r in self._waiting.values()]
-        return [b for b in self.trial.blocks if b.start >= self.reached and b not in here]
+        left = [range(max(b.start, self.reached), b.stop) for b in self.trial.blocks]
+        return [b for b in left if b and b not in here]
 
     def compact(self) -> BlockResult:
         """Return the prefix, to be kept in the place of its blocks, and count to the next time anew."""

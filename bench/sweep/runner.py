@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from importlib import metadata
@@ -32,7 +33,7 @@ from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
 from bench.plugins.lookup import shuffled
 from bench.records import ledger
-from bench.records.blocks import merge_blocks, read_blocks, write_block
+from bench.records.blocks import drop_blocks, merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash, short_hash
 from bench.records.record import FLOOR, SPLIT_OFF, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
@@ -107,8 +108,24 @@ class Runner:
         fitting = dict.fromkeys(unclipped(self.loaded.model, one) for one in sweep.samplers)
         self.sweep = replace(self.sweep, samplers=tuple(fitting))
         self._asked = sweep
+        self._larger: Runner | None = None
         self.metrics = sweep.metrics or self.loaded.metrics
         self.scoring = Scoring(self.metrics, self.worker, progress)
+
+    def at(self, n: int, larger: int | None = None) -> Runner:
+        """Return a runner of the same sweep, with the same model and references, at another n.
+
+        Args:
+            n: samples a trial.
+            larger: a multiple of n that may be drawn next: what is drawn for n is then kept for it as well.
+        """
+        other = copy(self)
+        other.sweep = replace(self.sweep, n=n)
+        other._asked = replace(self._asked, n=n)
+        for name in ("_split", "_of_budgets"):  # what depends on n
+            other.__dict__.pop(name, None)
+        other._larger = None if larger is None else self.at(larger)
+        return other
 
     def plan(self) -> Plan[SampledCell]:
         """Return what is to be computed.
@@ -138,15 +155,27 @@ class Runner:
 
     def _within_calls(self) -> list[SampledCell]:
         """Return the cells that cost the most network calls within each budget, every one once."""
-        calls = cache(self._calls)
         found: dict[str, SampledCell] = {}
+        for _, cell in self._of_budgets:
+            found.setdefault(cell.key, cell)
+        return list(found.values())
+
+    @cached_property
+    def _of_budgets(self) -> list[tuple[int, SampledCell]]:
+        calls = cache(self._calls)
+        found: list[tuple[int, SampledCell]] = []
         for budget, spacing, sampler in product(self.sweep.calls, self.sweep.spacings, self.sweep.samplers):
             fitting = (s for s in range(budget, 0, -1) if spacing in self.sweep.spacings_of(s))
             steps = next((s for s in fitting if calls(sampler, s, spacing) <= budget), None)
             if steps is not None:
-                cell = self._cell(sampler, steps, spacing)
-                found.setdefault(cell.key, cell)
-        return list(found.values())
+                found.append((budget, self._cell(sampler, steps, spacing)))
+        return found
+
+    def columns(self, plan: Plan[SampledCell]) -> dict[int, list[SampledCell]]:
+        """Return the cells that compete, by what heads their column: network calls asked for, else S."""
+        cells = [entry.cell for entry in plan.entries]
+        headed = self._of_budgets if self.sweep.calls else [(cell.trial.steps, cell) for cell in cells]
+        return {head: [cell for other, cell in headed if other == head] for head, _ in headed}
 
     def _calls(self, sampler: Sampler, steps: int, spacing: str) -> int:
         try:
@@ -360,6 +389,8 @@ class Runner:
     def _finish(self, cell: Cell, result: BlockResult | None) -> Record:
         """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
         assert result is not None  # the trial is whole
+        if self._larger is not None and isinstance(cell, SampledCell):
+            self._larger._take_over(cell, result)
         scores, failures = self.scoring.scores(result.statistics, result.levels)
         every = len(result.images) == cell.trial.block_count
         images = ImagesInfo.of(result.levels, result.images if every else ())
@@ -370,6 +401,18 @@ class Runner:
             record = self._keep_features(record, result.statistics)
         self.store.write(record, result.previews, result.film)
         return record
+
+    def _take_over(self, smaller: SampledCell, result: BlockResult) -> None:
+        """Keep what a trial of fewer samples drew as the first block of the same trial here."""
+        cell = self._cell(smaller.sampler, smaller.trial.steps, smaller.trial.spacing)
+        first = result.as_part_of(cell.trial.n)
+        write_block(block_folder(self.store, cell), first.block, first.to_arrays(), first.cost)
+
+    def forget(self, trials: Iterable[Trial]) -> None:
+        """Drop the blocks kept here of trials of whatever n, which will not be drawn on."""
+        for trial in trials:
+            here = self._trial(trial.sampler, trial.steps, trial.spacing)
+            drop_blocks(self.store.blocks, here.key)
 
     def _keep_features(self, record: Record, statistics: Mapping[str, GroupedStatistics]) -> Record:
         """Keep features and influence values beside a record; return it with the errors that these give."""

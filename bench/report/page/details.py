@@ -144,6 +144,10 @@ def facts_of(record: Record) -> dict[str, str]:
             f"mean {images.mean:.3f}, standard deviation {images.sd:.3f}, {images.outside:.1%} of the values"
             " far outside [-1, 1] before rounding"
         )
+    if record.stopping is not None:
+        by = f" {record.stopping.by}" if record.stopping.by else ""
+        rounds = ", ".join(f"{n:,}" for n in record.stopping.rounds)
+        facts["rounds"] = f"{record.stopping.rule}, n = {rounds}: {record.stopping.outcome}{by}"
     dirty = " with local changes" if environment.dirty else ""
     plugin = f"{record.sampler.plugin} {record.sampler.version}".strip()
     facts |= {

@@ -59,7 +59,7 @@ def page(store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -
     """
     tables = tables_of(records)
     shown = [_section(store, table, place, records) for place, table in enumerate(tables)]
-    trials = [trial_view(store, record) for record in sorted(records, key=_order)]
+    trials = [trial_view(store, record) for record in sorted(records, key=_order) if not record.continued]
     return {
         "title": _title(records),
         "subtitle": _subtitle(trials, records),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,8 +15,8 @@ from bench.errors import UsageError
 from bench.published.claims import CLAIMS, ROWS, Claim, Link, Place, Shape
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
-from bench.report.tables.table import Table, short_spacing
-from bench.stats.comparison import Comparison, compare, not_judged
+from bench.report.tables.table import Cell, Table, shared, short_spacing
+from bench.stats.comparison import Comparison, compare, not_judged, scaled
 from bench.stats.score import Score
 
 Verdict = Literal["holds", "fails", "undecided", "not judged", "not tested"]
@@ -78,7 +78,11 @@ def find_claims(table: Table, claims: Iterable[Claim] = CLAIMS) -> list[ClaimRes
         scores = {place: cell.score for place, cell in scored.items() if cell.score is not None}
         shape = _shape({place: cell.record for place, cell in scored.items()})
         told = spacing if several else ""
-        judged = [replace(judge(claim, shape, scores), labels=labels, spacing=told) for claim in claims]
+
+        def pair(place: Place, other: Place, scored: Mapping[Place, Cell] = scored) -> tuple[Score, Score]:
+            return shared(scored[place], scored[other])
+
+        judged = [replace(judge(claim, shape, scores, pair), labels=labels, spacing=told) for claim in claims]
         found += [one for one in judged if not several or one.verdict != "not tested"]
     return found
 
@@ -102,12 +106,24 @@ def _shape(scored: Mapping[Place, Record]) -> Shape:
     return Shape(frozenset(scored), T if whole else None)
 
 
-def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimResult:
+def judge(
+    claim: Claim,
+    shape: Shape,
+    scores: Mapping[Place, Score],
+    pair: Callable[[Place, Place], tuple[Score, Score]] | None = None,
+) -> ClaimResult:
     """Test one claim.
 
     The claim is an intersection of one-sided statements: its p-value is the largest of theirs, and no
     correction is needed (Berger 1982, Technometrics 24(4)). That one of them is reversed is a union: the
     smallest p-value times their number (Bonferroni).
+
+    Args:
+        claim: the statement.
+        shape: which cells have a score.
+        scores: the scores of the cells.
+        pair: gives the scores that two cells are compared by where these are others, of the samples that both
+            have; None: the cells' own.
     """
     links = claim.links(shape)
     if not links:
@@ -116,7 +132,11 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimRes
         if why := not_judged([scores[link.better], scores[link.worse]]):
             return ClaimResult(claim, "not judged", message=f"not judged: {why}")
     try:
-        found = [(link, _compare(link, scores)) for link in links]
+        pairs = [
+            (link, pair(link.better, link.worse) if pair else (scores[link.better], scores[link.worse]))
+            for link in links
+        ]
+        found = [(link, _compare(link, *scores_of)) for link, scores_of in pairs]
     except UsageError as error:
         return ClaimResult(claim, "not tested", message=str(error))
     found.sort(key=lambda item: _p_better(item[1]), reverse=True)
@@ -129,24 +149,13 @@ def judge(claim: Claim, shape: Shape, scores: Mapping[Place, Score]) -> ClaimRes
     return ClaimResult(claim, "undecided", p_holds, tuple(found))
 
 
-def _compare(link: Link, scores: Mapping[Place, Score]) -> Comparison:
+def _compare(link: Link, better: Score, worse: Score) -> Comparison:
     """Return better - factor x worse as a comparison that is negative where the link holds."""
-    better, worse = scores[link.better], _scaled(scores[link.worse], link.factor)
+    worse = scaled(worse, link.factor)
     if better.target is not None:
         raise UsageError(f"of {better.metric} neither more nor less is better")
     found = compare(better, worse)
     return found if not better.higher_is_better else compare(worse, better)
-
-
-def _scaled(score: Score, factor: float) -> Score:
-    """Return a score times a factor: x% worse means larger where lower is better, and smaller elsewhere."""
-    if factor == 1:
-        return score
-    by = 1 / factor if score.higher_is_better else factor
-    left = tuple(by * value for value in score.leave_one_out)
-    return replace(
-        score, value=by * score.value, debiased=by * score.debiased, se=by * score.se, leave_one_out=left
-    )
 
 
 def _p_better(comparison: Comparison) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.records.record import FLOOR
+from bench.records.record import FLOOR, Outcome
 from bench.report.tables.sheets import Mark, Sheet
 from bench.report.tables.table import Cell, Table, calls, is_split_off, short_spacing
 
@@ -35,7 +35,7 @@ ERRORS = "± one standard error"
 
 def score_sheet(table: Table) -> Sheet:
     """Return a table of scores, the best of each column marked, with the flags of its cells below."""
-    digits = _digits(table)
+    digits, most = _digits(table), max(cell.record.trial.n for cell in table.cells.values())
 
     def budget(column: int) -> int | None:
         return column if table.by == "calls" else None
@@ -51,7 +51,13 @@ def score_sheet(table: Table) -> Sheet:
             if row == best or row in ties
         }
     rows = [
-        [row, *(_text(table.cells.get((row, column)), digits, budget(column)) for column in table.columns)]
+        [
+            row,
+            *(
+                _text(table.cells.get((row, column)), digits, most, budget(column))
+                for column in table.columns
+            ),
+        ]
         for row in table.rows
     ]
     if table.floor is not None:
@@ -72,6 +78,7 @@ def score_sheet(table: Table) -> Sheet:
                 *clip_notes(table),
                 *unjudged_notes(table),
                 *flag_notes(table),
+                *stop_notes(table),
             ]
         ),
         text=frozenset({"sampler"}),
@@ -158,6 +165,40 @@ def floor_note(table: Table) -> list[str]:
     return [f"{FLOOR}: a part of the reference, scored against the rest of it"] if split else []
 
 
+ENDED: Mapping[Outcome, str] = {
+    "beaten": "dropped at n={n}: beaten by {by}",
+    "best": "ended at n={n}: all others of the column are beaten",
+    "tied": "ended at n={n}: tied with {by}",
+    "precise": "ended at n={n}: the standard error is small enough",
+    "most": "ended at n={n}, the most that was allowed",
+    "time": "ended at n={n}: the time was spent",
+    "continued": "under way at n={n}",
+}
+"""How drawing in rounds ended for a trial, by its outcome."""
+
+
+def stop_notes(table: Table) -> list[str]:
+    """Return what was asked of a sweep in rounds, and a line for each way in which its trials ended."""
+    stops: dict[str, list[str]] = {}
+    rules: dict[str, None] = {}
+    for column in table.columns:
+        for row in table.rows:
+            cell = table.cells.get((row, column))
+            stopping = cell.record.stopping if cell is not None else None
+            if cell is None or stopping is None:
+                continue
+            claims = f"; at {1 - stopping.level:.0%} nothing said below of a column is false"
+            rules[f"drawn in rounds, {stopping.rule}{claims if stopping.level else ''}"] = None
+            if stopping.outcome in ENDED:
+                told = ENDED[stopping.outcome].format(n=f"{cell.record.trial.n:,}", by=stopping.by)
+                stops.setdefault(f"{table.head(column)}: {told}", []).append(row)
+    if len({cell.record.trial.n for cell in table.cells.values()}) > 1:
+        rules["cells of different n are compared on the images that both have, not by the numbers shown"] = (
+            None
+        )
+    return [*rules, *(f"{told}: {', '.join(rows)}" for told, rows in stops.items())]
+
+
 def flag_notes(table: Table) -> list[str]:
     """Return a line for every flag that scores of the table carry: in how many cells, and what it means."""
     scores = [cell.score for cell in table.cells.values() if cell.score is not None]
@@ -199,13 +240,15 @@ def _line(table: Table, row: str, column: int | None, cell: Cell) -> dict[str, o
     }
 
 
-def _text(cell: Cell | None, digits: int, budget: int | None = None) -> str:
+def _text(cell: Cell | None, digits: int, most: int, budget: int | None = None) -> str:
     if cell is None:
         return ""
     if cell.score is None:
         return cell.record.status if cell.record.status != "done" else ""
-    spent = "" if budget is None or calls(cell) == budget else f" ({calls(cell):g})"
-    return f"{cell.score.value:.{digits}f} ± {cell.score.se:.{digits}f}{spent}"
+    aside = [] if budget is None or calls(cell) == budget else [f"{calls(cell):g}"]
+    aside += [] if cell.record.trial.n == most else [f"n={cell.record.trial.n:,}"]
+    told = f" ({', '.join(aside)})" if aside else ""
+    return f"{cell.score.value:.{digits}f} ± {cell.score.se:.{digits}f}{told}"
 
 
 def _digits(table: Table) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.errors import UsageError
 from bench.report.tables.budgets import arranged
 from bench.report.tables.findings import LEVEL, ClaimResult
-from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, target
+from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, shared, target
 from bench.stats.comparison import compare, estimate, not_judged
 from bench.stats.score import Score
 
@@ -162,12 +162,12 @@ def _more_steps(table: Table) -> str:
     series = table.series(row)
     last = None
     for (_, before), (steps, after) in itertools.pairwise(series):
-        assert before.score is not None and after.score is not None
+        now, then = shared(after, before)
         try:
-            found = compare(after.score, before.score)
+            found = compare(now, then)
         except UsageError:
             return ""
-        gained = found.p / 2 < LEVEL and (found.difference > 0) == after.score.higher_is_better
+        gained = found.p / 2 < LEVEL and (found.difference > 0) == now.higher_is_better
         last = steps if gained else last
     if len(series) < 2:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -51,10 +51,34 @@ class Cell:
     Attributes:
         record: the trial's.
         score: in the table's metric, None where the trial has none.
+        earlier: scores of the first samples of a trial that was drawn in rounds, by their number.
     """
 
     record: Record
     score: Score | None
+    earlier: Mapping[int, Score] = field(default_factory=dict)
+
+    @property
+    def by_n(self) -> Mapping[int, Score]:
+        """Every score of the cell, by its number of samples."""
+        return {**self.earlier, **({} if self.score is None else {self.score.n: self.score})}
+
+
+def shared(a: Cell, b: Cell) -> tuple[Score, Score]:
+    """Return the scores that two scored cells are compared by: of the most samples that both have.
+
+    Without such samples they are the cells' own, which cannot be compared.
+    """
+    assert a.score is not None
+    assert b.score is not None
+    one, other = a.by_n, b.by_n
+    n = max(set(one) & set(other), default=None)
+    return (a.score, b.score) if n is None else (one[n], other[n])
+
+
+def is_beaten(cell: Cell) -> bool:
+    """Return whether a cell was dropped because another one of its column is better."""
+    return cell.record.stopping is not None and cell.record.stopping.outcome == "beaten"
 
 
 class Row(NamedTuple):
@@ -155,20 +179,26 @@ class Table:
 
         Where two of the scores cannot be compared, or all of them are `unjudged`, none is the best.
         """
+        cells = {row: self.cells[row, column] for row in self.rows if (row, column) in self.cells}
         there = self.scores(column)
         if not there or not_judged(there.values()):
             return None, ()
-        first = next(iter(there.values()))
+        first = next(iter(there))
+
+        def pair(row: str, other: str) -> tuple[Score, Score]:
+            return shared(cells[row], cells[other])
+
         try:
-            for score in there.values():
-                refuse_mixed(first, score)
+            for row in there:
+                refuse_mixed(*pair(first, row))
         except UsageError:
             return None, ()
+        standing = {row: score for row, score in there.items() if not is_beaten(cells[row])}
         try:
-            best, ties = ties_with_best(there)
+            best, ties = ties_with_best(standing, pair=pair)
         except UsageError:  # scores without jackknife groups have no ties
-            sign = -1 if first.higher_is_better else 1
-            return min(there, key=lambda row: sign * estimate(there[row])), ()
+            sign = -1 if there[first].higher_is_better else 1
+            return min(standing, key=lambda row: sign * estimate(standing[row])), ()
         return best, tuple(ties)
 
     def scores(self, column: int) -> dict[str, Score]:
@@ -213,7 +243,7 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
             floors.setdefault(_model(record, names), []).append(record)
         elif name in record.trial.metrics or not name:
             measure = _measure(record, name, known)
-            same = [getattr(record.trial, field) for field in SAME if field != "model"]
+            same = [_common(record, field) for field in SAME if field != "model"]
             key = (_model(record, names), *same, name, *asdict(measure).values())
             found.setdefault(key, []).append(record)
             measures[key] = measure
@@ -224,6 +254,11 @@ def tables_of(records: Iterable[Record], metric: str | None = None) -> list[Tabl
             for key in tables
         ]
     )
+
+
+def _common(record: Record, name: str) -> object:
+    """Return a field of `SAME`; of n the most, which a trial drawn in rounds may not have reached."""
+    return record.most if name == "n" else getattr(record.trial, name)
 
 
 def _models_of(records: Iterable[Record]) -> dict[tuple[str, str], str]:
@@ -331,7 +366,8 @@ def _floor(members: list[Record], floors: list[Record], metric: str, measure: Me
         whole = floor.provenance.get(f"reference of {metric}", "") if is_split_off(floor) else ""
         return measure in (found, replace(found, reference=whole))
 
-    fitting = [floor for floor in floors if same(floor) and floor.trial.n <= members[0].trial.n]
+    most = max(member.trial.n for member in members)
+    fitting = [floor for floor in floors if same(floor) and floor.trial.n <= most]
     return max(fitting, key=lambda floor: floor.trial.n, default=None)
 
 
@@ -340,15 +376,16 @@ def _group(members: list[Record], floors: list[Record], model: str, name: str, m
     known = _rows_of(placed)
     labels = {row: label for label, row in known.items()}
     columns = sorted({r.trial.steps for r in members})
-    last_wins = sorted(placed, key=lambda item: item[1].status == "done")
-    cells = {
-        (labels[Row(r.trial.sampler, spacing)], r.trial.steps): Cell(r, r.scores.get(name))
-        for spacing, r in last_wins
-    }
+    last_wins = sorted(placed, key=lambda item: (item[1].status == "done", item[1].trial.n))
+    cells: dict[tuple[str, int], Cell] = {}
+    for spacing, r in last_wins:
+        place = labels[Row(r.trial.sampler, spacing)], r.trial.steps
+        before = cells[place].by_n if place in cells else {}
+        cells[place] = Cell(r, r.scores.get(name), {n: s for n, s in before.items() if n < r.trial.n})
     trial = members[0].trial
     spacings = list(dict.fromkeys(r.trial.spacing for r in members))
     facts = [
-        f"n={trial.n:,}",
+        _told_n(cell.record.trial.n for cell in cells.values()),
         f"spacing {' and '.join(map(short_spacing, spacings))}",
         f"seed {trial.seed}",
         trial.precision,
@@ -364,6 +401,12 @@ def _group(members: list[Record], floors: list[Record], model: str, name: str, m
     floor = _floor(members, floors, name, measure)
     score = floor.scores[name] if floor else None
     return Table(title, slug, name, measure, known, columns, cells, score, floor)
+
+
+def _told_n(numbers: Iterable[int]) -> str:
+    """Return the number of samples of a table's cells, or the least and the greatest."""
+    least, *_, most = sorted([*numbers] * 2)
+    return f"n={most:,}" if least == most else f"n={least:,} to {most:,}"
 
 
 def _images_of(record: Record) -> list[str]:
