@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bench import ContinuousSchedule, NoiseSchedule, Variance
-from models.config import UNetConfig
+from models.config import UNetConfig, is_whole
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, size
-from models.families.scheduler import read_scheduler
+from models.families.scheduler import UNNAMED, read_scheduler
 
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -17,8 +17,9 @@ LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.
 
 ASSUMED = (
     "no scheduler_config.json tells its diffusion, and DDPMScheduler's defaults are taken: linear betas from"
-    " 0.0001 to 0.02, T=1000, epsilon; give schedule=linear to say that this is right, or another"
+    " 0.0001 to 0.02, T=1000{predicts}; give schedule=linear to say that this is right, or another"
 )
+"""What is said of a folder that tells no diffusion; ``predicts`` is left out where the caller says it."""
 
 VARIANCES: Mapping[str, Variance] = {"learned": "learned", "learned_range": "learned_range"}
 
@@ -131,9 +132,8 @@ class Diffusers(Family):
         self.demand(config, "class_embed_type", None)
         groups = config.get("norm_num_groups", 32)
         self.demand(config, "attn_norm_num_groups", None, groups)
-        sample_size = config.get("sample_size")
         return UNetConfig(
-            image_size=max(sample_size) if isinstance(sample_size, list | tuple) else sample_size,
+            image_size=_side(config.get("sample_size")),
             in_channels=config["in_channels"],
             out_channels=config["out_channels"],
             channels=widths[0],
@@ -179,9 +179,26 @@ class Diffusers(Family):
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
         """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults."""
         scheduler: Mapping[str, Any] | None = config.get("_scheduler")
-        assumed = "" if scheduler is not None else ASSUMED
+        assumed = ASSUMED if scheduler is None else "" if "_class_name" in scheduler else UNNAMED
         scheduler = scheduler or {}
         fixed = unet.out_channels == unet.in_channels
         variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
         schedule, predicts = read_scheduler(scheduler)
         return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)
+
+
+def _side(sample_size: Any) -> Any:
+    """Return the side of the squares that a network was made for; None where its configuration has none.
+
+    Raises:
+        CheckpointError: if it was made for other rectangles.
+    """
+    if not isinstance(sample_size, list | tuple):
+        return sample_size
+    if len(set(map(str, sample_size))) != 1:
+        sides = [side for side in sample_size if is_whole(side)]
+        raise CheckpointError(
+            f"sample_size={list(sample_size)} of this diffusers network is no square, and only squares are"
+            f" sampled here: give sample_size={max(sides, default=32)}, say, for squares"
+        )
+    return sample_size[0]
