@@ -151,10 +151,10 @@ def load_checkpoint(
         raise CheckpointError(
             f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
+    _check_flow(name, process)
     if process.assumed:
         taken = process.assumed.format(predicts="" if predicts else ", epsilon")
         warnings.warn(f"{name}: {taken}", stacklevel=2)
-    _check_flow(name, process)
     shape = (unet.in_channels, size, size)
     given = (network, process.schedule, shape, process.variance, bool(process.rescale_timesteps))
     if not unet.classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -152,8 +153,8 @@ class Worker:
     device: torch.device
     spaces: Mapping[str, FeatureSpace]
     keep_features: frozenset[str]
-    _least: dict[tuple[int, str], float] = field(default_factory=dict)
-    """The least time that the model was asked about before it was timed, by size of block and precision."""
+    _asked: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
+    """The least and the greatest time at which the model was checked, by size of block and precision."""
 
     @classmethod
     def make(cls, setup: WorkerSetup, device: str) -> Worker:
@@ -251,16 +252,19 @@ class Worker:
     def _warm_up(self, trial: Trial, batch: int, grid: Grid) -> None:
         """Call the network and the spaces, so that no first call is timed, and see whether it is a function.
 
+        A grid whose times all lie within those of earlier trials costs nothing.
+
         Raises:
             ModelError: if it is none; see `check_function`.
         """
-        key, last = (batch, trial.precision), grid[len(grid) - 1]
-        least = self._least.get(key)
-        if least is not None and last.t >= least:
+        key, model = (batch, trial.precision), self.loaded.model
+        first, middle, last = grid[0], grid[len(grid) // 2], grid[len(grid) - 1]
+        low, high = self._asked.get(key, (math.inf, -math.inf))
+        steps = [step for step in (first, last) if step.t < low or step.t > high]
+        if not steps:
             return
-        model, steps = self.loaded.model, [last]
-        if least is None:
-            steps = list({step.t: step for step in (grid[0], grid[len(grid) // 2], last)}.values())
+        if key not in self._asked:
+            steps = list({step.t: step for step in (first, middle, last)}.values())
         x = normal_noise(trial.seed, range(batch), INITIAL, model.shape, device=self.device)
 
         def ask(x: Tensor, rows: Sequence[int], step: Step) -> Prediction:
@@ -273,7 +277,7 @@ class Worker:
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():
             features_of(space, to_uint8(images), images, labels)
-        self._least[key] = last.t
+        self._asked[key] = min(low, last.t), max(high, first.t)
 
 
 @functools.cache

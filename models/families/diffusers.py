@@ -102,6 +102,7 @@ class Diffusers(Family):
 
     def read(self, config: Config) -> UNetConfig:
         """Translate; see the base class."""
+        _check_lists(config)
         down, up = tuple(config["down_block_types"]), tuple(config["up_block_types"])
         mirrored = tuple(
             name.replace("Up", "Down").replace("Downsample", "Upsample") for name in reversed(up)
@@ -129,6 +130,7 @@ class Diffusers(Family):
         self.demand(config, "downsample_padding", 1, 0)
         self.demand(config, "resnet_time_scale_shift", "default", "scale_shift")
         self.demand(config, "add_attention", True)
+        self.demand(config, "flip_sin_to_cos", True, False)
         self.demand(config, "class_embed_type", None)
         groups = config.get("norm_num_groups", 32)
         self.demand(config, "attn_norm_num_groups", None, groups)
@@ -185,6 +187,22 @@ class Diffusers(Family):
         variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
         schedule, predicts = read_scheduler(scheduler)
         return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)
+
+
+def _check_lists(config: Config) -> None:
+    """Refuse lists of a configuration that are none, or hold something else than widths and names of blocks.
+
+    Raises:
+        CheckpointError: naming the word.
+    """
+    for word, kind, what in (
+        ("block_out_channels", int, "whole numbers"),
+        ("down_block_types", str, "names of blocks"),
+        ("up_block_types", str, "names of blocks"),
+    ):
+        value = config[word]
+        if not isinstance(value, list | tuple) or not all(isinstance(one, kind) for one in value):
+            raise CheckpointError(f"{word} of this diffusers network must be a list of {what}, got {value!r}")
 
 
 def _side(sample_size: Any) -> Any:

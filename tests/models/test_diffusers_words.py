@@ -279,6 +279,27 @@ def test_what_is_no_square_is_refused(tmp_path: Path, size: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "value", "says"),
+    [
+        ("block_out_channels", None, "must be a list of whole numbers, got None"),
+        ("block_out_channels", [32, "64"], r"must be a list of whole numbers, got \[32, '64'\]"),
+        ("down_block_types", [1, 2], "must be a list of names of blocks"),
+        ("up_block_types", {"a": 1}, "must be a list of names of blocks"),
+        ("flip_sin_to_cos", "no", "only True or False"),
+        ("layers_per_block", "2", "must be a whole number"),
+    ],
+)
+def test_values_of_a_network_that_are_none_are_named(
+    tmp_path: Path, word: str, value: Any, says: str
+) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)), diffusers.DDPMScheduler())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, word: value}))
+    with pytest.raises(models.CheckpointError, match=says):
+        models.load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
     "given", [{"predicts": "v"}, {"variance": "fixed"}, {"null_label": 3}, {"image_size": 16}]
 )
 def test_options_that_a_transformer_does_not_take_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from bench.diffusion.answers import ModelError, check_function
 from bench.diffusion.grid import grid_for
 
 FILE = """
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -37,6 +39,18 @@ class Table(Plain):
 class FirstOfBatch(Plain):
     def __call__(self, x, t):
         return bench.Prediction(0.5 * x[:1].expand_as(x))
+
+
+class Counts(Plain):
+    def __call__(self, x, t):
+        with Path(__file__).with_name("calls.txt").open("a") as told:
+            print(len(x), file=told)
+        return bench.Prediction(0.5 * x)
+
+
+class RandomAtTheStart(Plain):
+    def __call__(self, x, t):
+        return bench.Prediction(0.5 * x + (t > 700).view(-1, 1, 1, 1) * torch.randn_like(x))
 
 
 class LastOfBatch(Plain):
@@ -267,6 +281,23 @@ def test_the_check_is_a_handful_of_calls_for_all_trials():
     steps, x = [grid[0], grid[5], grid[9]], torch.randn(8, 1, 2, 2)
     check_function("counted", lambda x, places, step: model(x, step.times(x)), x, steps, 1e-3)
     assert rows == [8, 8, 4, 8, 4, 8, 4]
+
+
+def test_a_later_trial_is_checked_where_no_earlier_one_was(folder):
+    given = command(folder, "RandomAtTheStart", 8)
+    given[given.index("10")] = "2,10"
+    assert main(given) == 1
+    rows = bench.load_results(folder / "RandomAtTheStart-8").query("kind == 'samples'").set_index("steps")
+    assert rows.status[2] == "done" and "asked twice" in rows.message[10]
+
+
+def test_trials_of_one_range_of_times_are_checked_once(folder):
+    given = command(folder, "Counts", 8)
+    given[given.index("ddim")] = "ddim:eta=1"
+    given[given.index("ddim:eta=1") : given.index("ddim:eta=1")] = ["ddim", "ddim:eta=0.5"]
+    assert main(given) == 0
+    asked = (folder / "calls.txt").read_text().split()
+    assert (asked.count("4"), asked.count("8")) == (3, 4 + 3 * 10)
 
 
 def test_rounding_that_grows_with_the_level_is_no_fault():
