@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import ConditionalModel, NoiseSchedule, Schedule, Variance
+from bench import ConditionalModel, ContinuousSchedule, NoiseSchedule, Schedule, Variance
 from bench.diffusion.prediction import Predicts
 from bench.files.tensors import write_tensors
 from models.cards import CheckpointCard
@@ -116,6 +116,8 @@ def load_checkpoint(
     check_options(T, schedule, variance, rescale_timesteps, image_size, ema)
     checkpoint, card = _open(source, config, ema, digest, folders)
     if family is None and is_other(checkpoint.state):
+        unused = {"variance": variance, "rescale_timesteps": rescale_timesteps, "image_size": image_size}
+        _refuse_unused(checkpoint.name, {**unused, "predicts": predicts, "null_label": null_label})
         return load_other(checkpoint, config or {}, T, schedule).to(device)
     network, stored, kind, name = _network(checkpoint, card, config, family)
     unet = network.config
@@ -149,8 +151,10 @@ def load_checkpoint(
         raise CheckpointError(
             f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
+    _check_flow(name, process)
     if process.assumed:
-        warnings.warn(f"{name}: {process.assumed}", stacklevel=2)
+        taken = process.assumed.format(predicts="" if predicts else ", epsilon")
+        warnings.warn(f"{name}: {taken}", stacklevel=2)
     shape = (unet.in_channels, size, size)
     given = (network, process.schedule, shape, process.variance, bool(process.rescale_timesteps))
     if not unet.classes:
@@ -167,6 +171,36 @@ def load_checkpoint(
     labelled = LabelledNetwork(*given, process.predicts, classes=classes, null_label=null_label)
     labelled.averaged = checkpoint.averaged
     return ConditionalModel(labelled.to(device).eval(), fingerprint=labelled.fingerprint)
+
+
+def _refuse_unused(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that an EDM network or a diffusion transformer has no use for.
+
+    Raises:
+        CheckpointError: naming them.
+    """
+    unused = [option for option, value in given.items() if value is not None]
+    if unused:
+        raise CheckpointError(
+            f"{name} is an EDM network or a diffusion transformer, whose weights tell {', '.join(unused)}:"
+            " leave it out"
+        )
+
+
+def _check_flow(name: str, process: Process) -> None:
+    """Refuse the velocity of rectified flow on other levels, and other predictions on a flow's.
+
+    Raises:
+        CheckpointError: naming both.
+    """
+    schedule = process.schedule
+    flows = isinstance(schedule, ContinuousSchedule) and schedule.name.startswith("flow")
+    if schedule is not None and flows != (process.predicts == "flow"):
+        raise CheckpointError(
+            f"{name} would predict {process.predicts} on the schedule {schedule.name}, and a flow goes with a"
+            " flow's alone: put its scheduler_config.json beside it, or wrap it with bench.from_flow in a"
+            " file, --model FILE.py:FUNCTION"
+        )
 
 
 def load_spec(spec: str, **options: Any) -> EpsilonNetwork | ConditionalModel:

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from models.errors import CheckpointError
 
 PICKLES = {".pt", ".pth", ".ckpt", ".bin"}
 AVERAGED = ("ema_model", "ema", "model_ema", "ema_state_dict")
+AVERAGES = re.compile(r"(^|[^a-z])(ema|swa|averaged?|shadow)([^a-z]|$)", re.IGNORECASE)
+"""Names under which training loops keep averaged weights somewhere below, as in ``ema.shadow``."""
 RAW = ("net_model", "model", "state_dict", "model_state_dict")
 AVERAGED_PREFIXES = ("ema_model.", "model_ema.", "ema.")
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "online_model.", *AVERAGED_PREFIXES)
@@ -37,6 +39,9 @@ NETWORKS = ("unet_ema", "unet", "transformer")
 """Where a pipeline's folder keeps its network."""
 
 FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+DEEPEST = 6
+"""Names below names, dots within them counted, among which averaged weights are looked for."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
             f"{folder} does not say that it holds averaged weights: leave ema out to load it"
         )
     root = next((f for f in [folder, *networks] if (f / "config.json").is_file()), None)
-    if root is not None and (index := next(iter(sorted(root.glob("*.safetensors.index.json"))), None)):
+    if root is not None and (index := _index_in(root)):
         return Checkpoint(str(folder), _sharded(index), _neighbour(index, required=True))
     weights = root and _weights_in(root)
     if weights is None:
@@ -146,14 +151,43 @@ def _read_folder(folder: Path, ema: bool | None) -> Checkpoint:
 def _sharded(index: Path) -> dict[str, Tensor]:
     """Return the weights of several .safetensors that an index lists."""
     names = _json(index.read_bytes(), index).get("weight_map")
-    if not isinstance(names, dict):
+    if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index} lists no weights: get it again")
     state: dict[str, Tensor] = {}
     for name in sorted(set(map(str, names.values()))):
-        state |= _read_safetensors(index.parent / Path(name).name)[0]
+        shard = index.parent / Path(name).name
+        if not shard.is_file():
+            raise CheckpointError(f"{index} lists {shard.name}, which is not beside it: get it again")
+        held = _read_safetensors(shard)[0] if shard.suffix == ".safetensors" else _read_pickle(shard)
+        if not _is_state(held):
+            raise CheckpointError(f"{shard} holds no state dict: get it again")
+        state |= held
     if missing := sorted(set(names) - set(state)):
         raise CheckpointError(f"{index} lists {missing[0]}, which its files do not hold: get them again")
     return state
+
+
+def _index_in(folder: Path) -> Path | None:
+    """Return the index of weights in several files, of .safetensors before .bin; None where there is none.
+
+    Raises:
+        CheckpointError: if there are several of one kind.
+    """
+    for suffix in (".safetensors", ".bin"):
+        found = sorted(folder.glob(f"*{suffix}.index.json")) if not _usual_in(folder) else []
+        found = [path for path in found if path.name.removesuffix(".index.json") in FOLDER_WEIGHTS] or found
+        if len(found) > 1:
+            raise _several(folder, found)
+        if found:
+            return found[0]
+    return None
+
+
+def _several(folder: Path, found: Sequence[Path]) -> CheckpointError:
+    names = ", ".join(path.name for path in found)
+    return CheckpointError(
+        f"{folder} holds several networks' weights ({names}): leave one of them there, beside config.json"
+    )
 
 
 def _has_weights(folder: Path) -> bool:
@@ -161,10 +195,25 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _weights_in(folder: Path) -> Path | None:
-    """Return the weights by their usual name, or else the only .safetensors there is."""
-    usual = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
-    others = sorted(folder.glob("*.safetensors"))
-    return usual[0] if usual else others[0] if len(others) == 1 else None
+    """Return the weights by their usual name, or else the only ones there are, .safetensors before .bin.
+
+    Raises:
+        CheckpointError: if there are several, none of the usual name.
+    """
+    if usual := _usual_in(folder):
+        return usual
+    for suffix in (".safetensors", ".bin"):
+        others = sorted(folder.glob(f"*{suffix}"))
+        if len(others) > 1:
+            raise _several(folder, others)
+        if others:
+            return others[0]
+    return None
+
+
+def _usual_in(folder: Path) -> Path | None:
+    """Return a folder's weights by their usual name."""
+    return next((folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
 
 
 def _neighbour(weights: Path, *, required: bool = False) -> dict[str, Any]:
@@ -283,7 +332,10 @@ def _candidates(value: Any) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]
         if averaged is not None:  # what an averaging wrapper saved holds both, and counters
             beside, own = _apart(averaged)
             averaged = own if beside is None else beside
-        return averaged, next((value[name] for name in RAW if _is_state(value.get(name))), None)
+        raw = next((value[name] for name in RAW if _is_state(value.get(name))), None)
+        if averaged is None and raw is not None:
+            averaged, raw = _apart(raw)
+        return averaged, raw
     return None, None
 
 
@@ -301,24 +353,49 @@ def _network_in(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
 def _shadow(
     name: str | Path, value: Mapping[str, Any], raw: dict[str, Tensor] | None
 ) -> dict[str, Tensor] | None:
-    """Return averaged weights that were saved as a list in the order of the network's parameters.
+    """Return averaged weights from somewhere below, by name or as a list in the order of the network's.
 
     Raises:
         CheckpointError: if the list does not fit the names of the raw weights.
     """
-    average: Mapping[str, Any] = next(
-        (value[key] for key in AVERAGED if isinstance(value.get(key), Mapping)), {}
-    )
-    shadow = average.get("shadow_params")
-    if not isinstance(shadow, list | tuple) or not all(isinstance(weight, Tensor) for weight in shadow):
-        return None
+    where, shadow = next(_averages(value), ("", None))
+    if shadow is None or isinstance(shadow, Mapping):
+        return None if shadow is None else _fitted(shadow, raw)
     if raw is None or [weight.shape for weight in raw.values()] != [weight.shape for weight in shadow]:
         told = "no names" if raw is None else f"{len(raw)} names"
         raise CheckpointError(
-            f"{name} holds averaged weights as a list of {len(shadow)} (shadow_params) for {told}: save the"
+            f"{name} holds averaged weights as a list of {len(shadow)} ({where}) for {told}: save the"
             " averaged network's state dict, or give ema=false for the raw one"
         )
     return dict(zip(raw, shadow, strict=True))
+
+
+def _averages(
+    value: Mapping[Any, Any], where: str = "", *, inside: bool = False
+) -> Iterator[tuple[str, dict[str, Tensor] | Sequence[Tensor]]]:
+    """Yield (where, weights) that are kept under a name of averages, by name or as a list of tensors."""
+    for key, held in value.items():
+        name = f"{where}.{key}" if where else str(key)
+        named = inside or AVERAGES.search(str(key)) is not None
+        if named and (_is_state(held) or _is_list(held)):
+            yield name, held
+        elif isinstance(held, Mapping) and name.count(".") < DEEPEST:
+            yield from _averages(held, name, inside=named)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(w, Tensor) for w in value)
+
+
+def _fitted(averaged: Mapping[str, Tensor], raw: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Return averages with the raw weights that they leave out, as buffers; None where they do not fit."""
+    found = unwrapped(averaged)
+    if raw is None:
+        return found
+    known = unwrapped(raw)
+    if any(name not in known or known[name].shape != weight.shape for name, weight in found.items()):
+        return None
+    return {**known, **found}
 
 
 def _state(value: Any) -> dict[str, Tensor] | None:
@@ -330,6 +407,7 @@ def _is_state(value: Any) -> bool:
         isinstance(value, Mapping)
         and len(value) > 0
         and all(isinstance(key, str) and isinstance(weight, Tensor) for key, weight in value.items())
+        and any(weight.ndim for weight in value.values())  # counters alone are no network
     )
 
 

@@ -10,10 +10,12 @@ import torch
 from bench.commands.options import print_json
 from bench.commands.progress import say_plan
 from bench.device.clock import Clock
+from bench.device.precision import PRECISIONS
 from bench.diffusion.calls import count_calls
 from bench.diffusion.conditions import bound
 from bench.errors import NotApplicable, UsageError
 from bench.records.ledger import Plan
+from bench.sweep.meter import metered
 from bench.sweep.rounds import Rounds
 from bench.sweep.runner import Runner, SampledCell
 
@@ -58,7 +60,11 @@ def _estimates(runner: Runner, plan: Plan[SampledCell]) -> list[_Estimate]:
 
 
 def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
-    """Return the seconds of one network call on one block, the best of three after a warm-up."""
+    """Return the seconds of one network call on one block, the best of three after a warm-up.
+
+    Raises:
+        ModelError: if the model raises, or its answers are none.
+    """
     if not plan.pending:
         return 0.0
     device = runner.worker.device
@@ -71,7 +77,7 @@ def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
         for _ in range(4):
             clock = Clock(device)
             with clock.running():
-                model(x, times)
+                metered(model, Clock(device), PRECISIONS[first.trial.precision])(x, times)
             measured.append(clock.seconds)
     return min(measured[1:])
 

@@ -97,7 +97,9 @@ def load_model(
         raise ModelError(f"model {spec!r} could not be made: {sentence_of(error)}") from error
     check_contract(model, repr(spec))
     for network in [one for one in walk([model]) if isinstance(one, nn.Module)]:
-        network.to(device).eval().requires_grad_(False)
+        network.to(device).eval()
+        for parameter in network.parameters():  # a scripted network has no requires_grad_ of its own
+            parameter.requires_grad_(False)
     if hasattr(model, "to"):
         model = model.to(device)
     floor = None if held_out is None else _sets_of(held_out, image_shape(model))

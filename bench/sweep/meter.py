@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bench.device.clock import Clock
-from bench.diffusion.answers import ModelError, checked, name_of
+from bench.diffusion.answers import ModelError, blamed, check_finite, checked, name_of
 from bench.diffusion.guidance import GuidedByGradient
 from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance, takes_real_times
 from bench.diffusion.prediction import SPENT, Spent
 from bench.diffusion.schedule import Schedule
+from bench.errors import users_code
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Meter:
         model: what is called.
         clock: the network's share of the time.
         precision: dtype of the network's arithmetic, by autocast; its answer has the dtype of x again.
+        finite: whether every answer is looked at for values that are not finite, which costs a wait for it.
         calls: calls of the model so far, each on a whole batch.
         rows: rows of x that the model was asked about so far.
         evaluations: rows sent through networks so far: under guidance more than were asked about.
@@ -33,6 +35,7 @@ class Meter:
     model: EpsilonModel
     clock: Clock
     precision: torch.dtype = torch.float32
+    finite: bool = False
     calls: int = 0
     rows: int = 0
     evaluations: int = 0
@@ -62,14 +65,17 @@ class Meter:
         """Call the model, count it, time it, and check its answer.
 
         Raises:
-            ModelError: if the model raises, or answers anything but a `Prediction` for x.
+            ModelError: if the model raises, or answers anything but a `Prediction` for x; see `blamed`.
         """
         return self._asked(self.model, x, t)
 
     def _asked(self, model: Callable[[Tensor, Tensor], object], x: Tensor, t: Tensor) -> Prediction:
         self.calls += 1
         self.rows += len(x)
-        return checked(self.model, self._counted(model, x, t, len(x)), x)
+        answer = checked(self.model, self._counted(model, x, t, len(x)), x)
+        if self.finite:
+            check_finite(self.model, answer, x, t)
+        return answer
 
     def _counted(self, call: Callable[[Tensor, Tensor], object], x: Tensor, t: Tensor, rows: int) -> object:
         """Return what a call gives, timed, in the precision asked for, with what it spent inside counted."""
@@ -78,6 +84,11 @@ class Meter:
         try:
             with self.clock.running(), _casting(x.device.type, self.precision):
                 return call(x, t)
+        except users_code() as error:
+            fault = blamed(self.model, error, x, t)
+            if fault is error:
+                raise
+            raise fault from error
         finally:
             SPENT.reset(token)
             self.evaluations += rows if spent.rows is None else spent.rows
@@ -107,10 +118,12 @@ class GuidedMeter(Meter):
         return self._asked(self.model.unguided, x, t)
 
 
-def metered(model: EpsilonModel, clock: Clock, precision: torch.dtype = torch.float32) -> Meter:
+def metered(
+    model: EpsilonModel, clock: Clock, precision: torch.dtype = torch.float32, *, finite: bool = False
+) -> Meter:
     """Return a meter on a model, one that keeps its guidance apart where the model does."""
     kind = GuidedMeter if isinstance(model, GuidedByGradient) else Meter
-    return kind(model, clock, precision)
+    return kind(model, clock, precision, finite)
 
 
 def _casting(device: str, precision: torch.dtype) -> torch.autocast:

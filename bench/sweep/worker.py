@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -75,7 +76,8 @@ def draw(
         reached: told the stage, as in ``step 3``, so that an error can say where it came up.
 
     Raises:
-        BenchError: if the result is not finite.
+        ModelError: if the model's answers are none, or not finite.
+        BenchError: if the result is not finite through the sampler's fault.
     """
     allow_tf32(precision == "tf32")
     model = bound(model, indices, seed)
@@ -122,6 +124,9 @@ def _walked(
                 film.see(taken, x)
     reached("result")
     if not bool(torch.isfinite(x).all()):
+        looking = metered(model, Clock(device), PRECISIONS[precision], finite=True)
+        for _ in trajectory(looking, sampler, grid, noise.initial() * temperature, noise):
+            pass  # once more, to see who is at fault: looking at every answer would cost every trial time
         raise BenchError(f"sampler {sampler.label!r} returned values that are not finite")
     with decoding.running():
         images = images_of(model, x)
@@ -148,7 +153,8 @@ class Worker:
     device: torch.device
     spaces: Mapping[str, FeatureSpace]
     keep_features: frozenset[str]
-    _warm: set[tuple[int, str]] = field(default_factory=set)
+    _asked: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
+    """The least and the greatest time at which the model was checked, by size of block and precision."""
 
     @classmethod
     def make(cls, setup: WorkerSetup, device: str) -> Worker:
@@ -179,7 +185,7 @@ class Worker:
             sampler = get_sampler(trial.sampler)
             grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
             with torch.no_grad():  # not inference mode: a classifier's gradient turns gradients on
-                self._warm_up(trial, len(block), grid[0])
+                self._warm_up(trial, len(block), grid)
                 reset_peak_memory(self.device)
                 drawn = draw(
                     self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
@@ -244,28 +250,35 @@ class Worker:
                         total[space] = sums
         return total
 
-    def _warm_up(self, trial: Trial, batch: int, step: Step) -> None:
+    def _warm_up(self, trial: Trial, batch: int, grid: Grid) -> None:
         """Call the network and the spaces, so that no first call is timed, and see whether it is a function.
+
+        A grid whose times all lie within those of earlier trials costs nothing.
 
         Raises:
             ModelError: if it is none; see `check_function`.
         """
-        key = (batch, trial.precision)
-        if key in self._warm:
+        key, model = (batch, trial.precision), self.loaded.model
+        first, middle, last = grid[0], grid[len(grid) // 2], grid[len(grid) - 1]
+        low, high = self._asked.get(key, (math.inf, -math.inf))
+        steps = [step for step in (first, last) if step.t < low or step.t > high]
+        if not steps:
             return
-        model = self.loaded.model
+        if key not in self._asked:
+            steps = list({step.t: step for step in (first, middle, last)}.values())
         x = normal_noise(trial.seed, range(batch), INITIAL, model.shape, device=self.device)
 
-        def ask(x: Tensor, count: int) -> Prediction:
-            mine = bound(model, range(count), trial.seed)
-            return metered(mine, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
+        def ask(x: Tensor, rows: Sequence[int], step: Step) -> Prediction:
+            mine = bound(model, rows, trial.seed)
+            answer = metered(mine, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
+            return answer._replace(raw_variance=None) if model.variance == "fixed" else answer
 
-        check_function(repr(self.loaded.card.name), ask, x, TOLERANCES[trial.precision])
+        check_function(repr(self.loaded.card.name), ask, x, steps, TOLERANCES[trial.precision])
         images = torch.zeros((batch, *image_shape(model)), device=self.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():
             features_of(space, to_uint8(images), images, labels)
-        self._warm.add(key)
+        self._asked[key] = min(low, last.t), max(high, first.t)
 
 
 @functools.cache

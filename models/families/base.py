@@ -54,7 +54,8 @@ class Process:
         rescale_timesteps: whether the network receives t 1000/T for the time step t; None where it must be
             given.
         predicts: what the network predicts.
-        assumed: a sentence where nothing told the diffusion and a convention was taken.
+        assumed: a sentence where nothing told the diffusion and a convention was taken; it may say
+            ``{predicts}`` where it says what the network is taken to predict.
     """
 
     schedule: Schedule | None

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bench import ContinuousSchedule, NoiseSchedule, Variance
-from models.config import UNetConfig
+from models.config import UNetConfig, is_whole
 from models.errors import CheckpointError
 from models.families.base import Config, Family, Place, Process, State, count, size
-from models.families.scheduler import read_scheduler
+from models.families.scheduler import UNNAMED, read_scheduler
 
 BLOCKS = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"}
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -17,8 +17,9 @@ LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.
 
 ASSUMED = (
     "no scheduler_config.json tells its diffusion, and DDPMScheduler's defaults are taken: linear betas from"
-    " 0.0001 to 0.02, T=1000, epsilon; give schedule=linear to say that this is right, or another"
+    " 0.0001 to 0.02, T=1000{predicts}; give schedule=linear to say that this is right, or another"
 )
+"""What is said of a folder that tells no diffusion; ``predicts`` is left out where the caller says it."""
 
 VARIANCES: Mapping[str, Variance] = {"learned": "learned", "learned_range": "learned_range"}
 
@@ -101,6 +102,7 @@ class Diffusers(Family):
 
     def read(self, config: Config) -> UNetConfig:
         """Translate; see the base class."""
+        _check_lists(config)
         down, up = tuple(config["down_block_types"]), tuple(config["up_block_types"])
         mirrored = tuple(
             name.replace("Up", "Down").replace("Downsample", "Upsample") for name in reversed(up)
@@ -128,12 +130,12 @@ class Diffusers(Family):
         self.demand(config, "downsample_padding", 1, 0)
         self.demand(config, "resnet_time_scale_shift", "default", "scale_shift")
         self.demand(config, "add_attention", True)
+        self.demand(config, "flip_sin_to_cos", True, False)
         self.demand(config, "class_embed_type", None)
         groups = config.get("norm_num_groups", 32)
         self.demand(config, "attn_norm_num_groups", None, groups)
-        sample_size = config.get("sample_size")
         return UNetConfig(
-            image_size=max(sample_size) if isinstance(sample_size, list | tuple) else sample_size,
+            image_size=_side(config.get("sample_size")),
             in_channels=config["in_channels"],
             out_channels=config["out_channels"],
             channels=widths[0],
@@ -179,9 +181,42 @@ class Diffusers(Family):
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
         """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults."""
         scheduler: Mapping[str, Any] | None = config.get("_scheduler")
-        assumed = "" if scheduler is not None else ASSUMED
+        assumed = ASSUMED if scheduler is None else "" if "_class_name" in scheduler else UNNAMED
         scheduler = scheduler or {}
         fixed = unet.out_channels == unet.in_channels
         variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
         schedule, predicts = read_scheduler(scheduler)
         return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)
+
+
+def _check_lists(config: Config) -> None:
+    """Refuse lists of a configuration that are none, or hold something else than widths and names of blocks.
+
+    Raises:
+        CheckpointError: naming the word.
+    """
+    for word, kind, what in (
+        ("block_out_channels", int, "whole numbers"),
+        ("down_block_types", str, "names of blocks"),
+        ("up_block_types", str, "names of blocks"),
+    ):
+        value = config[word]
+        if not isinstance(value, list | tuple) or not all(isinstance(one, kind) for one in value):
+            raise CheckpointError(f"{word} of this diffusers network must be a list of {what}, got {value!r}")
+
+
+def _side(sample_size: Any) -> Any:
+    """Return the side of the squares that a network was made for; None where its configuration has none.
+
+    Raises:
+        CheckpointError: if it was made for other rectangles.
+    """
+    if not isinstance(sample_size, list | tuple):
+        return sample_size
+    if len(set(map(str, sample_size))) != 1:
+        sides = [side for side in sample_size if is_whole(side)]
+        raise CheckpointError(
+            f"sample_size={list(sample_size)} of this diffusers network is no square, and only squares are"
+            f" sampled here: give sample_size={max(sides, default=32)}, say, for squares"
+        )
+    return sample_size[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import models
 from bench import ConditionalModel
 from bench.diffusion.prediction import from_network, to_network
-from models.families.scheduler import SAMPLERS, USED, read_scheduler
+from models.families.scheduler import FLOWS, OF_BETAS, SAMPLERS, USED, read_scheduler
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -143,47 +144,173 @@ def test_zero_terminal_snr_is_honoured() -> None:
     [
         ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler, whose noise levels"),
         ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler, whose noise levels"),
+        ({"_class_name": "UnCLIPScheduler"}, "UnCLIPScheduler, whose noise levels"),
+        ({"_class_name": "DDPMWuerstchenScheduler"}, "DDPMWuerstchenScheduler, whose noise levels"),
+        ({"_class_name": "AmusedScheduler"}, "AmusedScheduler, whose noise levels"),
+        ({"_class_name": "NoSuchScheduler"}, "NoSuchScheduler, whose noise levels"),
         ({"beta_schedule": "laplace"}, "beta schedule 'laplace'"),
         ({"prediction_type": "score"}, "predicts score"),
         (
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
             "shifts its times by the size",
         ),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}, "(invert_sigmas)"),
+        ({"_class_name": "FlowMatchLCMScheduler", "scale_factors": [0.5, 1.0]}, "(scale_factors)"),
+        ({"_class_name": "FlowMatchLCMScheduler", "num_train_timesteps": 500}, "500 s for the time s"),
+        ({"_class_name": "FlowMatchLCMScheduler", "shift": None}, "shift .* must be a positive number"),
+        ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": "epsilon"}, "by its class"),
+        ({"use_flow_sigmas": True, "flow_shift": 5.0}, r"rectified flow \(by use_flow_sigmas\)"),
+        ({"num_train_timesteps": 100.5}, "must be a whole number from 1 to 1,000,000, got 100.5"),
+        ({"num_train_timesteps": "1000"}, "must be a whole number from 1 to 1,000,000, got '1000'"),
+        ({"num_train_timesteps": 10**12}, "must be a whole number from 1 to 1,000,000"),
+        ({"num_train_timesteps": True}, "got True"),
+        ({"beta_end": None}, "beta_end of this diffusers scheduler must be a number between 0 and 1"),
+        ({"beta_start": float("nan")}, "beta_start .* got nan"),
+        ({"beta_schedule": "scaled_linear", "beta_end": "0.02"}, "beta_end .* got '0.02'"),
+        ({"rescale_betas_zero_snr": "false"}, "must be true or false, got 'false'"),
+        ({"trained_betas": {"0": 0.1}}, "trained_betas .* must be a list of numbers"),
+        ({"trained_betas": [0.1, None]}, "trained_betas .* must be a list of numbers"),
+        ({"trained_betas": [0.1, 1.5]}, "trained_betas .* every beta must lie"),
     ],
 )
 def test_what_is_not_known_is_refused(config: dict[str, Any], words: str) -> None:
-    with pytest.raises(models.CheckpointError, match=words):
+    with pytest.raises(models.CheckpointError, match=words) as told:
         read_scheduler(config)
+    assert not str(told.value).endswith(":") and "\n" not in str(told.value)
 
 
 def test_an_unknown_word_is_named() -> None:
     with pytest.warns(UserWarning, match="says snr_shift_scale, which is not known"):
         read_scheduler({"_class_name": "DDPMScheduler", "snr_shift_scale": 3.0})
+    with pytest.warns(UserWarning, match="says snr_shift_scale, which is not known"):
+        read_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", "snr_shift_scale": 3.0})
 
 
-USUAL = (
-    "DDPMScheduler",
-    "DDIMScheduler",
-    "PNDMScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "DEISMultistepScheduler",
+@pytest.mark.parametrize(
+    ("config", "idle"),
+    [
+        ({"_class_name": "DPMSolverMultistepScheduler", "flow_shift": 5.0}, "flow_shift"),
+        ({"_class_name": "DDPMScheduler", "shift": 3.0}, "shift"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_end": 0.02}, "beta_end"),
+        (
+            {
+                "_class_name": "UniPCMultistepScheduler",
+                "prediction_type": "flow_prediction",
+                "rescale_betas_zero_snr": True,
+            },
+            "rescale_betas_zero_snr",
+        ),
+    ],
 )
+def test_a_word_that_says_nothing_where_it_stands_is_told(config: dict[str, Any], idle: str) -> None:
+    with pytest.warns(UserWarning, match=f"says {idle}, which does not go with its prediction_type"):
+        read_scheduler(config)
 
 
-@pytest.mark.parametrize("name", USUAL)
-def test_every_word_of_the_usual_schedulers_is_known(name: str, recwarn: pytest.WarningsRecorder) -> None:
-    config = dict(getattr(diffusers, name)().config)
+@pytest.mark.parametrize("name", sorted(FLOWS | OF_BETAS - {"DPMSolverSDEScheduler"}))
+def test_every_word_of_the_known_schedulers_is_known(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    kind = getattr(diffusers, name)
+    config = {key: one.default for key, one in signature(kind).parameters.items() if key != "kwargs"}
     unknown = {k for k in config if not k.startswith("_")} - USED - SAMPLERS
     assert not unknown
-    read_scheduler({**config, "_class_name": name})
-    assert not [one for one in recwarn if "not known" in str(one.message)]
+    schedule, predicts = read_scheduler({**config, "_class_name": name})
+    assert (predicts == "flow") == (name in FLOWS) == schedule.name.startswith("flow")
+    assert not list(recwarn)
+
+
+def test_every_scheduler_of_the_library_is_read_or_refused() -> None:
+    """A class that is new in diffusers is nobody's linear DDPM."""
+    names = [name for name in dir(diffusers) if name.endswith("Scheduler") and "Mixin" not in name]
+    assert len(names) > 30
+    for name in names:
+        if name.removeprefix("Flax") in FLOWS | OF_BETAS:
+            read_scheduler({"_class_name": name})
+            continue
+        with pytest.raises(models.CheckpointError, match=f"{name}, whose noise levels"):
+            read_scheduler({"_class_name": name})
+
+
+def test_a_flow_of_few_steps_is_a_flow() -> None:
+    """The levels of the library's own class at its shift are those of the schedule."""
+    theirs = diffusers.FlowMatchLCMScheduler(shift=3.0)
+    ours, predicts = read_scheduler({**theirs.config, "_class_name": "FlowMatchLCMScheduler"})
+    u = torch.arange(1000, 0, -1) / 1000
+    assert predicts == "flow"
+    told = torch.tensor([ours.from_unit(float(one)) for one in u])
+    assert float((1000 * told - theirs.timesteps).abs().max()) < 1e-3
+
+
+def test_a_file_without_a_class_is_read_with_a_warning(tmp_path: Path) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)))
+    (folder / "scheduler_config.json").write_text(json.dumps({"num_train_timesteps": 200}))
+    with pytest.warns(UserWarning, match="names no class, and is read as DDPMScheduler's"):
+        assert models.load_checkpoint(folder).schedule.last == 199
+
+
+def test_what_is_given_is_not_said_to_be_taken(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)))
+    assert models.load_checkpoint(folder, predicts="v").predicts == "v"
+    (told,) = [str(one.message) for one in recwarn if "no scheduler_config.json" in str(one.message)]
+    assert "T=1000; give" in told and "epsilon" not in told
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "predicts"),
+    [(None, "flow"), ({}, "flow"), ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "eps")],
+)
+def test_a_flow_goes_with_a_flow_s_levels_alone(tmp_path: Path, scheduler: Any, predicts: Any) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)))
+    if scheduler is not None:
+        (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(models.CheckpointError, match=f"would predict {predicts} on the schedule"):
+        models.load_checkpoint(folder, predicts=predicts)
+
+
+@pytest.mark.parametrize("size", [[8, 16], []])
+def test_what_is_no_square_is_refused(tmp_path: Path, size: list[Any]) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)), diffusers.DDPMScheduler())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "sample_size": size}))
+    with pytest.raises(models.CheckpointError, match=r"is no square, .* give sample_size=\d+, say"):
+        models.load_checkpoint(folder)
+    assert models.load_checkpoint(folder, config={"sample_size": 16}).shape == (3, 16, 16)
+    (folder / "config.json").write_text(json.dumps({**config, "sample_size": [8, 8]}))
+    assert models.load_checkpoint(folder).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "says"),
+    [
+        ("block_out_channels", None, "must be a list of whole numbers, got None"),
+        ("block_out_channels", [32, "64"], r"must be a list of whole numbers, got \[32, '64'\]"),
+        ("down_block_types", [1, 2], "must be a list of names of blocks"),
+        ("up_block_types", {"a": 1}, "must be a list of names of blocks"),
+        ("flip_sin_to_cos", "no", "only True or False"),
+        ("layers_per_block", "2", "must be a whole number"),
+    ],
+)
+def test_values_of_a_network_that_are_none_are_named(
+    tmp_path: Path, word: str, value: Any, says: str
+) -> None:
+    folder = saved(tmp_path, shaken(diffusers.UNet2DModel(**SMALL)), diffusers.DDPMScheduler())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, word: value}))
+    with pytest.raises(models.CheckpointError, match=says):
+        models.load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "given", [{"predicts": "v"}, {"variance": "fixed"}, {"null_label": 3}, {"image_size": 16}]
+)
+def test_options_that_a_transformer_does_not_take_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    network = shaken(diffusers.DiTTransformer2DModel(**DIT))
+    first = network.transformer_blocks[0].norm1.emb
+    for block in network.transformer_blocks:
+        block.norm1.emb.load_state_dict(first.state_dict())
+    folder = saved(tmp_path, network, diffusers.DDIMScheduler())
+    with pytest.raises(models.CheckpointError, match=f"whose weights tell {next(iter(given))}"):
+        models.load_checkpoint(folder, **given)
 
 
 def test_shards_without_a_configuration_are_told_truly(tmp_path: Path) -> None:

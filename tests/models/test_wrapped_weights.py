@@ -85,3 +85,85 @@ def test_a_folder_of_shards_is_one_network(tmp_path):
     index.write_text(json.dumps({"weight_map": {**dict(zip(names, files, strict=True)), "more": files[0]}}))
     with pytest.raises(CheckpointError, match="lists more, which its files do not hold"):
         read_checkpoint(tmp_path)
+
+
+LIST = list(OTHER.values())
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"ema": {"decay": 0.999, "shadow": OTHER}},
+        {"ema": {"shadow_params": LIST}},
+        {"ema_params": OTHER},
+        {"ema_weights": LIST},
+        {"averaged_model": OTHER},
+        {"swa_model": under("module.", OTHER)},
+        {"shadow_params": LIST},
+        {"callbacks": {"EMACallback": {"every": 1, "ema_state_dict": OTHER}}},
+        {"state_dict": {**under("model.", STATE), **under("ema_model.", OTHER)}},
+    ],
+)
+def test_averages_are_found_wherever_a_training_loop_keeps_them(kept, recwarn):
+    saved = {"model": STATE, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}, **kept}
+    if "state_dict" in kept:
+        del saved["model"]
+    found = read_checkpoint(saved)
+    assert found.averaged is True and equal(found.state, OTHER)
+    assert equal(read_checkpoint(saved, ema=False).state, STATE)
+    assert not list(recwarn)
+
+
+def test_buffers_that_an_average_leaves_out_are_the_raw_ones():
+    averaged = {"module.conv_in.weight": OTHER["conv_in.weight"]}
+    found = read_checkpoint({"model": STATE, "ema": {"decay": torch.tensor(0.999), "shadow": averaged}})
+    assert equal(found.state, {**STATE, "conv_in.weight": OTHER["conv_in.weight"]})
+
+
+def test_what_is_no_average_is_none():
+    saved = {"model": STATE, "ema": {"decay": torch.tensor(0.99)}, "optimizer": {"exp_avg": STATE}}
+    with pytest.warns(UserWarning, match="holds no averaged"):
+        assert equal(read_checkpoint(saved).state, STATE)
+    with pytest.raises(CheckpointError, match=r"list of 1 \(ema_list\) for 2 names"):
+        read_checkpoint({"model": STATE, "ema_list": LIST[:1]})
+
+
+def folder_of(tmp_path, shards, suffix):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
+    index = tmp_path / f"diffusion_pytorch_model{suffix}.index.json"
+    names = {name: f"part-{place}{suffix}" for place, name in enumerate(sorted(STATE))}
+    index.write_text(json.dumps({"weight_map": names}))
+    for name, file in list(names.items())[:shards]:
+        held = {name: STATE[name]}
+        save_file(held, tmp_path / file) if suffix == ".safetensors" else torch.save(held, tmp_path / file)
+    return index
+
+
+def test_shards_of_bin_are_one_network(tmp_path):
+    index = folder_of(tmp_path, 2, ".bin")
+    assert equal(read_checkpoint(tmp_path).state, STATE)
+    torch.save([1], tmp_path / "part-0.bin")
+    with pytest.raises(CheckpointError, match=r"part-0\.bin holds no state dict"):
+        read_checkpoint(tmp_path)
+    index.write_text(json.dumps({"weight_map": {}}))
+    with pytest.raises(CheckpointError, match="lists no weights"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_a_shard_that_is_gone_is_named(tmp_path, suffix):
+    folder_of(tmp_path, 1, suffix)
+    with pytest.raises(CheckpointError, match=f"lists part-1{suffix}, which is not beside it"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_several_variants_are_named(tmp_path, suffix):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
+    for variant in ("fp16", "non_ema"):
+        path = tmp_path / f"diffusion_pytorch_model.{variant}{suffix}"
+        save_file(STATE, path) if suffix == ".safetensors" else torch.save(STATE, path)
+    with pytest.raises(CheckpointError, match=r"several networks' weights \(.*fp16.*, .*non_ema"):
+        read_checkpoint(tmp_path)
+    save_file(OTHER, tmp_path / "diffusion_pytorch_model.safetensors")
+    assert equal(read_checkpoint(tmp_path).state, OTHER)
