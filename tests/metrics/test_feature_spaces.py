@@ -320,7 +320,9 @@ def table_of(name: str) -> dict[str, dict[str, str]]:
     """A table of scores.md: row -> column -> cell."""
     text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text(encoding="utf-8")
     lines = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end {name} -->")[0].splitlines()
-    heads, _, *rows = [[cell.strip() for cell in line.replace("`", "").strip("|").split("|")] for line in lines]
+    heads, _, *rows = [
+        [cell.strip() for cell in line.replace("`", "").strip("|").split("|")] for line in lines
+    ]
     return {row[0]: dict(zip(heads[1:], row[1:], strict=True)) for row in rows}
 
 
