@@ -207,7 +207,10 @@ class BlockImages:
             ValueError: if the text is none.
         """
         digest, *sums = text.split()
-        return cls(digest, Levels.from_array(np.array(sums, dtype=np.int64)))
+        levels = Levels.from_array(np.array(sums, dtype=np.int64))
+        if levels.count < 1:
+            raise ValueError("a block has images")
+        return cls(digest, levels)
 
     def __str__(self) -> str:
         return " ".join([self.digest, *map(str, self.levels.to_array().tolist())])

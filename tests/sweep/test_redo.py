@@ -68,12 +68,12 @@ def test_an_honest_folder_comes_out_again_to_the_bit(store, capsys):
         assert redone.agrees and not redone.machine and not redone.changed
         assert all(item.exact for item in redone.items)
         names = {item.name for item in redone.items}
-        assert {"images 0 to 19", "images 40 to 59", "pictures", "film", "network calls", METRIC} <= names
+        assert {"images of 3 blocks", "pictures", "film", "network calls", METRIC} <= names
     capsys.readouterr()
     assert main(["verify", str(store.folder), "--redo", "1", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert "1 drawn again, chosen with --seed 3" in out
-    assert "all 60 samples: equal to the bit: images 0 to 19, images 20 to 39" in out
+    assert "all 60 samples: equal to the bit: images of 3 blocks, mean and deviation" in out
 
 
 def test_a_score_edited_with_all_that_belongs_to_it_is_found(store, capsys):
@@ -132,15 +132,19 @@ def test_images_that_are_not_those_of_the_record_are_found_in_their_block(store,
     edited(store, images=replace(images, blocks=blocks))
     found = [redone for redone in again(store) if not redone.agrees]
     assert [redone.excerpt.blocks[0].start for redone in found] == [20]
-    assert "DIFFERS: images differ in some values" in found[0].told
+    assert "DIFFERS: images 20 to 39 differ in some values" in found[0].told
 
 
 def test_sums_of_images_that_are_not_those_of_the_blocks_are_named_without_drawing(store):
     made = one(store)
     store.write(replace(made, images=replace(made.images, mean=made.images.mean + 0.01)))
     assert "that is not that of its blocks" in " ".join(f.reason for f in verify(store.folder).findings)
-    store.write(replace(made, images=replace(made.images, blocks=["none"])))
-    assert "in a form that no version writes" in " ".join(f.reason for f in verify(store.folder).findings)
+    for text in ("none", "", f"{'0' * 16} 0 0 0 0"):
+        store.write(replace(made, images=replace(made.images, blocks=[text])))
+        found = " ".join(f.reason for f in verify(store.folder).findings)
+        assert "tells of its blocks of images in a form that no version writes" in found
+        (told,) = wrong(store)
+        assert "images 0 to 19 are told in a form that no version writes" in told
 
 
 def test_fewer_network_calls_than_were_taken_are_found_in_any_block(store, long):
@@ -178,7 +182,7 @@ def test_on_another_machine_rounding_passes_and_no_more(store):
     near = replace(score, value=score.value + 0.1 * score.se)
     found = elsewhere(store, images=replace(images, blocks=other), scores={METRIC: near})
     assert found.agrees
-    assert "equal to rounding: images 0 to 19" in found.told
+    assert "equal to rounding: images of 3 blocks" in found.told
     assert "bits are not asked for: another processor there, " in found.told
     far = replace(score, value=score.value + score.se)
     assert METRIC in elsewhere(store, scores={METRIC: far}).told.partition(";")[0]
