@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.files.atomic import writing
 from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.measuring import reference_statistics
+from bench.metrics.metric import check_offered
 from bench.metrics.reference import Reference
 from bench.metrics.space import Shape, get_space
 
@@ -29,6 +30,7 @@ def execute(options: argparse.Namespace) -> int:
     metric = load_plugins(options.plugin).metrics.get(options.metric)
     if is_statistics(options.data):
         space = get_space(metric.space, _shape(options.shape or _SHAPE))
+        check_offered(metric, space)
         # Without the number of images, which a run is not told: it is part of the hash.
         found = import_npz(Path(options.data), space.fingerprint, dim=space.dim)
         n = options.n or 0
@@ -44,6 +46,7 @@ def execute(options: argparse.Namespace) -> int:
         device = parse_devices(options.device)[0]
         shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
         space = get_space(metric.space, shape).to(device)
+        check_offered(metric, space)
         with Measuring(quiet=options.json) as progress:
             found = reference_statistics(
                 data.images, space, name=data.name, needs=metric.needs, device=device, progress=progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
+from bench.metrics.space import FeatureSpace
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
 
@@ -65,6 +67,19 @@ def check_enough(metric: Metric, n: int, images: int) -> None:
         raise UsageError(f"{metric.name} needs at least {fewest} samples, got --n {n}")
     if 0 < images < fewest and getattr(metric, "uses_reference", True):
         raise UsageError(f"{metric.name} needs at least {fewest} images in the reference, which has {images}")
+
+
+def check_offered(metric: Metric, space: FeatureSpace) -> None:
+    """Raise UsageError if a metric is of a covariance that its feature space does not offer.
+
+    A space with an attribute ``most_moments`` has none of more features than that.
+    """
+    most = getattr(space, "most_moments", math.inf)
+    if metric.needs == "moments" and space.dim > most:
+        raise UsageError(
+            f"{metric.name} takes at most {most:,} numbers an image, here are {space.dim:,}: leave --metrics out"
+            f" for the default of such images, or take fd_pooled"
+        )
 
 
 def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -29,6 +30,9 @@ class Pixels:
 
     shape: Shape
     name: str = "pixels"
+    most_moments: ClassVar[int] = 1024
+    """The most pixels whose covariance is offered, 32 x 32 gray ones: more take longer to score than to draw,
+    and `fd_pooled` tells the same."""
 
     @property
     def dim(self) -> int:

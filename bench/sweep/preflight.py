@@ -16,6 +16,7 @@ from bench.diffusion.stages import image_shape
 from bench.errors import BenchError
 from bench.metrics.groups import GROUPS
 from bench.metrics.imports import is_statistics
+from bench.metrics.metric import check_offered
 from bench.metrics.space import FeatureSpace, get_space
 from bench.plugins.cards import ModelCard
 from bench.plugins.loading import registry
@@ -92,6 +93,8 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
     for name, metrics in by_space(map(registry().metrics.get, names)).items():
         try:
             spaces.append(get_space(name, shape))
+            for metric in metrics:
+                check_offered(metric, spaces[-1])
             if source is not None and imported:
                 imported_reference(Path(source), metrics, spaces[-1])
         except BenchError as error:

@@ -26,6 +26,7 @@ from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
 from bench.errors import BenchError, users_code
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
+from bench.metrics.metric import check_offered
 from bench.metrics.space import FeatureSpace, features_of, get_space
 from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
@@ -169,6 +170,8 @@ class Worker:
         metrics = [registry().metrics.get(name) for name in setup.metrics or loaded.metrics]
         shape = image_shape(loaded.model)
         spaces = {m.space: get_space(m.space, shape).to(device) for m in metrics}
+        for metric in metrics:
+            check_offered(metric, spaces[metric.space])
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep)
 
