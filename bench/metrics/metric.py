@@ -77,8 +77,8 @@ def check_offered(metric: Metric, space: FeatureSpace) -> None:
     most = getattr(space, "most_moments", math.inf)
     if metric.needs == "moments" and space.dim > most:
         raise UsageError(
-            f"{metric.name} takes at most {most:,} numbers an image, here are {space.dim:,}: leave --metrics out"
-            f" for the default of such images, or take fd_pooled"
+            f"{metric.name} takes at most {most:,} numbers an image, here are {space.dim:,}: take fd_pooled,"
+            " or leave --metrics out for the default of such images"
         )
 
 
