@@ -65,7 +65,7 @@ def test_a_folder_a_file_and_an_array_are_one(tmp_path, drawn):
     files = [str(tmp_path / name) for name in ("png", "a.npz", "a.npy")]
     forms = [drawn[:30], pixels, pixels.numpy(), *files]
     values = {bench.score(form, "digits")["fd_digits"].value for form in forms}
-    assert len(values) == 1
+    assert max(values) == pytest.approx(min(values), rel=1e-6)  # convolutions round by the order in memory
 
 
 @pytest.mark.parametrize(
