@@ -150,7 +150,7 @@ def test_merge_into_itself_is_refused(store, capsys):
 def test_verify_finds_nothing_where_nothing_was_changed(whole, capsys):
     assert main(["verify", str(whole.folder.parent)]) == 0
     assert "12 records, are as their records make them" in capsys.readouterr().out
-    assert verify(whole.folder).files == 3 + 2 + 2 + 9
+    assert verify(whole.folder).files == 3 + 2 + 2 + 10
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_points_of_a_plot_say_what_they_are(text):
 
 def test_plots_have_the_colours_of_the_page(text):
     drawings = re.findall(r"<svg .*?</svg>", text, re.DOTALL)
-    assert len(drawings) == 7
+    assert len(drawings) == 8
     assert all("#fe00" not in drawing and "var(--ink)" in drawing for drawing in drawings)
     for theme in (LIGHT, DARK):
         assert f"--ink:{theme.ink};" in text
