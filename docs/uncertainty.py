@@ -366,7 +366,7 @@ def measure_rounds(n: int) -> str:
 def measure_saving(n: int) -> str:
     rows = []
     for model, steps, most, rules in (
-        ("exact-digits", (10, 20), 16_000, (Rule(tie=0.02), Rule(tie=0.1))),
+        ("exact-digits", (10, 20), 16_000, (Rule(tie=0.02),)),
         ("digits", (10,), 8000, (Rule(tie=0.1), Rule(se=0.25))),
     ):
         labels = {"model": model, "S": ", ".join(map(str, steps)), "N": f"{most:,}"}
