@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.diffusion.grid import Step
 from bench.diffusion.interfaces import EpsilonModel, Prediction, takes_real_times
-from bench.errors import BenchError, sentence_of
+from bench.errors import BenchError, one_line, sentence_of
 
 RETURN = "it must return bench.Prediction(eps, raw_variance)"
 
@@ -78,10 +78,8 @@ def blamed(model: EpsilonModel, error: BaseException, x: Tensor, t: Tensor) -> B
     """
     if isinstance(error, BenchError | MemoryError | torch.OutOfMemoryError) or not _well_put(model, x, t):
         return error
-    return ModelError(
-        f"model {name_of(model)} cannot answer for x of {x.dtype} and shape {tuple(x.shape)} at"
-        f" t={float(t.reshape(-1)[0]):g}: {sentence_of(error)}"
-    )
+    where = f"x of {x.dtype} and shape {tuple(x.shape)} at t={float(t.reshape(-1)[0]):g}"
+    return ModelError(one_line(f"model {name_of(model)} cannot answer for {where}: {sentence_of(error)}"))
 
 
 def _well_put(model: EpsilonModel, x: Tensor, t: Tensor) -> bool:
