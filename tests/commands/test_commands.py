@@ -198,7 +198,10 @@ def test_plain_values_in_the_place_of_worthless_ones_are_said(capsys, tmp_path, 
     folder_of(tmp_path, records)
     status, out, _ = run(capsys, "compare", *what, "--results", tmp_path)
     assert status == 0
-    assert out.splitlines()[-1] == "plain values compared: rank-deficient"
+    assert out.splitlines()[-2:] == [
+        "plain values compared: rank-deficient",
+        "not judged: every score is rank-deficient",
+    ]
     assert [line.split()[3:5] for line in out.splitlines()[1:3]] == [["1", "-"], ["2", "-"]]
     _, out, _ = run(capsys, "compare", *what, "--results", tmp_path, "--json")
     first, second = json.loads(out)

@@ -266,7 +266,7 @@ def test_a_plugin_depends_on_what_it_uses_of_the_project(edited, tmp_path, form,
     registry.load_file(path)
     metric = type(registry.metrics.entries["mine"])
     before = code_hash(metric)
-    assert edited(replaced(mmd, "return ", "return 1 and "), metric) != before
+    assert edited(replaced(mmd, "return Mmd(", "return 1 and Mmd("), metric) != before
     path.write_text(METRIC.format(line=line, use=use) + "\nCHANGED = True\n")
     assert code_hash(metric) != before
 

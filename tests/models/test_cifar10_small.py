@@ -81,7 +81,7 @@ def test_samples_are_images_that_differ(model):
 
 def test_without_the_data_one_sentence_says_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.setenv("SAMPLER_BENCH_DATA", str(tmp_path))
-    sweep = Sweep(model="cifar10-small", samplers=(get_sampler("ddim"),), metrics=("fd_pixels",))
+    sweep = Sweep(model="cifar10-small", samplers=(get_sampler("ddim"),), metrics=("fd_pooled",))
     with pytest.raises(UsageError, match=r"CIFAR-10 is not in .*cifar-10-python.tar.gz"):
         Runner(sweep, Store(tmp_path / "results")).plan()
 

@@ -139,7 +139,7 @@ def test_scores_are_those_of_the_card(tmp_path, sampler, row):
 def test_asking_for_a_clip_by_name_is_told_and_not_done(tmp_path, capsys):
     asked = ["run", "--model", "digits-latent", "--samplers", "ddim:clip=x0", "ddim", "--steps", "2"]
     assert main([*asked, "--n", "20", "--metrics", "fd_pixels", "--results", str(tmp_path)]) == 0
-    assert "clip=none for ddim eta=0 x0" in " ".join(capsys.readouterr().err.split())
+    assert "clip=none for ddim eta=0 clip x0" in " ".join(capsys.readouterr().err.split())
     rows = load_results(tmp_path)
     assert list(rows[rows.kind == "samples"]["clip"]) == ["none"]  # one trial: the two are the same now
 

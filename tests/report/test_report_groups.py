@@ -116,7 +116,10 @@ def test_the_best_of_all_is_not_chosen_by_a_worthless_correction():
     flags = {"flags": ("rank-deficient",)}
     good = record(ETA0, 10, 1.0, debiased=-1.0, **flags)
     bad = record(ETA1, 10, 2.0, debiased=-9.0, **flags)
-    assert sentences(table([good, bad]), [])[0].startswith("The best fid is 1.000 ± 0.010, of ddim eta=0")
+    sound = record(ETA1, 20, 3.0, debiased=3.0)
+    told = sentences(table([good, bad, sound]), [])
+    assert told[0].startswith("The best fid is 1.000 ± 0.010, of ddim eta=0")
+    assert sentences(table([good, bad]), []) == ["Nothing here can be judged: every score is rank-deficient."]
 
 
 def test_a_table_says_what_its_scores_are_flagged_with():

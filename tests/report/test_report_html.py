@@ -216,12 +216,12 @@ def words(records):
 
 def test_the_summary_says_what_the_table_says(store):
     told = words(store.read()[0])
-    assert "The best fd_digits is 0.500 ± 0.010, of ddpm fixedlarge at S=1000." in told
+    assert "The best fd_digits is 0.500 ± 0.010, of ddpm fixedlarge clip x0 at S=1000." in told
     assert (
         "Real images in the place of samples score 0.400 ± 0.010: the best score is 1.25 times that." in told
     )
     assert "With 10 steps ddim eta=0 is best (2.000 ± 0.010), and no other ties with it;" in told
-    assert "; ddpm fixedlarge is worst (9.000 ± 0.010)." in told
+    assert "; ddpm fixedlarge clip x0 is worst (9.000 ± 0.010)." in told
     assert "No much faster cell is within 10% of the best score, which takes 20 ms an image." in told
     assert "ddim eta=0 still gains at S=1000" in told
 
@@ -255,7 +255,7 @@ def test_ties_are_told_from_leaders():
     records.append(record("sigma-hat", 10, 9.0, se=0.1, seed=3))
     (best,) = best_of_columns(table(records))
     assert (best.row, best.ties) == ("ddim eta=0", ("ddim eta=1",))
-    assert "not to be told from ddim eta=1; ddpm fixedlarge is worst" in words(records)
+    assert "not to be told from ddim eta=1; ddpm fixedlarge clip x0 is worst" in words(records)
 
 
 def test_numbers_are_rounded_by_their_error():

@@ -87,8 +87,8 @@ def _series(figure):
 
 def test_score_against_steps_draws_the_scores(group):
     series = _series(plots.score_against_steps(group))
-    assert set(series) == {"ddim eta=0", "ddim eta=1", "ddpm fixedlarge"}  # the failed rows have none
-    assert series["ddpm fixedlarge"][:, 1].tolist() == [9.0, 3.0, 0.5]
+    assert set(series) == {"ddim eta=0", "ddim eta=1", "ddpm fixedlarge clip x0"}  # the failed rows have none
+    assert series["ddpm fixedlarge clip x0"][:, 1].tolist() == [9.0, 3.0, 0.5]
     # set aside by less than 5%, so that equal scores do not hide one another
     assert series["ddim eta=0"][:, 0] == pytest.approx([10, 50, 1000], rel=0.05)
 

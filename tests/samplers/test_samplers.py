@@ -152,7 +152,7 @@ def test_specs_round_trip_and_name_their_parameters():
     assert get_sampler("ddim").label == "ddim eta=0"
     assert get_sampler("sigma-hat").spec == "ddpm:variance=fixedlarge,clip=x0"
     assert get_sampler("sigma-hat").label == "sigma-hat"
-    assert get_sampler("ddpm:variance=learned,clip=none").label == "ddpm learned none"
+    assert get_sampler("ddpm:variance=learned,clip=none").label == "ddpm learned clip none"
 
 
 @pytest.mark.parametrize(
