@@ -29,6 +29,7 @@ SPACES: dict[str, str] = {
     "size": "bench.metrics.size:size_space",
     "dinov2_l14": "bench.metrics.vision:vision_space",
     "clip_l14_336": "bench.metrics.vision:vision_space",
+    "clip_prompts": "bench.metrics.prompts:prompt_space",
     "inception_64": "bench.metrics.inception:inception_space",
     "inception_192": "bench.metrics.inception:inception_space",
     "inception_768": "bench.metrics.inception:inception_space",
