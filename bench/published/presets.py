@@ -207,6 +207,25 @@ def _few_calls(name: str, title: str, model: str, images: dict[str, Any]) -> Pre
     )
 
 
+def _latent(name: str, title: str, dataset: str, eta: int, steps: int = 200) -> Preset:
+    """Return the preset of one of the first latent diffusion models, drawn by DDIM."""
+    model = f"{name}-256"
+    taken = ("of 1,000 time steps every second is taken, 500 and not 400, as in the published code",)
+    return Preset(
+        name=name,
+        summary=f"Latent diffusion, {title}: DDIM with {steps} steps",
+        model=model,
+        rows=(PresetRow(f"ddim:eta={eta}"),),
+        steps=(steps,),
+        spacing="uniform",
+        source=LDM,
+        table="",
+        get=f"give --model diffusers:PATH/{model}, a folder in diffusers' form",
+        notes=taken if steps == 400 else (),
+        **_not_at_hand(dataset, f"the images of {title} at 256x256", 256),
+    )
+
+
 _DDIM_NOTES = (
     "eta rows without clipping, the sigma-hat row (ddpm fixedlarge) with x_0 clamped to [-1, 1], as in the"
     " published code",
@@ -333,18 +352,10 @@ PRESETS: Mapping[str, Preset] = {
                 " the schedule's first time",
             ),
         ),
-        Preset(
-            name="ldm-lsun-bedroom",
-            summary="Latent diffusion, LSUN bedroom: DDIM with 200 steps",
-            model="ldm-lsun-bedrooms256",
-            rows=(PresetRow("ddim:eta=1"),),
-            steps=(200,),
-            spacing="uniform",
-            source=LDM,
-            table="",
-            **_BEDROOM,
-            get="give --model diffusers:PATH/ldm-lsun-bedrooms256, a folder in diffusers' form",
-        ),
+        _latent("ldm-celebahq", "CelebA-HQ", "celebahq256", 0),
+        _latent("ldm-ffhq", "FFHQ", "ffhq256", 1),
+        _latent("ldm-lsun-church", "LSUN church", "lsun-church256", 0, 400),
+        _latent("ldm-lsun-bedroom", "LSUN bedroom", "lsun-bedroom256", 1),
         Preset(
             name="lsun-bedroom",
             summary="ADM, LSUN bedroom: learned variance with 1000 steps",
