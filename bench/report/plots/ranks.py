@@ -34,7 +34,7 @@ def rank_plot(table: Table, theme: Theme = LIGHT) -> Figure | None:
             axes.set_title(shown.head(column), fontsize=10)
         panels[0].set_yticks(range(len(rows)), rows)
         panels[0].invert_yaxis()
-        figure.supxlabel("rank, 1 is the best", fontsize=10)
+        figure.supxlabel("rank and its 95% interval; in colour where it may be 1, the best", fontsize=10)
         figure.suptitle(f"How sure the ranks are\n{table.title}", fontsize=10, x=0.01, ha="left")
     return figure
 

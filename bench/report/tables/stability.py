@@ -99,7 +99,7 @@ class Survival:
 
 
 def ranked(table: Table, column: int, part: float = 1.0, *, plain: bool = False) -> Column | None:
-    """Return a column of a table, ranked; None where fewer than two of its scores can be compared.
+    """Return a column of a table, ranked; None where fewer than two scores can be compared, or none judged.
 
     Args:
         table: the table, by steps or by calls.
@@ -107,9 +107,8 @@ def ranked(table: Table, column: int, part: float = 1.0, *, plain: bool = False)
         part: the part of the groups that a draw takes.
         plain: whether plain values are ranked, and not bias-corrected ones.
     """
-    cells = {row: table.cells[row, column].score for row in table.rows if (row, column) in table.cells}
-    scores = {row: _plainly(score) if plain else score for row, score in cells.items() if score is not None}
-    if len(scores) < 2:
+    scores = {row: _plainly(one) if plain else one for row, one in table.scores(column).items()}
+    if len(scores) < 2 or table.unjudged(column):
         return None
     given = list(scores.values())
     try:
