@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.copying import nearest_distances, nearest_neighbours
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, scored
 from bench.metrics.reference import Reference
 from bench.stats.resampling import jackknife
 from bench.stats.score import Score
@@ -55,18 +55,7 @@ class Authenticity:
         groups = sample.slices
         left = [float(np.delete(authentic, g).mean()) for g in groups] if len(groups) > 1 else []
         found = jackknife(float(authentic.mean()), left)
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.debiased,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference=reference.hash,
-            higher_is_better=self.higher_is_better,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, found)
 
 
 @hookimpl

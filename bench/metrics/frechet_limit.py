@@ -10,7 +10,7 @@ import numpy as np
 from bench.errors import UsageError
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import reference_flags
+from bench.metrics.metric import scored
 from bench.metrics.parts import cut, sum_of_groups
 from bench.metrics.reference import Reference
 from bench.stats.resampling import jackknife
@@ -74,18 +74,7 @@ class FrechetLimit:
         fewest = min(n for level in levels for n, _ in level.without.values())
         deficient = ["rank-deficient"] if fewest - 1 < sample.dim else []
         singular = [] if reference.frechet.full_rank else ["singular-reference"]
-        return Score(
-            metric=self.name,
-            value=value,
-            debiased=value,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference=reference.hash,
-            quantisation=self.quantisation,
-            flags=(*sample.flags, *deficient, *singular, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, found, corrected=False, flags=(*deficient, *singular))
 
 
 @dataclass(frozen=True)

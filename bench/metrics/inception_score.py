@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags, score_without_reference
+from bench.metrics.metric import Metric, score_without_reference, scored
 from bench.metrics.moments import Moments
 from bench.metrics.parts import cut, sum_of_groups
 from bench.metrics.reference import Reference
@@ -82,18 +82,7 @@ class SplitInceptionScore:
         each = [inception_score(sum_of_groups(sample, groups)) for groups in parts]
         left = [(sum(each) - one) / (self.splits - 1) for one in each] if self.splits > 1 else []
         found = jackknife(sum(each) / self.splits, left)
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.value,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference="none",
-            higher_is_better=self.higher_is_better,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, found, corrected=False)
 
 
 def inception_score(moments: Moments) -> float:

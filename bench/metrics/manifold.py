@@ -15,7 +15,7 @@ import torch
 from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, scored
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
 from bench.metrics.tiles import squared_distances, tile_device, tile_of, tiles
@@ -129,18 +129,7 @@ class ManifoldMetric:
         error = jackknife(value, left.tolist() if len(left) > 1 else [])
         fewer = len(reference.need_features(self.name)) < sample.count
         own = ["fewer-references"] if fewer else []
-        return Score(
-            metric=self.name,
-            value=value,
-            debiased=value,
-            se=error.se,
-            leave_one_out=error.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference=reference.hash,
-            higher_is_better=True,
-            flags=(*sample.flags, *own, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, error, corrected=False, flags=own)
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from bench.errors import UsageError
@@ -11,7 +11,7 @@ from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
 from bench.metrics.space import FeatureSpace
-from bench.stats.resampling import jackknife
+from bench.stats.resampling import Jackknife, jackknife
 from bench.stats.score import Score
 
 
@@ -116,16 +116,38 @@ def score_without_reference(
         raise UsageError(f"{metric.name} needs samples")
     groups = sample.present
     left = [value(sample.leave_out(group, total)) for group in groups] if len(groups) > 1 else []
-    found = jackknife(value(total), left)
+    return scored(metric, sample, reference, jackknife(value(total), left))
+
+
+def scored(
+    metric: Metric,
+    sample: GroupedStatistics,
+    reference: Reference,
+    found: Jackknife,
+    *,
+    corrected: bool = True,
+    flags: Sequence[str] = (),
+) -> Score:
+    """Return the score of a metric from its value with and without each group.
+
+    Args:
+        metric: whose score it is; one with ``uses_reference`` False has the same of every reference.
+        sample: what was scored.
+        reference: what it was scored against, or what tells the feature space.
+        found: value, error and leave-one-out values.
+        corrected: whether the jackknife's correction of the bias means anything here.
+        flags: what the metric has to say itself.
+    """
     return Score(
         metric=metric.name,
         value=found.value,
-        debiased=found.debiased,
+        debiased=found.debiased if corrected else found.value,
         se=found.se,
         leave_one_out=found.leave_one_out,
-        n=total.n,
+        n=sample.count,
         space=reference.space,
-        reference="none",
+        reference=reference.hash if getattr(metric, "uses_reference", True) else "none",
+        quantisation=getattr(metric, "quantisation", "uint8"),
         higher_is_better=metric.higher_is_better,
-        flags=(*sample.flags, *reference_flags(metric, reference)),
+        flags=(*sample.flags, *flags, *reference_flags(metric, reference)),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, scored
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
 from bench.stats.resampling import jackknife
@@ -81,18 +81,7 @@ class SlicedWasserstein:
             for g in (groups if len(groups) > 1 else [])
         ]
         found = jackknife(sample.dim * value, [sample.dim * v for v in left])
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.debiased,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference=reference.hash,
-            quantisation=self.quantisation,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, found)
 
 
 @hookimpl

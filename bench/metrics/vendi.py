@@ -13,7 +13,7 @@ import torch
 from bench.errors import UsageError
 from bench.hooks import hookimpl
 from bench.metrics.groups import GroupedStatistics, Needs
-from bench.metrics.metric import Metric, reference_flags
+from bench.metrics.metric import Metric, scored
 from bench.metrics.moments import Array
 from bench.metrics.reference import Reference
 from bench.stats.resampling import jackknife
@@ -94,18 +94,7 @@ class VendiScore:
         total = Directions.of(features)
         left = [(total - Directions.of(features[g])).vendi() for g in (groups if len(groups) > 1 else [])]
         found = jackknife(total.vendi(), left)
-        return Score(
-            metric=self.name,
-            value=found.value,
-            debiased=found.debiased,
-            se=found.se,
-            leave_one_out=found.leave_one_out,
-            n=sample.count,
-            space=reference.space,
-            reference="none",
-            higher_is_better=self.higher_is_better,
-            flags=(*sample.flags, *reference_flags(self, reference)),
-        )
+        return scored(self, sample, reference, found)
 
 
 @hookimpl

@@ -127,9 +127,7 @@ def test_the_committed_tables_are_made_of_the_records(name):
         assert FORMATS[form](score_sheet(group)) == committed.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("run", "metric"), [("exact-digits", "fd_pixels"), ("cifar10-small", CIFAR)]
-)
+@pytest.mark.parametrize(("run", "metric"), [("exact-digits", "fd_pixels"), ("cifar10-small", CIFAR)])
 def test_the_paper_s_shape_at_ten_steps_holds(run, metric):
     """Its 13.36, 16.66, 41.07 and 367.43: on the exact model, and in another space on another network."""
     table = scores(run, metric)
