@@ -20,6 +20,7 @@ from bench.report.tables.table import tables_of
 
 COUNT = int(os.environ.get("SAMPLER_BENCH_RECORDS", "10000"))
 DIGITS = Path(__file__).parents[2] / "results" / "reference" / "digits"
+pytestmark = pytest.mark.ratio
 ROUNDS = 3
 
 READING = 5.0

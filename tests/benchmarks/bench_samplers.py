@@ -54,6 +54,7 @@ def test_sampler_with_its_noise(benchmark, spec):
     benchmark(sample, model, get_sampler(spec), grid, x, noise)
 
 
+@pytest.mark.ratio
 @pytest.mark.parametrize("spec", [one.spec for one in parse_samplers(["all"])])
 def test_overhead(benchmark, spec):
     """A trajectory of the default model over its bare calls, in turns: `python -m bench speed` in small."""
