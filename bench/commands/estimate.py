@@ -9,15 +9,16 @@ import torch
 
 from bench.commands.options import print_json
 from bench.commands.progress import say_plan
-from bench.device.clock import Clock
-from bench.device.precision import PRECISIONS
 from bench.diffusion.calls import count_calls
 from bench.diffusion.conditions import bound
+from bench.diffusion.grid import Grid
+from bench.diffusion.interfaces import EpsilonModel
+from bench.diffusion.sampling import Sampler
 from bench.errors import NotApplicable, UsageError
 from bench.records.ledger import Plan
-from bench.sweep.meter import metered
 from bench.sweep.rounds import Rounds
 from bench.sweep.runner import Runner, SampledCell
+from bench.sweep.speed import call_seconds, in_turns
 
 
 def dry_run(runner: Runner, plan: Plan[SampledCell], *, as_json: bool) -> int:
@@ -32,31 +33,53 @@ def dry_run(runner: Runner, plan: Plan[SampledCell], *, as_json: bool) -> int:
         cost = f"{e.evaluations:>12,} network evaluations  {e.seconds:>8.1f} s"
         print(f"{e.trial:<44} {f'skipped: {e.skipped}' if e.skipped else cost}")
     say_plan(plan)
-    total = f"{len(estimates)} trials to compute, {calls:,} network evaluations, about {_span(seconds)}"
+    total = f"{len(estimates)} trials to compute, {calls:,} network evaluations, about {span(seconds)}"
     print(f"{total}; nothing was computed")
     return 0
 
 
 @dataclass(frozen=True)
-class _Estimate:
+class Estimate:
+    """What a trial would cost.
+
+    Attributes:
+        trial: sampler and number of steps.
+        evaluations: network calls times samples.
+        seconds: seconds of sampling.
+        skipped: why the sampler cannot run on the model; empty where it can.
+    """
+
     trial: str
     evaluations: int = 0
     seconds: float = 0.0
     skipped: str = ""
 
 
-def _estimates(runner: Runner, plan: Plan[SampledCell]) -> list[_Estimate]:
-    seconds = _seconds_a_call(runner, plan)
-    found = []
-    for cell in plan.pending:
-        trial = cell.trial
-        name = f"{trial.sampler}@{trial.steps}"
-        try:
-            calls = count_calls(runner.loaded.model, cell.sampler, cell.walk)
-            found.append(_Estimate(name, calls * trial.n, calls * trial.block_count * seconds))
-        except NotApplicable as reason:
-            found.append(_Estimate(name, skipped=str(reason)))
-    return found
+def estimate_trial(
+    model: EpsilonModel, sampler: Sampler, walk: Grid, samples: tuple[int, int], seconds: float
+) -> Estimate:
+    """Return what a trial would cost: its calls on every block, each as long as the one that was measured.
+
+    Args:
+        model: the noise predictor.
+        sampler: the rule.
+        walk: the steps.
+        samples: (samples of the trial, blocks that they are drawn in).
+        seconds: seconds of one network call on one block, with the sampler's share where it was measured.
+    """
+    name = f"{sampler.spec}@{walk.requested}"
+    try:
+        calls = count_calls(model, sampler, walk)
+    except NotApplicable as reason:
+        return Estimate(name, skipped=str(reason))
+    n, blocks = samples
+    return Estimate(name, calls * n, calls * blocks * seconds)
+
+
+def _estimates(runner: Runner, plan: Plan[SampledCell]) -> list[Estimate]:
+    seconds, model = _seconds_a_call(runner, plan), runner.loaded.model
+    cells = [(cell, (cell.trial.n, cell.trial.block_count)) for cell in plan.pending]
+    return [estimate_trial(model, cell.sampler, cell.walk, many, seconds) for cell, many in cells]
 
 
 def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
@@ -67,26 +90,19 @@ def _seconds_a_call(runner: Runner, plan: Plan[SampledCell]) -> float:
     """
     if not plan.pending:
         return 0.0
-    device = runner.worker.device
-    first = plan.pending[0]
-    model = bound(runner.loaded.model, range(first.trial.batch), first.trial.seed)
-    x = torch.zeros((first.trial.batch, *model.shape), device=device)
-    times = first.walk[0].times(x)
-    measured = []
-    with torch.inference_mode():
-        for _ in range(4):
-            clock = Clock(device)
-            with clock.running():
-                metered(model, Clock(device), PRECISIONS[first.trial.precision])(x, times)
-            measured.append(clock.seconds)
-    return min(measured[1:])
+    trial, walk = plan.pending[0].trial, plan.pending[0].walk
+    model = bound(runner.loaded.model, range(trial.batch), trial.seed)
+    x = torch.zeros((trial.batch, *model.shape), device=runner.worker.device)
+    times = [walk[0].times(x)]
+    (measured,) = in_turns([lambda: call_seconds(model, x, times, trial.precision)], 3)
+    return min(measured)
 
 
 def say_cost(runner: Runner, plan: Plan[SampledCell]) -> None:
     """Print what a sweep will take before it begins."""
     estimates = _estimates(runner, plan)
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
-    cost = f"{calls:,} network evaluations, about {_span(seconds)} of sampling on {runner.sweep.devices[0]}"
+    cost = f"{calls:,} network evaluations, about {span(seconds)} of sampling on {runner.sweep.devices[0]}"
     print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
 
 
@@ -103,15 +119,15 @@ def say_fits(rounds: Rounds, left: float) -> None:
     first = _seconds(rounds, 0)
     if first > left:
         raise UsageError(
-            f"--budget is too short: {_span(left)} are left, and a table of n = {rounds.looks[0]:,} takes"
-            f" about {_span(first)}; give more time, or fewer --samplers or --steps"
+            f"--budget is too short: {span(left)} are left, and a table of n = {rounds.looks[0]:,} takes"
+            f" about {span(first)}; give more time, or fewer --samplers or --steps"
         )
     whole = _seconds(rounds, len(rounds.looks) - 1)
     costs = {n: whole * n / rounds.most for n in rounds.looks}
     n = max((n for n, seconds in costs.items() if seconds <= left), default=rounds.looks[0])
     steps = ", ".join(f"{one:,}" for one in rounds.looks[:4])
     print(
-        f"{_span(left)}: n = {n:,} of every trial fits, about {_span(costs[n])} of sampling; drawn in rounds"
+        f"{span(left)}: n = {n:,} of every trial fits, about {span(costs[n])} of sampling; drawn in rounds"
         f" of {steps}{', ...' if len(rounds.looks) > 4 else ''} samples, up to {rounds.most:,}",
         file=sys.stderr,
     )
@@ -122,7 +138,8 @@ def _seconds(rounds: Rounds, look: int) -> float:
     return sum(estimate.seconds for estimate in _estimates(rounds.runner.at(rounds.looks[look]), plan))
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Return a time in words: ``90 s``, ``45 min``, ``3.5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

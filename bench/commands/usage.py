@@ -590,6 +590,28 @@ def check_model_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def speed_options(parser: argparse.ArgumentParser) -> None:
+    """Measure how fast a model answers, what each sampler adds to it, and what a sweep would cost.
+
+        python -m bench speed --model mine.py:make --samplers ddim dpmpp-2m
+        python -m bench speed --batch 1,32,256 --device cuda --json
+
+    The network alone at each batch, then each sampler's trajectories in turn with as many bare calls: their
+    ratio is its overhead. The default sweep of these samplers is estimated of both. No image is scored.
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--samplers", nargs="+", metavar="NAME[:k=v,...]", help="as in `run`, whose default is theirs [all]"
+    )
+    parser.add_argument("--batch", default="1,32,256", metavar="B,B,...", help="images a call [1,32,256]")
+    parser.add_argument("--steps", type=int, default=10, metavar="S", help="steps of a trajectory [10]")
+    parser.add_argument("--turns", type=int, default=5, help="times that each thing is measured [5]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    add_plugins(parser)
+    add_json(parser)
+
+
 def completion_options(parser: argparse.ArgumentParser) -> None:
     """Print a script that lets a shell complete verbs and options of the command ``sampler-bench``.
 
@@ -636,6 +658,7 @@ VERBS: Mapping[str, Verb] = {
     "cite": Verb("print BibTeX of what a results folder used", cite_options),
     "train": Verb("train a model", train_options),
     "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
+    "speed": Verb("tell how fast a model answers, and what samplers add to it", speed_options),
     "moments": Verb("estimate the second moments that analytic variances need", moments_options),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
     "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),

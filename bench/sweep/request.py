@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
+from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.spacing import steps_of
+from bench.diffusion.stages import unclipped
 from bench.errors import UsageError
 from bench.records.ledger import check_numbers
 
@@ -84,3 +87,23 @@ class Sweep:
     def too_many(self, sampler: Sampler, steps: int) -> bool:
         """Return whether a sampler is left out: nobody asked for S, and it is made for fewer."""
         return self.unasked and sampler.most_steps is not None and steps > sampler.most_steps
+
+    def fitted_to(self, model: EpsilonModel) -> Sweep:
+        """Return the sweep as a model allows it: its numbers of steps and its samplers, each once.
+
+        Only steps that nobody asked for are changed, and of a model of latents alone the clip; see
+        `unclipped`.
+        """
+        steps, schedule = self.steps, model.schedule
+        if self.unasked and isinstance(schedule, NoiseSchedule):
+            steps = tuple(sorted({min(s, schedule.T) for s in steps}))
+        samplers = tuple(dict.fromkeys(unclipped(model, one) for one in self.samplers))
+        return replace(self, steps=steps, samplers=samplers)
+
+    def trials(self) -> Iterator[tuple[Sampler, int, str]]:
+        """Yield (sampler, steps, spacing) of every trial of a sweep over numbers of steps."""
+        for steps in self.steps:
+            for spacing in self.spacings_of(steps):
+                for sampler in self.samplers:
+                    if not self.too_many(sampler, steps):
+                        yield sampler, steps, spacing

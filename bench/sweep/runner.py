@@ -22,8 +22,7 @@ from bench.diffusion.grid import Grid, grid_for
 from bench.diffusion.learned import tuning_calls
 from bench.diffusion.noise import TrajectoryNoise
 from bench.diffusion.sampling import Parameter, Sampler
-from bench.diffusion.schedule import NoiseSchedule
-from bench.diffusion.stages import images_of, latents_of, unclipped
+from bench.diffusion.stages import images_of, latents_of
 from bench.errors import BenchError, NotApplicable, UsageError
 from bench.files.digests import file_digest
 from bench.files.source import code_hash
@@ -94,7 +93,7 @@ class Runner:
     """
 
     def __init__(self, sweep: Sweep, store: Store, progress: Progress | None = None) -> None:
-        self.sweep, self.store = sweep, store
+        self.store = store
         for file in sweep.plugins:
             registry().load_file(file)
         self.setup = WorkerSetup(
@@ -102,11 +101,7 @@ class Runner:
         )
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
-        schedule = self.loaded.model.schedule
-        if sweep.unasked and isinstance(schedule, NoiseSchedule):
-            self.sweep = replace(sweep, steps=tuple(sorted({min(s, schedule.T) for s in sweep.steps})))
-        fitting = dict.fromkeys(unclipped(self.loaded.model, one) for one in sweep.samplers)
-        self.sweep = replace(self.sweep, samplers=tuple(fitting))
+        self.sweep = sweep.fitted_to(self.loaded.model)
         self._asked = sweep
         self._larger: Runner | None = None
         self.metrics = sweep.metrics or self.loaded.metrics
@@ -145,13 +140,7 @@ class Runner:
         return ledger.plan(self.store, cells, self._missing)
 
     def _of_steps(self) -> list[SampledCell]:
-        return [
-            self._cell(sampler, steps, spacing)
-            for steps in self.sweep.steps
-            for spacing in self.sweep.spacings_of(steps)
-            for sampler in self.sweep.samplers
-            if not self.sweep.too_many(sampler, steps)
-        ]
+        return [self._cell(*trial) for trial in self.sweep.trials()]
 
     def _within_calls(self) -> list[SampledCell]:
         """Return the cells that cost the most network calls within each budget, every one once."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 DIGITS = Path(__file__).parents[2] / "results" / "reference" / "digits"
+pytestmark = pytest.mark.ratio
 ROUNDS = 5
 
 COMMANDS = {

@@ -139,6 +139,7 @@ PLUGIN_VERBS = {
     "check-model": ("check-model", "digits", "--n", "4"),
     "dry run": ("run", "--model", "exact-gaussian", "--samplers", "ddim", "--steps", "2", "--dry-run"),
     "check": ("check", "ddim"),
+    "speed": ("speed", "--model", "exact-gaussian", "--samplers", "ddim", "--batch", "1", "--turns", "1"),
 }
 
 

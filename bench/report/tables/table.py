@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -144,17 +146,23 @@ class Table:
         """Return (rule of the time grid, the table of its rows under the samplers' own labels) of each."""
         if len(self.spacings) == 1:
             return [(self.spacings[0], self)]
-        return [(spacing, self._on(spacing)) for spacing in self.spacings]
+        rows: dict[str, list[str]] = {spacing: [] for spacing in self.spacings}
+        for row, known in self.known.items():
+            rows[known.spacing].append(row)
+        cells: dict[str, dict[tuple[str, int], Cell]] = {spacing: {} for spacing in rows}
+        for (row, column), cell in self.cells.items():
+            cells[self.known[row].spacing][row, column] = cell
+        return [(spacing, self._of(rows[spacing], cells[spacing])) for spacing in rows]
 
-    def _on(self, spacing: str) -> Table:
-        rows = [(row, self.row_info(row).label, known) for row, known in self.known.items()]
-        short = {row: label for row, label, known in rows if known.spacing == spacing}
+    def _of(self, rows: Sequence[str], cells: Mapping[tuple[str, int], Cell]) -> Table:
+        """Return the table of the rows of one grid, under the samplers' own labels."""
+        short = {row: self.row_info(row).label for row in rows}
         if len(set(short.values())) < len(short):  # two rules of one label are told in full
             short = {row: self.known[row].sampler for row in short}
         return replace(
             self,
             known={label: self.known[row] for row, label in short.items()},
-            cells={(short[row], c): cell for (row, c), cell in self.cells.items() if row in short},
+            cells={(short[row], column): cell for (row, column), cell in cells.items()},
         )
 
     def head(self, column: int) -> str:
@@ -163,7 +171,15 @@ class Table:
 
     def row_info(self, row: str) -> RowInfo:
         """Return what stands in a row."""
-        return next(cell.record.sampler for (label, _), cell in self.cells.items() if label == row)
+        return self._row_infos[row]
+
+    @cached_property
+    def _row_infos(self) -> dict[str, RowInfo]:
+        """What stands in each row, from the first of its cells: found once, as tables may have many rows."""
+        found: dict[str, RowInfo] = {}
+        for (row, _), cell in self.cells.items():
+            found.setdefault(row, cell.record.sampler)
+        return found
 
     @property
     def trial(self) -> Trial:
@@ -300,25 +316,37 @@ def _measure(record: Record, metric: str, known: Mapping[tuple[object, ...], Mea
 
 def _told_apart(tables: list[Table]) -> list[Table]:
     """Add to the slugs and titles that several tables share what tells these apart."""
+    trials: dict[str, list[Trial]] = {}
+    for table in tables:
+        trials.setdefault(table.slug, []).append(table.trial)
+    differing = {
+        slug: [name for name in SAME if len({getattr(trial, name) for trial in alike}) > 1]
+        for slug, alike in trials.items()
+    }
     made = []
     for table in tables:
-        alike = [other.trial for other in tables if other.slug == table.slug]
-        differing = [name for name in SAME if len({getattr(trial, name) for trial in alike}) > 1]
-        marks = [_mark(name, getattr(table.trial, name)) for name in differing]
+        marks = [_mark(name, getattr(table.trial, name)) for name in differing[table.slug]]
         made.append(replace(table, slug=file_slug("-".join([table.slug, *filter(None, marks)]))))
-    return [_marked_by_content(table, made) for table in made]
+    return _marked_by_content(made)
 
 
-def _marked_by_content(table: Table, tables: Sequence[Table]) -> Table:
+def _marked_by_content(tables: Sequence[Table]) -> list[Table]:
     """Add what a table was measured with to a title and, as a hash, to a slug that others have too."""
-    slug, own = table.slug, _contents(table)
-    if sum(other.slug == slug for other in tables) > 1:
-        slug = f"{slug}-{short_hash({**{name: getattr(table.trial, name) for name in SAME}, **own})[:8]}"
-    alike = [_contents(other) for other in tables if other.title == table.title]
-    facts = [
-        f"{name} {value}" for name, value in own.items() if value and len({one[name] for one in alike}) > 1
-    ]
-    return replace(table, slug=slug, title=", ".join([table.title, *facts]))
+    slugs = Counter(table.slug for table in tables)
+    values: dict[str, dict[str, set[str]]] = {}
+    for table in tables:
+        titled = values.setdefault(table.title, {})
+        for name, value in _contents(table).items():
+            titled.setdefault(name, set()).add(value)
+    made = []
+    for table in tables:
+        slug, own = table.slug, _contents(table)
+        if slugs[slug] > 1:
+            slug = f"{slug}-{short_hash({**{name: getattr(table.trial, name) for name in SAME}, **own})[:8]}"
+        differing = values[table.title]
+        facts = [f"{name} {value}" for name, value in own.items() if value and len(differing[name]) > 1]
+        made.append(replace(table, slug=slug, title=", ".join([table.title, *facts])))
+    return made
 
 
 def _contents(table: Table) -> dict[str, str]:
