@@ -114,12 +114,13 @@ def test_unipc_is_not_always_better_than_its_rival_at_five_to_ten_calls():
     }
 
 
-def test_order_three_is_worth_fifteen_steps_on_one_grid_alone():
+@pytest.mark.parametrize(("run", "even"), [("digits-fast", "holds"), ("exact-digits-fast", "undecided")])
+def test_order_three_is_worth_fifteen_steps_on_one_grid_at_most(run, even):
     """DPM-Solver++'s third order against its second from 15 steps on: even in log SNR, not on others."""
-    found = verdicts("digits-fast")
+    found = verdicts(run)
     assert {grid: found["order-3-late", grid] for grid in GRIDS} == {
         "edm": "fails",
-        "logsnr": "holds",
+        "logsnr": even,
         "time": "fails",
     }
 

@@ -32,8 +32,8 @@ class ClaimResult:
     Attributes:
         claim: the statement.
         verdict: ``holds`` where every link does at 5%; ``fails`` where one is reversed at 5% after
-            Bonferroni's correction; ``undecided`` otherwise; ``not judged`` where the scores of an ordering
-            allow no verdict; ``not tested`` where cells are missing.
+            Bonferroni's correction; ``undecided`` otherwise; ``not judged`` where all its scores allow no
+            verdict; ``not tested`` where cells are missing.
         p: the p-value of the verdict: the largest of the links' one-sided p-values (the claim is their
             intersection), for ``fails`` the corrected smallest of the reverse.
         links: with their comparisons, weakest first.
@@ -128,9 +128,8 @@ def judge(
     links = claim.links(shape)
     if not links:
         return ClaimResult(claim, "not tested", message=f"needs {claim.needs}")
-    for link in links:
-        if why := not_judged([scores[link.better], scores[link.worse]]):
-            return ClaimResult(claim, "not judged", message=f"not judged: {why}")
+    if why := not_judged(scores[place] for link in links for place in (link.better, link.worse)):
+        return ClaimResult(claim, "not judged", message=f"not judged: every score is {why}")
     try:
         pairs = [
             (link, pair(link.better, link.worse) if pair else (scores[link.better], scores[link.worse]))
