@@ -30,7 +30,7 @@ def test_run_ends_with_the_table_and_the_paths_of_what_it_wrote(swept):
     for text in ("ddim eta=0.2", "ddpm learned", "real images (n=60)", "S=5", "S=10", "one standard error"):
         assert text in out.stdout
     written = [line.strip() for line in out.stdout.splitlines() if line.startswith("  " + str(folder))]
-    assert len(written) == 3 + 2 + 9  # tables, claims, plots and sheets of pictures
+    assert len(written) == 3 + 2 + 8  # tables, claims, plots and sheets of pictures
     for path in written:
         assert (folder / path).stat().st_size > 100
     assert len(load_results(folder)) == 2 * 7 + 1

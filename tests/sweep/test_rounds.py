@@ -13,7 +13,7 @@ import pytest
 from support.commands import bench
 from support.sweeps import Silent
 
-from bench import get_sampler, load_results
+from bench import get_sampler, load_results, sampler
 from bench.commands.main import main
 from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics
@@ -31,21 +31,11 @@ ROWS = ("ddim", "ddim:eta=0.05", "ddim:eta=1")
 """Two rules that hardly differ on the exact model, and one that is worse by a tenth."""
 
 
-BROKEN = """
-from bench import hookimpl, sampler
-
-
 @sampler(order=1, source="none")
 def broken(model, x, grid, noise):
-    '''Break at the first step.'''
+    """Break at the first step."""
     raise ValueError("it broke")
     yield x
-
-
-@hookimpl
-def bench_samplers():
-    return [broken]
-"""
 
 
 def sweep(**changes):
@@ -158,11 +148,9 @@ def test_a_narrower_question_goes_on_from_the_samples_that_are_there(tmp_path):
     assert new == 2 * (1000 - 250)
 
 
-def test_a_trial_that_fails_ends_no_other(tmp_path):
-    path = tmp_path / "broken.py"
-    path.write_text(BROKEN)
-    registry().load_file(path)
-    records, _ = run(tmp_path / "r", Rule(tie=1e-6), samplers=(*ROWS, "broken"), plugins=(path,))
+def test_a_trial_that_fails_ends_no_other(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry().samplers.entries, "broken", broken)
+    records, _ = run(tmp_path / "r", Rule(tie=1e-6), samplers=(*ROWS, "broken"))
     (failed,) = (r for r in records if r.status == "failed")
     assert failed.stopping.outcome == "unscored"
     assert failed.trial.n == 250
