@@ -14,6 +14,7 @@ from support.commands import bench
 from support.sweeps import Silent
 
 from bench import get_sampler, load_results, sampler
+from bench.catalog import Origin
 from bench.commands.main import main
 from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics
@@ -149,7 +150,11 @@ def test_a_narrower_question_goes_on_from_the_samples_that_are_there(tmp_path):
 
 
 def test_a_trial_that_fails_ends_no_other(tmp_path, monkeypatch):
-    monkeypatch.setitem(registry().samplers.entries, "broken", broken)
+    for known, made in (
+        (registry().samplers.entries, broken),
+        (registry().samplers.origins, Origin("a test", "")),
+    ):
+        monkeypatch.setitem(known, "broken", made)
     records, _ = run(tmp_path / "r", Rule(tie=1e-6), samplers=(*ROWS, "broken"))
     (failed,) = (r for r in records if r.status == "failed")
     assert failed.stopping.outcome == "unscored"
