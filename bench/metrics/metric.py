@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
+
+import torch
 
 from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.moments import Moments
 from bench.metrics.reference import Reference
-from bench.metrics.space import FeatureSpace
+from bench.metrics.space import FeatureSpace, Shape, get_space
 from bench.stats.resampling import Jackknife, jackknife
 from bench.stats.score import Score
 
@@ -80,6 +82,20 @@ def check_offered(metric: Metric, space: FeatureSpace) -> None:
             f"{metric.name} takes at most {most:,} numbers an image, here are {space.dim:,}: take fd_pooled,"
             " or leave --metrics out for the default of such images"
         )
+
+
+def spaces_of(metrics: Iterable[Metric], shape: Shape, device: torch.device | str) -> dict[str, FeatureSpace]:
+    """Return the feature spaces of metrics for images of ``shape`` on a device, by name, each once.
+
+    Raises:
+        UsageError: as `get_space` and `check_offered`.
+    """
+    found: dict[str, FeatureSpace] = {}
+    for metric in metrics:
+        if metric.space not in found:
+            found[metric.space] = get_space(metric.space, shape).to(device)
+        check_offered(metric, found[metric.space])
+    return found
 
 
 def reference_flags(metric: Metric, reference: Reference) -> tuple[str, ...]:

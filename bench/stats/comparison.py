@@ -70,8 +70,8 @@ def compare(a: Score, b: Score, *, level: float = LEVEL) -> Comparison:
     freedom, se = len(left_a) - 1, _spread(left_a - left_b)
     if freedom < 1 or not math.isfinite(se):
         raise UsageError(f"{a.metric} has {len(left_a)} jackknife groups; a comparison needs at least 2")
-    corrected = math.isfinite(a.debiased - b.debiased) and "rank-deficient" not in {*a.flags, *b.flags}
-    at_a, at_b = (a.debiased, b.debiased) if corrected else (a.value, b.value)
+    sound = math.isfinite(a.debiased - b.debiased) and "rank-deficient" not in {*a.flags, *b.flags}
+    at_a, at_b = (a.debiased, b.debiased) if sound else (a.value, b.value)
     difference = at_a - at_b
     z, p = _student(difference, se, freedom)
     if a.target is not None:
@@ -137,13 +137,15 @@ def refuse_mixed(a: Score, b: Score) -> None:
 
 
 def estimate(score: Score) -> float:
-    """Return what scores are ranked by: the debiased value, or its distance from the target.
-
-    It is the plain value where there is no debiased one or that is worthless (rank-deficient).
-    """
-    useless = math.isnan(score.debiased) or "rank-deficient" in score.flags
-    value = score.value if useless else score.debiased
+    """Return what scores are ranked by: `corrected`, or its distance from the target."""
+    value = corrected(score)
     return value if score.target is None else abs(value - score.target)
+
+
+def corrected(score: Score) -> float:
+    """Return the debiased value; the plain one where there is none or it is worthless (rank-deficient)."""
+    useless = math.isnan(score.debiased) or "rank-deficient" in score.flags
+    return score.value if useless else score.debiased
 
 
 def interval(score: Score, *, level: float = LEVEL) -> tuple[float, float]:

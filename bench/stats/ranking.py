@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.stats.comparison import estimate, refuse_mixed
+from bench.stats.comparison import corrected, estimate, refuse_mixed
 from bench.stats.score import Score
 
 DRAWS = 2000
@@ -95,9 +95,7 @@ def redrawn(scores: Sequence[Score], part: float = 1.0, draws: int = DRAWS, seed
     target = scores[0].target
     if target is None:
         return np.asarray(losses(scores) + (-moved if scores[0].higher_is_better else moved))
-    useless = [np.isnan(score.debiased) or "rank-deficient" in score.flags for score in scores]
-    plain = [score.value if bad else score.debiased for score, bad in zip(scores, useless, strict=True)]
-    return np.asarray(np.abs(np.array([plain]) + moved - target))
+    return np.asarray(np.abs(np.array([[corrected(score) for score in scores]]) + moved - target))
 
 
 def ranks(values: Values, drawn: Values) -> list[Rank]:

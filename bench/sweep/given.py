@@ -20,8 +20,7 @@ from bench.errors import UsageError
 from bench.metrics.defaults import default_metric
 from bench.metrics.levels import Levels
 from bench.metrics.measuring import Progress
-from bench.metrics.metric import check_enough, check_offered
-from bench.metrics.space import get_space
+from bench.metrics.metric import check_enough, spaces_of
 from bench.plugins.cards import LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import registry
 from bench.records.trial import Failure
@@ -126,9 +125,7 @@ def scores_of(
     chosen = [registry().metrics.get(name) for name in names]
     card = ModelCard(data.name, partial(_NoModel, shape), "images, not a model", held_out=held_out)
     loaded = LoadedModel(card, _NoModel(shape), "", _reference(reference, shape), None)
-    spaces = {metric.space: get_space(metric.space, shape).to(device) for metric in chosen}
-    for metric in chosen:
-        check_offered(metric, spaces[metric.space])
+    spaces = spaces_of(chosen, shape, device)
     kept = frozenset(metric.space for metric in chosen if metric.needs == "features")
     worker = Worker(loaded, torch.device(device), spaces, kept)
     scoring = Scoring(names, worker, progress)

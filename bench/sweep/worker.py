@@ -26,8 +26,8 @@ from bench.diffusion.stages import CascadeModel, Decodes, image_shape, images_of
 from bench.errors import BenchError, users_code
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
-from bench.metrics.metric import check_offered
-from bench.metrics.space import FeatureSpace, features_of, get_space
+from bench.metrics.metric import spaces_of
+from bench.metrics.space import FeatureSpace, features_of
 from bench.plugins.cards import LoadedModel
 from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
@@ -169,9 +169,7 @@ class Worker:
         loaded = load_model(setup.model, device, setup.reference, setup.held_out)
         metrics = [registry().metrics.get(name) for name in setup.metrics or loaded.metrics]
         shape = image_shape(loaded.model)
-        spaces = {m.space: get_space(m.space, shape).to(device) for m in metrics}
-        for metric in metrics:
-            check_offered(metric, spaces[metric.space])
+        spaces = spaces_of(metrics, shape, device)
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep)
 
