@@ -107,7 +107,9 @@ def prompt_space(name: str, shape: Shape) -> PromptedImages:
     except ImportError:
         raise UsageError(f"{name} needs transformers: pip install 'sampler-bench[hub]'") from None
     try:
-        network = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        network: Any = transformers.CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{FOLDER}={folder} holds no CLIP model that can be read: {error}") from None
