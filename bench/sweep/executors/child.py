@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -24,6 +25,9 @@ from bench.sweep.worker import worker
 
 LOOK = 0.5
 """Seconds between two looks at a process."""
+
+PATIENCE = 5.0
+"""Seconds that a process has to end once its pipe has."""
 
 LEAST, TIMES = 300.0, 20.0
 """Where no time limit is given a step may take so many times the longest so far, and so many seconds."""
@@ -65,7 +69,7 @@ class Child:
         self._setup, self._device, self._threads = setup, device, threads
         self._context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self._pulse: Pulse = self._context.RawValue(Pulse)
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self.pipe: Connection
         self._beats, self._quiet, self._looked = 0, 0.0, 0.0
 
@@ -85,7 +89,7 @@ class Child:
     def look(self) -> Outcome | None:
         """Return what became of the block, or None where it is still being drawn.
 
-        A process that died, or was ended for it hangs, is started anew for the next block.
+        Where the process died, or hangs and is ended here, the next block starts another.
 
         Raises:
             BenchError: if the process cannot be started.
@@ -143,9 +147,7 @@ class Child:
     def _lost(self, reason: str = "") -> Failure:
         """Clear away a process that will answer no more, and return what is said of its block."""
         assert self._process is not None  # there was one
-        process, began = self._process, self._pulse.beats > 0
-        process.join(None if reason == "" else 0)
-        told = reason or ended(process.exitcode)
+        told, began = reason or ended(_status(self._process)), self._pulse.beats > 0
         self.end()
         if not began:
             raise BenchError(
@@ -159,9 +161,26 @@ def wait_for(children: Sequence[Child]) -> None:
     wait([child.pipe for child in children], LOOK)
 
 
+def _status(process: BaseProcess) -> int | None:
+    """Return the exit status of a process that is about to end; None where it does not.
+
+    Its ``join`` would wait for ever where the process has closed its files, which is all that it waits for.
+    """
+    end = time.monotonic() + PATIENCE
+    while process.exitcode is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return process.exitcode
+
+
 def ended(status: int | None) -> str:
-    """Return how a process ended as a sentence; its status is negative where a signal killed it."""
-    if status is None or status >= 0:
+    """Return how a process ended as a sentence.
+
+    Args:
+        status: its exit status; negative where a signal killed it, None where it has not ended.
+    """
+    if status is None:
+        return "the process closed the pipe that its answers go through"
+    if status >= 0:
         return f"the process ended with exit status {status}"
     try:
         name = signal.Signals(-status).name
