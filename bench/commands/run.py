@@ -131,6 +131,7 @@ def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = No
     with Display(quiet=quiet) as display:
         records = runner.run(plan, display)
         floor = runner.floor()
+    _say_changes(runner)
     return records + ([floor] if floor else [])
 
 
@@ -156,6 +157,7 @@ def _swept_in_rounds(sweep: Sweep, store: Store, options: argparse.Namespace, ru
         say_fits(rounds, rule.budget - (time.perf_counter() - began))
     records = rounds.run(lambda: Display(quiet=options.json))
     floor = runner.at(max(record.trial.n for record in records)).floor()
+    _say_changes(runner)
     return records + ([floor] if floor else [])
 
 
@@ -166,6 +168,24 @@ def _listed(numbers: Sequence[int]) -> str:
 def _say_notes(runner: Runner, plan: Plan[SampledCell]) -> None:
     for sentence in runner.notes(plan):
         print(sentence, file=sys.stderr)
+
+
+def _say_changes(runner: Runner) -> None:
+    for sentence in runner.changes():
+        warn(sentence)
+
+
+def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
+    """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
+    if options.executor is not None:
+        if options.isolate is not None:
+            raise UsageError("--executor names who draws: give it, or --isolate or --no-isolate, not both")
+        return str(options.executor)
+    if options.isolate is False and len(devices) > 1:
+        raise UsageError(f"--no-isolate is for one device, got {', '.join(devices)}")
+    users_file = bool(options.plugin) or ".py:" in model
+    apart = users_file if options.isolate is None else options.isolate
+    return "processes" if apart or len(devices) > 1 else "serial"
 
 
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
@@ -201,7 +221,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         metrics=parse_metrics(options.metrics) if options.metrics is not None else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),
         held_out=options.held_out,
-        executor=options.executor or ("serial" if len(devices) == 1 else "processes"),
+        executor=_executor(options, model, devices),
+        timeout=options.timeout,
         strict=options.strict,
         keep_features=options.keep_features,
         plugins=tuple(options.plugin),

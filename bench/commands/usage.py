@@ -144,7 +144,18 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
     )
     parser.add_argument(
-        "--executor", help="serial, processes or a plugin's [serial, for several devices processes]"
+        "--executor", help="serial, processes or a plugin's [serial; processes where --isolate holds]"
+    )
+    parser.add_argument(
+        "--isolate",
+        action=argparse.BooleanOptionalAction,
+        help="draw in a process of its own: a crash costs one trial [where --plugin or --model FILE.py is]",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="longest that a step of a block may take there [20 times the longest so far, at least 300]",
     )
     add_drawing(parser, "samples")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")

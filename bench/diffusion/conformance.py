@@ -7,18 +7,14 @@ breaks one and keeps the others is told that one.
 
 from __future__ import annotations
 
-import os
-import pickle
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite, sqrt
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from bench.device.state import changed_since, put_back, read_state
 from bench.diffusion.grid import Grid, make_grid
 from bench.diffusion.interfaces import Prediction
 from bench.diffusion.noise import TrajectoryNoise
@@ -69,7 +65,7 @@ def check_clause(sampler: Sampler, text: str) -> Clause:
     model = GaussianOracle(NoiseSchedule.linear())
     kept: bool | None
     try:
-        with _put_back():
+        with put_back():
             kept, detail = CLAUSES[text](sampler, model, make_grid(model.schedule, 10))
     except NotApplicable as reason:
         kept, detail = None, str(reason)
@@ -93,53 +89,6 @@ def badge(findings: list[Clause]) -> str:
     told = f"{kept} of {asked} clauses kept"
     label = told.replace(" ", "_")
     return f"![sampler-bench: {told}](https://img.shields.io/badge/sampler--bench-{label}-{colour})"
-
-
-def _set_environment(variables: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(variables)
-
-
-_STATE: Mapping[str, tuple[Callable[[], object], Callable[..., object]]] = {
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch's deterministic mode": (
-        torch.are_deterministic_algorithms_enabled,
-        torch.use_deterministic_algorithms,
-    ),
-    "torch's global generator": (
-        lambda: torch.get_rng_state().tolist(),
-        lambda value: torch.set_rng_state(torch.tensor(value, dtype=torch.uint8)),
-    ),
-    "Python's global generator": (random.getstate, random.setstate),
-    "NumPy's global generator": (
-        lambda: pickle.dumps(np.random.get_state()),
-        lambda value: np.random.set_state(pickle.loads(value)),
-    ),
-    "the working directory": (os.getcwd, os.chdir),
-    "the environment": (lambda: dict(os.environ), _set_environment),
-}
-"""What a sampler must leave as it is: how it is read, and how it is put back."""
-
-
-def _globals() -> dict[str, object]:
-    return {name: read() for name, (read, _) in _STATE.items()}
-
-
-def _changed(before: Mapping[str, object]) -> list[str]:
-    now = _globals()
-    return [name for name in before if before[name] != now[name]]
-
-
-@contextmanager
-def _put_back() -> Iterator[None]:
-    before = _globals()
-    try:
-        yield
-    finally:
-        for name in _changed(before):
-            _STATE[name][1](before[name])
 
 
 def _start(rows: int = 4) -> Tensor:
@@ -203,9 +152,9 @@ def _harmless(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
 
 
 def _nothing_global(sampler: Sampler, model: GaussianOracle, grid: Grid) -> Answer:
-    before = _globals()
+    before = read_state()
     sample(model, sampler, grid, _start(), _noise())
-    changed = _changed(before)
+    changed = changed_since(before)
     advice = "; noise comes from noise(index)" if any("generator" in name for name in changed) else ""
     return not changed, f"it changed {', '.join(changed)}{advice}" if changed else ""
 

@@ -228,6 +228,7 @@ class BlockResult:
         film: uint8 frames of sample 0 on its way, (frames, C, H, W); none in other blocks.
         levels: how the images' values are spread.
         images: one for each block that was added up; none of a block that an earlier version kept.
+        changed: names of what was changed globally while it was drawn, and put back after it.
     """
 
     block: range
@@ -237,6 +238,7 @@ class BlockResult:
     film: Tensor
     levels: Levels
     images: tuple[BlockImages, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all but the cost as arrays for ``numpy.savez``."""
@@ -328,6 +330,8 @@ class WorkerSetup:
         plugins: plugin files to load.
         keep_features: keep every feature vector, not only where a metric needs them.
         held_out: images of the same law as the reference that the user named, or None.
+        timeout: seconds that a step of a block may take in a process of its own; made of what is measured
+            where None.
     """
 
     model: str
@@ -336,3 +340,4 @@ class WorkerSetup:
     plugins: tuple[Path, ...] = ()
     keep_features: bool = False
     held_out: str | None = None
+    timeout: float | None = None

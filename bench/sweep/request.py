@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ class Sweep:
         reference: image set to score against instead of the model's.
         held_out: image set whose score is the row of real images, instead of the model's.
         executor: its name.
+        timeout: seconds that a step of a block may take in a worker process; made of what is measured where
+            None.
         strict: stop at the first failure.
         plugins: plugin files.
         keep_features: keep the feature vectors of every trial that is computed, under ``features/``.
@@ -64,6 +67,7 @@ class Sweep:
     keep_features: bool = False
     unasked: bool = False
     calls: tuple[int, ...] = ()
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
@@ -73,6 +77,8 @@ class Sweep:
             )
         if not self.steps and not self.calls:
             raise UsageError("no number of steps was asked for; give --steps 10,20,50")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise UsageError(f"--timeout takes seconds above 0, got {self.timeout:g}")
         if self.calls and min(self.calls) < 1:
             raise UsageError(f"--calls takes numbers from 1 on, got {min(self.calls)}")
 

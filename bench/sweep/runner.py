@@ -97,13 +97,20 @@ class Runner:
         for file in sweep.plugins:
             registry().load_file(file)
         self.setup = WorkerSetup(
-            sweep.model, sweep.reference, sweep.metrics, sweep.plugins, sweep.keep_features, sweep.held_out
+            sweep.model,
+            sweep.reference,
+            sweep.metrics,
+            sweep.plugins,
+            sweep.keep_features,
+            sweep.held_out,
+            sweep.timeout,
         )
         self.worker: Worker = worker(self.setup, sweep.devices[0])
         self.loaded = self.worker.loaded
         self.sweep = sweep.fitted_to(self.loaded.model)
         self._asked = sweep
         self._larger: Runner | None = None
+        self._changes: dict[str, dict[str, None]] = {}
         self.metrics = sweep.metrics or self.loaded.metrics
         self.scoring = Scoring(self.metrics, self.worker, progress)
 
@@ -228,6 +235,12 @@ class Runner:
             if self.sweep.strict and record.status == "failed":
                 raise BenchError(f"{record.title}: {record.message}")
         return plan.answers(made)
+
+    def changes(self) -> Iterator[str]:
+        """Yield what was changed globally while blocks were drawn, a sentence for each sampler that did."""
+        for label, names in self._changes.items():
+            advice = "; noise comes from noise(index)" if any("generator" in one for one in names) else ""
+            yield f"{label} changed {', '.join(names)}, put back after every block{advice}"
 
     def floor(self) -> Record | None:
         """Return the score of real images in the place of samples, or None where there are none.
@@ -358,6 +371,8 @@ class Runner:
                 del collected[cell.key]
                 yield self._fail(cell, outcome)
                 continue
+            if outcome.changed:
+                self._changes.setdefault(cell.row.label, {}).update(dict.fromkeys(outcome.changed))
             folder = block_folder(self.store, cell)
             write_block(folder, outcome.block, outcome.to_arrays(), outcome.cost)
             observer.advanced(cell.trial, len(outcome.block))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from torch import Tensor
 from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
 from bench.device.precision import PRECISIONS, allow_tf32
+from bench.device.state import PROCESS, changed_since, put_back, read_state, seed_everything
 from bench.diffusion.answers import ModelError, check_function
 from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.film import Film
@@ -173,20 +175,39 @@ class Worker:
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep)
 
-    def __call__(self, task: Task) -> BlockResult | Failure:
-        """Draw and score a block; whatever a plugin raises comes back as a `Failure`."""
+    def __call__(self, task: Task, told: Callable[[str], None] = lambda stage: None) -> BlockResult | Failure:
+        """Draw and score a block; whatever a plugin raises comes back as a `Failure`.
+
+        Global generators are seeded for the block, and all that is global is put back after it: what is drawn
+        does not depend on the blocks that this process drew before.
+
+        Args:
+            task: the block.
+            told: told the stage whenever one is reached, as in ``step 3``.
+        """
+        with put_back(PROCESS):
+            seed_everything(_seed_of(task))
+            before = read_state(PROCESS)
+            outcome = self._draw(task, told)
+            if isinstance(outcome, BlockResult):
+                outcome.changed = tuple(changed_since(before, PROCESS))
+        return outcome
+
+    def _draw(self, task: Task, told: Callable[[str], None]) -> BlockResult | Failure:
         trial, block = task.trial, task.block
-        stage = "setup"
+        stage = ""
 
         def reached(place: str) -> None:
             nonlocal stage
             stage = place
+            told(place)
 
+        reached("setup")
         try:
             sampler = get_sampler(trial.sampler)
             grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
             with torch.no_grad():  # not inference mode: a classifier's gradient turns gradients on
-                self._warm_up(trial, len(block), grid)
+                self._warm_up(trial, len(block), grid, reached)
                 reset_peak_memory(self.device)
                 drawn = draw(
                     self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
@@ -251,7 +272,7 @@ class Worker:
                         total[space] = sums
         return total
 
-    def _warm_up(self, trial: Trial, batch: int, grid: Grid) -> None:
+    def _warm_up(self, trial: Trial, batch: int, grid: Grid, reached: Callable[[str], None]) -> None:
         """Call the network and the spaces, so that no first call is timed, and see whether it is a function.
 
         A grid whose times all lie within those of earlier trials costs nothing.
@@ -270,6 +291,7 @@ class Worker:
         x = normal_noise(trial.seed, range(batch), INITIAL, model.shape, device=self.device)
 
         def ask(x: Tensor, rows: Sequence[int], step: Step) -> Prediction:
+            reached("setup")  # every call of the network is a sign of life
             mine = bound(model, rows, trial.seed)
             answer = metered(mine, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
             return answer._replace(raw_variance=None) if model.variance == "fixed" else answer
@@ -278,8 +300,15 @@ class Worker:
         images = torch.zeros((batch, *image_shape(model)), device=self.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():
+            reached("setup")
             features_of(space, to_uint8(images), images, labels)
         self._asked[key] = min(low, last.t), max(high, first.t)
+
+
+def _seed_of(task: Task) -> int:
+    """Return the seed of the global generators for a block, so that no two blocks draw alike from them."""
+    text = f"{task.trial.seed} {task.block.start}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 @functools.cache
