@@ -33,6 +33,8 @@ from .diffusion.stages import cascade, decoded
 from .errors import BenchError, NotApplicable, UnknownNameError, UsageError
 from .files.download import download
 from .hooks import hookimpl
+from .interactive.results import Results
+from .interactive.running import run
 from .metrics.frechet import frechet_distance
 from .metrics.metric import Metric
 from .plugins.cards import ModelCard, SamplerSet
@@ -64,6 +66,7 @@ __all__ = [
     "NoiseSchedule",
     "NotApplicable",
     "Prediction",
+    "Results",
     "Sampler",
     "SamplerSet",
     "Schedule",
@@ -103,6 +106,7 @@ __all__ = [
     "published_frame",
     "published_table",
     "read_moments",
+    "run",
     "sample",
     "sampler",
     "score",

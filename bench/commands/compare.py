@@ -10,10 +10,13 @@ influence values.
 from __future__ import annotations
 
 import argparse
+import html
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+
+import pandas as pd
 
 from bench.commands.options import (
     load_plugins,
@@ -37,9 +40,9 @@ NOT_JUDGED = "not judged"
 """The verdict on scores that allow none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
-    """Trials set side by side.
+    """Trials set side by side: text where it is printed, HTML in a notebook.
 
     Attributes:
         rows: one a trial, as JSON has them.
@@ -51,6 +54,22 @@ class Compared:
     notes: list[str]
     title: str = ""
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a trial, with unrounded numbers."""
+        return pd.DataFrame(self.rows)
+
+    def text(self, *, titled: bool = False) -> str:
+        """Return it as lines of text, under the title of its table where that is wanted."""
+        lines = [self.title] if titled else []
+        return "\n".join([*lines, HEAD, *map(_line, self.rows), *self.notes])
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text())}</pre>"
+
 
 def execute(options: argparse.Namespace) -> int:
     """Print the comparison."""
@@ -61,19 +80,24 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     if whole_column:
         refuse_unknown_metric(records, options.metric)
-        compared = _columns(records, options.column, options.calls, options.metric, Store(options.results))
+        compared = columns_of(records, options.column, options.calls, options.metric, Store(options.results))
     else:
-        scored = [r for r in records if r.scores and r.kind != "real"]
-        compared = [_pair(scored, options.trials, options.metric, Store(options.results))]
+        compared = [pair(records, options.trials, options.metric, Store(options.results))]
     if options.json:
         print_json([row for one in compared for row in one.rows])
     else:
-        print("\n\n".join(_text(one, titled=len(compared) > 1) for one in compared))
+        print("\n\n".join(one.text(titled=len(compared) > 1) for one in compared))
     return 0 if whole else 1
 
 
-def _pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:
-    first, second, note = pair_of(records, trials, metric)
+def pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:
+    """Return two trials with their paired difference.
+
+    Raises:
+        UsageError: if a text names no trial that was scored, or several, or they cannot be compared.
+    """
+    scored = [record for record in records if record.scores and record.kind != "real"]
+    first, second, note = pair_of(scored, trials, metric)
     a, b = score_of(first, metric), score_of(second, metric)
     apart = _noise_apart(first, second, store)
     row = {**_row(second, b), **_differing(compare(b, a)), "paired": not apart}
@@ -138,7 +162,7 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
     return f"images of {' and '.join(shapes)}" if len(set(shapes)) > 1 else ""
 
 
-def _columns(
+def columns_of(
     records: Sequence[Record], steps: int | None, budget: int | None, metric: str | None, store: Store
 ) -> list[Compared]:
     """Return the trials of one number of steps, or within a budget, a column for each table that has them.
@@ -302,12 +326,6 @@ def _row(record: Record, score: Score, label: str = "") -> dict[str, object]:
 def _differing(found: Comparison) -> dict[str, object]:
     fields = asdict(found)
     return {name: fields[name] for name in ("difference", "se", "z", "p", "low", "high", "verdict")}
-
-
-def _text(compared: Compared, *, titled: bool) -> str:
-    """Return what was compared as lines of text, under the title of its table where that is wanted."""
-    lines = [compared.title] if titled else []
-    return "\n".join([*lines, HEAD, *map(_line, compared.rows), *compared.notes])
 
 
 def _line(row: dict[str, object]) -> str:

@@ -24,6 +24,7 @@ from bench.commands.options import (
     parse_steps,
     print_json,
 )
+from bench.commands.progress import Shown
 from bench.commands.run import swept
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import grid_for
@@ -167,7 +168,7 @@ class Study:
 
     def draw(self, sweep: Sweep) -> list[Record]:
         """Return the records of a sweep, drawn where they are missing."""
-        return swept(sweep, self.store, quiet=self.quiet)
+        return swept(sweep, self.store, Shown(quiet=self.quiet))
 
     def limits(self, samplers: Iterable[str]) -> dict[str, Limit]:
         """Return the fine limits of some samplers; none of one whose limit could not be drawn."""

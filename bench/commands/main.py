@@ -30,6 +30,15 @@ class Parser(argparse.ArgumentParser):
         """Raise the sentence instead of printing the usage."""
         raise UsageError(f"{message[0].lower()}{message[1:]}; see `{self.prog} --help`")
 
+    def named(self) -> dict[str, argparse.Action]:
+        """Return the options by their names in Python: ``--keep-features`` is ``keep_features``."""
+        return {
+            option.removeprefix("--").replace("-", "_"): action
+            for action in self._actions
+            for option in action.option_strings
+            if option.startswith("--")
+        }
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""

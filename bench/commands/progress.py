@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Self
 
 from rich.progress import (
@@ -128,3 +129,26 @@ class Display(Bar):
         seconds = record.cost.sampling_seconds if record.cost else 0.0
         where = f"{record.sampler.label} S={record.trial.steps}"
         print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a sweep shows on the way.
+
+    Attributes:
+        quiet: whether no progress is shown.
+    """
+
+    quiet: bool
+
+    def measuring(self) -> Measuring:
+        """Return what shows how far the measuring of reference images is."""
+        return Measuring(quiet=self.quiet)
+
+    def display(self) -> Display:
+        """Return what shows how far the sweep is."""
+        return Display(quiet=self.quiet)
+
+    def say(self, sentence: str) -> None:
+        """Tell something that is done other than it was asked for."""
+        print(sentence, file=sys.stderr, flush=True)

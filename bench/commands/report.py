@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from bench.commands.options import read_records, warn
 from bench.errors import BenchError
 from bench.files.atomic import write_atomically
 from bench.published.presets import get_preset
+from bench.records.record import Record
 from bench.records.store import Store
 
 
 def execute(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from bench.report.page.html import report  # matplotlib takes a second that other verbs need not wait
     from bench.report.plots.training import models_of, trainings
 
     for name in options.preset:
@@ -23,11 +25,23 @@ def execute(options: argparse.Namespace) -> int:
         if training.damage:
             warn(training.damage)
     path = options.out or options.results / "report.html"
-    text = report(Store(options.results), records, options.preset)
+    size = write_report(path, Store(options.results), records, options.preset)
+    print(f"{path} ({size / 2**20:.1f} MB, {len(records)} records)")
+    return 0 if whole else 1
+
+
+def write_report(path: Path, store: Store, records: Sequence[Record], presets: Sequence[str] = ()) -> int:
+    """Write the page on some records and return its number of letters.
+
+    Raises:
+        BenchError: if it cannot be written.
+    """
+    from bench.report.page.html import report  # matplotlib takes a second that other verbs need not wait
+
+    text = report(store, records, presets)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
     except OSError as error:
         raise BenchError(f"cannot write {path}: {error.strerror}; choose another --out") from None
-    print(f"{path} ({len(text) / 2**20:.1f} MB, {len(records)} records)")
-    return 0 if whole else 1
+    return len(text)

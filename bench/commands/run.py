@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bench.commands.estimate import dry_run, say_cost, say_fits
 from bench.commands.options import (
@@ -27,7 +27,7 @@ from bench.commands.options import (
     warn,
 )
 from bench.commands.plot import draw
-from bench.commands.progress import Display, Measuring
+from bench.commands.progress import Shown
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
@@ -52,18 +52,50 @@ DEFAULT_STEPS = "10,20,50,100,1000"
 DEFAULT_N = 1000
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the options of ``run`` come to.
+
+    Attributes:
+        sweeps: one for each guidance scale, and for each rule of time grids of a preset.
+        rule: when drawing stops; None where every trial gets its n.
+        preset: whose protocol it is; None where it is nobody's.
+        lacks: what the preset's sweep lacks, a sentence each.
+    """
+
+    sweeps: Sequence[Sweep]
+    rule: Rule | None
+    preset: Preset | None
+    lacks: Sequence[str] = ()
+
+
 def execute(options: argparse.Namespace) -> int:
     """Run the sweep."""
     if load_plugins(options.plugin).failures and options.strict:
         return 1
+    wanted = asked(options)
+    store = Store(options.results)
+    if wanted.lacks:
+        for sentence in wanted.lacks:
+            print(f"error: {sentence}", file=sys.stderr)
+        return 1
+    if options.dry_run:
+        return max(_dry_run(one, store, options, wanted.rule) for one in wanted.sweeps)
+    started = time.perf_counter()
+    records = computed(wanted, store, Shown(quiet=options.json))
+    return _report(records, store, time.perf_counter() - started, options.json, wanted.preset)
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """Return what the options of ``run`` come to.
+
+    Raises:
+        UsageError: if something is asked for that cannot be.
+    """
     rule = _rule(options)
     preset = get_preset(options.preset) if options.preset else None
     sweep = _sweep(options, preset)
-    store = Store(options.results)
-    if preset is not None and not _ready(preset, sweep):
-        return 1
-    if not options.dry_run:
-        store.prepare()
+    lacks = list(missing_requirements(preset, sweep)) if preset is not None else []
     scales = options.guidance or []
     models = [with_option(sweep.model, "guidance", f"{scale:g}") for scale in scales] or [sweep.model]
     parts = (
@@ -71,17 +103,26 @@ def execute(options: argparse.Namespace) -> int:
         if options.samplers or options.spacing or preset is None
         else _by_grid(sweep, preset, options.clip)
     )
-    sweeps = [replace(part, model=model) for model in models for part in parts]
-    if options.dry_run:
-        return max(_dry_run(one, store, options, rule) for one in sweeps)
+    return Asked([replace(part, model=model) for model in models for part in parts], rule, preset, lacks)
+
+
+def computed(wanted: Asked, store: Store, shown: Shown) -> list[Record]:
+    """Run what was asked for and return its records, those of real images last in each sweep.
+
+    Args:
+        wanted: what was asked for.
+        store: where records are.
+        shown: what is shown on the way.
+    """
+    store.prepare()
     started, records = time.perf_counter(), list[Record]()
-    for place, one in enumerate(sweeps):
-        if rule is None:
-            records += swept(one, store, quiet=options.json, preset=preset)
+    for place, one in enumerate(wanted.sweeps):
+        if wanted.rule is None:
+            records += swept(one, store, shown, preset=wanted.preset)
         else:
-            share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
-            records += _swept_in_rounds(one, store, options, share)
-    return _report(records, store, time.perf_counter() - started, options.json, preset)
+            share = _share(wanted.rule, time.perf_counter() - started, len(wanted.sweeps) - place)
+            records += _swept_in_rounds(one, store, shown, share)
+    return records
 
 
 def _rule(options: argparse.Namespace) -> Rule | None:
@@ -105,57 +146,57 @@ def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule
             say_fits(rounds, rule.budget)
         print(f"in rounds of {_listed(rounds.looks)} samples; at most:", file=sys.stderr)
     plan = runner.plan()
-    _say_notes(runner, plan)
+    _say_notes(runner, plan, Shown(quiet=True))
     return dry_run(runner, plan, as_json=options.json)
 
 
-def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = None) -> list[Record]:
+def swept(sweep: Sweep, store: Store, shown: Shown, *, preset: Preset | None = None) -> list[Record]:
     """Run one sweep and return its records, the real images' last.
 
     Args:
         sweep: what was asked for.
         store: where records are.
-        quiet: whether no progress is shown.
+        shown: what is shown on the way.
         preset: whose protocol it is; its cost is told.
     """
-    measuring = Measuring(quiet=quiet)
+    measuring = shown.measuring()
     runner = Runner(sweep, store, measuring)
     plan = runner.plan()
-    _say_notes(runner, plan)
+    _say_notes(runner, plan, shown)
     _keep_training(runner.loaded.card, store)
     if preset is not None:
         say_cost(runner, plan)
     if plan.pending:
         with measuring:
             runner.scoring.references.measure()
-    with Display(quiet=quiet) as display:
+    with shown.display() as display:
         records = runner.run(plan, display)
         floor = runner.floor()
     _say_changes(runner)
     return records + ([floor] if floor else [])
 
 
-def _swept_in_rounds(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule) -> list[Record]:
+def _swept_in_rounds(sweep: Sweep, store: Store, shown: Shown, rule: Rule) -> list[Record]:
     """Run one sweep in rounds and return the records of all rounds, the real images' last."""
     began = time.perf_counter()
-    measuring = Measuring(quiet=options.json)
+    measuring = shown.measuring()
     runner = Runner(sweep, store, measuring)
     rounds = Rounds(
         runner,
         rule,
-        lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        shown.say,
         lambda: time.perf_counter() - began,
     )
     first = rounds.plan()
-    _say_notes(runner.at(rounds.looks[0]), first)
+    _say_notes(runner.at(rounds.looks[0]), first, shown)
     if rounds.most != sweep.n:
-        print(f"n = {sweep.n:,} is no first round doubled: at most {rounds.most:,}", file=sys.stderr)
+        shown.say(f"n = {sweep.n:,} is no first round doubled: at most {rounds.most:,}")
     _keep_training(runner.loaded.card, store)
     with measuring:
         runner.scoring.references.measure()
     if rule.budget is not None:
         say_fits(rounds, rule.budget - (time.perf_counter() - began))
-    records = rounds.run(lambda: Display(quiet=options.json))
+    records = rounds.run(shown.display)
     floor = runner.at(max(record.trial.n for record in records)).floor()
     _say_changes(runner)
     return records + ([floor] if floor else [])
@@ -165,9 +206,9 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(f"{number:,}" for number in numbers)
 
 
-def _say_notes(runner: Runner, plan: Plan[SampledCell]) -> None:
+def _say_notes(runner: Runner, plan: Plan[SampledCell], shown: Shown) -> None:
     for sentence in runner.notes(plan):
-        print(sentence, file=sys.stderr)
+        shown.say(sentence)
 
 
 def _say_changes(runner: Runner) -> None:
@@ -235,14 +276,6 @@ def _by_grid(sweep: Sweep, preset: Preset, clip: str | None = None) -> list[Swee
         replace(sweep, samplers=parse_samplers(samplers, clip), spacings=(spacing,))
         for spacing, samplers in preset.by_spacing().items()
     ]
-
-
-def _ready(preset: Preset, sweep: Sweep) -> bool:
-    """Say what a preset's sweep lacks, and return whether it lacks nothing."""
-    missing = list(missing_requirements(preset, sweep))
-    for sentence in missing:
-        print(f"error: {sentence}", file=sys.stderr)
-    return not missing
 
 
 def _keep_training(card: ModelCard, store: Store) -> None:

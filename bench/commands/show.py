@@ -42,6 +42,8 @@ def matching(records: list[Record], text: str) -> list[Record]:
         found = [record for record in column if name in (record.trial.sampler, record.sampler.label)]
         if not found:
             found = [record for record in column if record.trial.sampler == _spec(name)]
+        if not found:  # a rule that is not there to be asked for its defaults
+            found = [record for record in column if record.sampler.name == name]
     if not found:
         known = [f"{record.trial.sampler}@{record.trial.steps}" for record in records]
         raise (

@@ -46,12 +46,12 @@ def training_curves(table: Mapping[str, Sequence[float]], name: str, theme: Them
             _draw(axes, table, column, theme.series[place], label)
             if place == 0 and _has_own_objective(table):
                 _draw(axes, table, OBJECTIVE, theme.series[2], "objective", dashed=True)
-                axes.legend(fontsize=9)
+                axes.legend()
             _scale(axes)
             axes.set_xlabel("optimiser steps")
             axes.set_ylabel(label)
         told = f"Training of {name}\n{extent(table)}"
-        figure.suptitle(told, fontsize=10, x=0.01, ha="left")
+        figure.suptitle(told, x=0.01, ha="left")
     return figure
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from bench.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Theme:
         band: filled regions.
         series: one a sampler. Any two differ by at least 23 in CIE76 for every kind of colour blindness
             (Machado et al. 2009), and each has a contrast of at least 3 to 1 with the paper.
+        colours: colours of rows by their label, before those of ``series``.
+        rc: settings of matplotlib that go before the project's.
     """
 
     name: str
@@ -36,6 +41,8 @@ class Theme:
     grid: str
     band: str
     series: tuple[str, ...]
+    colours: Mapping[str, str] = field(default_factory=dict)
+    rc: Mapping[str, Any] = field(default_factory=dict)
 
 
 LIGHT = Theme(
@@ -88,6 +95,10 @@ _STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "figure.titlesize": 10,
+    "figure.labelsize": 10,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
@@ -97,16 +108,46 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def plotting(theme: Theme = LIGHT) -> Iterator[None]:
-    """Draw without a screen, in the project's style."""
+    """Draw in the project's style, with a theme's colours and its own settings."""
     colours: dict[Any, Any] = {
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor"), theme.ink),
         **dict.fromkeys(("xtick.color", "ytick.color"), theme.ink),
         **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
         "grid.color": theme.grid,
     }
-    mpl.use("agg")
-    with mpl.rc_context({**_STYLE, **colours}):
+    with mpl.rc_context({**_STYLE, **colours, **theme.rc}):
         yield
+
+
+def figure_of(axes: Axes) -> Figure:
+    """Return the figure that axes are in."""
+    return cast(Figure, axes.get_figure())
+
+
+@contextmanager
+def subplots(
+    count: int, size: tuple[float, float], theme: Theme, axes: Axes | None = None, **shared: bool
+) -> Iterator[list[Axes]]:
+    """Give panels beside each other, in a figure of their own or, where one is asked for, in given axes.
+
+    Args:
+        count: number of panels.
+        size: width and height of the figure in inches.
+        theme: colours of the figure; in given axes the settings in force hold.
+        axes: where to draw; a figure of its own where None.
+        shared: what ``Figure.subplots`` takes.
+
+    Raises:
+        UsageError: if several panels were to be drawn in the given axes.
+    """
+    if axes is None:
+        with plotting(theme):
+            figure = Figure(figsize=size, layout="constrained")
+            yield list(figure.subplots(1, count, squeeze=False, **shared)[0])
+    elif count == 1:
+        yield [axes]
+    else:
+        raise UsageError(f"this plot has a panel for each of {count} columns: with axes give column=")
 
 
 def looks(rows: Sequence[str], theme: Theme = LIGHT) -> dict[str, tuple[str, str]]:
@@ -116,7 +157,8 @@ def looks(rows: Sequence[str], theme: Theme = LIGHT) -> dict[str, tuple[str, str
     """
     count = len(theme.series)
     return {
-        row: (theme.series[i % count], MARKERS[(i + i // count) % len(MARKERS)]) for i, row in enumerate(rows)
+        row: (theme.colours.get(row, theme.series[i % count]), MARKERS[(i + i // count) % len(MARKERS)])
+        for i, row in enumerate(rows)
     }
 
 
@@ -139,4 +181,4 @@ def legend_beside(axes: Axes) -> None:
     named = list(zip(*axes.get_legend_handles_labels(), strict=True))
     named.sort(key=lambda item: not isinstance(item[0], ErrorbarContainer))  # samplers first
     handles, labels = zip(*named, strict=True)
-    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))

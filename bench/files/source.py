@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from bench.files.live import is_filled, is_live, read_live
 from bench.files.neighbours import folder_of, used_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +86,8 @@ def code_hash(*objects: object) -> str:
 
     The project's own code counts by definitions; a user's file counts whole, with the files beside it that it
     imports, and so does the package of a plugin, each together with what it imports of the project; other
-    installed packages count by their versions.
+    installed packages count by their versions. What a notebook or a script defines counts by itself with what
+    it names, see `bench.files.live`.
     """
     digests, _ = closure(*objects)
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
@@ -96,7 +98,7 @@ def closure(*objects: object) -> tuple[set[str], set[Address]]:
     digests: set[str] = set()
     waiting: list[Address] = []
     others: set[str] = set()
-    for part in _parts(objects):
+    for part in _with_live_code(_parts(objects), digests):
         module = _module_of(part)
         if _is_own(module):
             waiting.append(_address_of(part))
@@ -114,6 +116,17 @@ def closure(*objects: object) -> tuple[set[str], set[Address]]:
             digests |= own
             waiting += named
     return digests, {address for address in seen if address[1] != "*"}
+
+
+def _with_live_code(parts: Iterable[Any], digests: set[str]) -> Iterator[Any]:
+    """Yield the parts that have files, and what live ones name of such; add the digests of these."""
+    for part in parts:
+        if is_live(part):
+            digest, named = read_live(part)
+            digests.add(digest)
+            yield from named
+        else:
+            yield part
 
 
 @functools.cache
@@ -202,7 +215,7 @@ def walk(objects: Iterable[object]) -> Iterator[object]:
         elif isinstance(one, MethodType):
             waiting += [one.__func__, one.__self__]
         elif isinstance(one, FunctionType):
-            cells = (cell for cell in one.__closure__ or () if _is_filled(cell))
+            cells = (cell for cell in one.__closure__ or () if is_filled(cell))
             waiting += [
                 *(cell.cell_contents for cell in cells),
                 *(one.__defaults__ or ()),
@@ -225,7 +238,9 @@ def walk(objects: Iterable[object]) -> Iterator[object]:
 def users_parts(objects: Iterable[object]) -> tuple[object, ...]:
     """Return the functions, classes and modules of users' files and plugins that some objects are made of."""
     parts = ((one, _module_of(one)) for one in _parts(objects))
-    return tuple(one for one, name in parts if _is_users(name) and _foreign_files(name, one))
+    return tuple(
+        one for one, name in parts if _is_users(name) and not is_live(one) and _foreign_files(name, one)
+    )
 
 
 def _is_users(module: str) -> bool:
@@ -323,14 +338,6 @@ def _version_of(package: str) -> str:
 
 def _is_own(module: str) -> bool:
     return module.partition(".")[0] in PROJECT
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - an empty cell raises
-    except ValueError:
-        return False
-    return True
 
 
 @functools.cache

@@ -169,7 +169,7 @@ class Registry:
     def _hooks(self) -> list[tuple[str, Callable[[Any, Origin], None]]]:
         return [
             ("bench_samplers", self._add_sampler),
-            ("bench_named_samplers", self._add_named_sampler),
+            ("bench_named_samplers", self.add_named_sampler),
             ("bench_sampler_sets", self._add_set),
             ("bench_models", lambda card, origin: self.models.add(card.name, card, origin)),
             ("bench_spacings", lambda item, origin: self.spacings.add(item[0], item[1], origin)),
@@ -207,11 +207,11 @@ class Registry:
 
     def _add_sampler(self, sampler: Sampler, origin: Origin) -> None:
         """Register a sampler that ``--samplers all`` runs."""
-        self._add_named_sampler(sampler, origin)
+        self.add_named_sampler(sampler, origin)
         if sampler.alias is None and sampler.spec not in self.default_samplers.entries:
             self.default_samplers.add(sampler.spec, sampler, origin)
 
-    def _add_named_sampler(self, sampler: Sampler, origin: Origin) -> None:
+    def add_named_sampler(self, sampler: Sampler, origin: Origin) -> None:
         """Register the rule of a sampler under its own name, and the sampler under its alias."""
         if not isinstance(sampler, Sampler):
             raise UsageError(f"expected @sampler functions, got {type(sampler).__name__}")

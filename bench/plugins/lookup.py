@@ -23,6 +23,7 @@ from bench.files.source import users_parts, walk
 from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.loading import import_file, registry
+from bench.plugins.objects import is_object, values_of
 from bench.spec import parse_options, refuse_repeated, split_spec
 
 LAW_DRAWS = 50_000
@@ -106,7 +107,8 @@ def load_model(
     if floor is None:
         floor = _floor(card, model, reference)
     images = _reference(card, model, reference)
-    return LoadedModel(card, model, weights_hash(model), images, floor, users_parts([card.load]))
+    weights = values_of(model) if is_object(split_spec(card.name)[0]) else weights_hash(model)
+    return LoadedModel(card, model, weights, images, floor, users_parts([card.load]))
 
 
 def weights_hash(model: object) -> str:

@@ -9,7 +9,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,22 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         commit=commit,
         dirty=dirty,
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=_asked_by.get() or shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+_asked_by: ContextVar[str] = ContextVar("asked_by", default="")
+
+
+@contextmanager
+def asked_by(command: str) -> Iterator[None]:
+    """Have records say that a command made them which is not the command line of this process."""
+    token = _asked_by.set(command)
+    try:
+        yield
+    finally:
+        _asked_by.reset(token)
 
 
 @functools.cache

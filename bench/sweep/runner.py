@@ -31,6 +31,7 @@ from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
 from bench.plugins.lookup import shuffled
+from bench.plugins.objects import values_in
 from bench.records import ledger
 from bench.records.blocks import drop_blocks, merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
@@ -442,6 +443,7 @@ class Runner:
             "code of the sampler": code_hash(sampler.function),
             **_files_of(sampler),
             **_library_of(sampler),
+            **values_in(sampler),
         }
         return SampledCell(
             kind="samples",

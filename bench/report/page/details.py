@@ -163,7 +163,10 @@ def facts_of(record: Record) -> dict[str, str]:
 
 
 def command_of(record: Record) -> str:
-    """Return the command that makes this trial alone; empty for real images, which every sweep measures."""
+    """Return the command that makes this trial alone; empty for real images, which every sweep measures.
+
+    Of a trial of objects it is the call in Python.
+    """
     trial = record.trial
     drawing = [text for name in DRAWING for text in (f"--{name}", getattr(trial, name))]
     if record.kind == "real":
@@ -177,6 +180,9 @@ def command_of(record: Record) -> str:
         options = ["run", "--model", trial.model, "--samplers", trial.sampler, "--steps", trial.steps]
         options += [*drawing, "--metrics", ",".join(trial.metrics)]
         options += ["--reference", trial.reference] if trial.reference else []
+    if record.environment.command.startswith("bench.run("):  # of objects: their names stand for them
+        given = zip(options[1::2], options[2::2], strict=True)
+        return f"bench.run({', '.join(f'{name[2:]}={value!r}' for name, value in given)})"
     return shlex.join(["python", "-m", "bench", *map(str, options)])
 
 

@@ -19,4 +19,4 @@ def score_axis(axes: Axes, table: Table) -> None:
 
 def headline(axes: Axes, table: Table, title: str) -> None:
     """Put the title over what the table's trials have in common."""
-    axes.set_title(f"{title}\n{table.title}", fontsize=10, loc="left")
+    axes.set_title(f"{title}\n{table.title}", loc="left")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.drawing.figures import save
+from bench.drawing.look import Look
 from bench.drawing.pictures import save_picture
 from bench.drawing.style import LIGHT, THEMES, Theme
 from bench.published.presets import PRESETS
@@ -26,6 +29,22 @@ from bench.report.plots.training import trainings
 from bench.report.tables.table import Table
 
 
+class Drawing(Protocol):
+    """Draws a plot of a table."""
+
+    def __call__(
+        self, table: Table, store: Store, theme: Theme, axes: Axes | None = None, /
+    ) -> Figure | None:
+        """Return the figure, None where there is nothing to draw.
+
+        Args:
+            table: the table.
+            store: has the pictures.
+            theme: colours.
+            axes: where to draw; a figure of its own where None.
+        """
+
+
 @dataclass(frozen=True)
 class Plot:
     """One kind of plot.
@@ -34,13 +53,13 @@ class Plot:
         name: part of the file's.
         title: for people.
         caption: what is to be seen, in a sentence or two.
-        draw: (table, its store, theme) -> the figure, None where there is nothing to draw.
+        draw: draws it.
     """
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Table, Store, Theme], Figure | None]
+    draw: Drawing
 
 
 def published_for(table: Table) -> tuple[PublishedValue, ...]:
@@ -60,7 +79,9 @@ PLOTS: Mapping[str, Plot] = {
             "Score against steps",
             "What more steps bring. Bars are one standard error; the grey line is what as many real images"
             " score; open markers, where there are any, are published values.",
-            lambda table, store, theme: plots.score_against_steps(table, theme, published_for(table)),
+            lambda table, store, theme, axes=None: plots.score_against_steps(
+                table, theme, published_for(table), axes
+            ),
         ),
         Plot(
             "scatter",
@@ -73,26 +94,26 @@ PLOTS: Mapping[str, Plot] = {
             "time",
             "Score against time",
             "What time buys: the dashed line joins the points that no faster one beats.",
-            lambda table, store, theme: plots.score_against_time(table, theme),
+            lambda table, store, theme, axes=None: plots.score_against_time(table, theme, axes),
         ),
         Plot(
             "calls",
             "Score against network calls",
             "The same by counted network calls, which do not depend on the machine.",
-            lambda table, store, theme: plots.score_against_calls(table, theme),
+            lambda table, store, theme, axes=None: plots.score_against_calls(table, theme, axes),
         ),
         Plot(
             "heat",
             "Score by sampler and steps",
             "The table as colours.",
-            lambda table, store, theme: heat_map(table, theme),
+            lambda table, store, theme, axes=None: heat_map(table, theme, axes),
         ),
         Plot(
             "ranks",
             "How sure the ranks are",
             "The rank of every row in its column, and its 95% interval when the groups of samples are drawn"
             " again; in colour where that holds the first place.",
-            lambda table, store, theme: rank_plot(table, theme),
+            lambda table, store, theme, axes=None: rank_plot(table, theme, axes),
         ),
         Plot(
             "limit",
@@ -106,14 +127,14 @@ PLOTS: Mapping[str, Plot] = {
             "seconds",
             "Where the time goes",
             "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
-            lambda table, store, theme: time_breakdown(table, theme),
+            lambda table, store, theme, axes=None: time_breakdown(table, theme, axes),
         ),
         Plot(
             "jackknife",
             "Jackknife stability",
             "Change of the score, in %, without each group of samples. A point far from the others is a part"
             " of the samples that the score hangs on. A distance grows a little whichever are left out.",
-            lambda table, store, theme: jackknife_stability(table, theme),
+            lambda table, store, theme, axes=None: jackknife_stability(table, theme, axes),
         ),
     )
 }
@@ -129,7 +150,12 @@ def draw_all(table: Table, store: Store, theme: Theme = LIGHT) -> Iterator[tuple
 
 
 def draw_files(
-    tables: Iterable[Table], store: Store, folder: Path, suffix: str = "png", theme: str = "light"
+    tables: Iterable[Table],
+    store: Store,
+    folder: Path,
+    suffix: str = "png",
+    theme: str = "light",
+    look: Look | None = None,
 ) -> Iterator[Path]:
     """Draw some tables' plots and sheets of pictures, and their models' training; yield the paths.
 
@@ -139,22 +165,26 @@ def draw_files(
         folder: where to.
         suffix: ``png``, ``svg`` or ``pdf``; of the plots; sheets of pictures are PNG always.
         theme: ``light``, or ``dark``, which ends the plots' names.
+        look: style, colours, width and title of the plots; the project's where None.
     """
+    look = look or Look()
+    colours = look.on(THEMES[theme])
+
+    def kept(figure: Figure, name: str) -> Path:
+        return save(look.finish(figure), folder / f"{name}{mark}.{suffix}", colours)
+
     mark = "-dark" if theme == "dark" else ""
     tables = list(tables)
     for table in tables:
-        for plot, figure in draw_all(table, store, THEMES[theme]):
-            path = folder / f"{table.slug}-{plot.name}{mark}.{suffix}"
-            yield save(figure, path, THEMES[theme])
+        for plot, figure in draw_all(table, store, colours):
+            yield kept(figure, f"{table.slug}-{plot.name}")
         for name, sheet in (("pictures", pictures.picture_grid), ("films", pictures.film_strips)):
             picture = sheet(table, store)
             if picture is not None:
                 yield save_picture(picture, folder / f"{table.slug}-{name}.png")
     for scales in scales_of(tables):
-        for kind, figure in scales.figures(THEMES[theme]):
-            path = folder / f"{scales.slug}{kind.name}{mark}.{suffix}"
-            yield save(figure, path, THEMES[theme])
+        for kind, figure in scales.figures(colours):
+            yield kept(figure, f"{scales.slug}{kind.name}")
     for training in trainings(store, (table.trial.model for table in tables)):
         if not training.damage:
-            path = folder / f"{training.slug}{mark}.{suffix}"
-            yield save(training.figure(THEMES[theme]), path, THEMES[theme])
+            yield kept(training.figure(colours), training.slug)

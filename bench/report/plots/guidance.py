@@ -256,14 +256,14 @@ def _weights(axes: Axes, scales: Sequence[float]) -> None:
 
 def _finish(figure: Figure, scales: Scales, title: str) -> None:
     """Put the title above, and the samplers below what their curves have in common."""
-    figure.suptitle(f"{title}\n{scales.title}", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(f"{title}\n{scales.title}", x=0.01, ha="left")
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     for last in (REAL, OPEN):
         named |= {last: named.pop(last)} if last in named else {}
-    figure.legend(list(named.values()), list(named), loc="outside lower left", ncols=3, fontsize=9)
+    figure.legend(list(named.values()), list(named), loc="outside lower left", ncols=3)
 
 
 GUIDANCE_PLOTS = (

@@ -42,7 +42,9 @@ def distances(table: Table, store: Store) -> Mapping[str, list[tuple[int, float,
     return found
 
 
-def distance_to_limit(table: Table, store: Store, theme: Theme = LIGHT) -> Figure | None:
+def distance_to_limit(
+    table: Table, store: Store, theme: Theme = LIGHT, axes: Axes | None = None
+) -> Figure | None:
     """Return the distance to the images of the most steps against S, both logarithmic.
 
     For a deterministic sampler it falls with its order, as 1/S or faster, which dotted lines show: what is
@@ -54,26 +56,26 @@ def distance_to_limit(table: Table, store: Store, theme: Theme = LIGHT) -> Figur
     if not rows:
         return None
     by_calls = differ_in_calls(table)
-    with panels(table, "Distance to the sampler's own limit, the same noise", theme) as plot:
-        for axes, part, known, ids in plot.parts:
+    with panels(table, "Distance to the sampler's own limit, the same noise", theme, axes) as plot:
+        for here, part, known, ids in plot.parts:
             whole = {one: label for label, one in table.known.items()}
             shown = {row: rows[whole[one]] for row, one in part.known.items() if whole[one] in rows}
             for row, points in shown.items():
                 colour, marker = known[row]
                 steps, values, errors = zip(*points, strict=True)
                 at = [calls(part.cells[row, s]) if by_calls else s for s in steps]
-                drawn = axes.errorbar(at, values, errors, color=colour, marker=marker, capsize=2, label=row)
+                drawn = here.errorbar(at, values, errors, color=colour, marker=marker, capsize=2, label=row)
                 drawn.lines[0].set_gid(ids[row])
-            _slopes(axes, list(shown.values()), theme)
+            _slopes(here, list(shown.values()), theme)
             if by_calls:
-                axes.set_xscale("log")
-                plain_numbers(axes.xaxis)
+                here.set_xscale("log")
+                plain_numbers(here.xaxis)
             else:
-                plain_ticks(axes, list(table.columns[:-1]))
-            axes.set_yscale("log")
-            plain_numbers(axes.yaxis)
-            axes.set_xlabel("network calls an image, counted" if by_calls else "number of steps S")
-            axes.set_ylabel(f"distance to S={table.columns[-1]}, of 255 levels")
+                plain_ticks(here, list(table.columns[:-1]))
+            here.set_yscale("log")
+            plain_numbers(here.yaxis)
+            here.set_xlabel("network calls an image, counted" if by_calls else "number of steps S")
+            here.set_ylabel(f"distance to S={table.columns[-1]}, of 255 levels")
     return plot.figure
 
 

@@ -37,7 +37,7 @@ def local_error_plot(title: str, rows: Sequence[SteppedRow], theme: Theme = LIGH
         panels[0].invert_xaxis()
         panels[1].tick_params(labelleft=True)
         legend_beside(panels[-1])
-        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
@@ -63,4 +63,4 @@ def _finish(axes: Axes, head: str, label: str) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(r"noise level $\sigma$ where the step begins")
     axes.set_ylabel(label)
-    axes.set_title(head, fontsize=10)
+    axes.set_title(head)

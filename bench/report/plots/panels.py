@@ -9,7 +9,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.drawing.style import LIGHT, Theme, legend_beside, looks, plotting
+from bench.drawing.style import LIGHT, Theme, figure_of, legend_beside, looks, plotting
 from bench.report.plots.axes import headline
 from bench.report.tables.table import Table, short_spacing
 
@@ -49,8 +49,16 @@ class Panels(NamedTuple):
 
 
 @contextmanager
-def panels(table: Table, title: str, theme: Theme = LIGHT) -> Iterator[Panels]:
-    """Draw a plot in panels that share their axis of scores; name and legend are put on at the end."""
+def panels(table: Table, title: str, theme: Theme = LIGHT, axes: Axes | None = None) -> Iterator[Panels]:
+    """Draw a plot in panels that share their axis of scores; name and legend are put on at the end.
+
+    In axes of the user's it is one panel with all rows, without a title, under the settings in force.
+    """
+    if axes is not None:
+        ids = {label: f"row-{place}" for place, label in enumerate(table.rows)}
+        yield Panels(figure_of(axes), [Panel(axes, table, looks(table.rows, theme), ids)])
+        axes.legend()
+        return
     grids = table.on_each_grid()
     samplers = list(dict.fromkeys(row for _, part in grids for row in part.rows))
     known = looks(samplers, theme)
@@ -60,16 +68,18 @@ def panels(table: Table, title: str, theme: Theme = LIGHT) -> Iterator[Panels]:
         figure = Figure(figsize=(size[0], max(size[1], SIZE[1])), layout="constrained")
         row = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
         parts = [
-            Panel(axes, part, known, {label: f"row-{places.index(one)}" for label, one in part.known.items()})
-            for axes, (_, part) in zip(row, grids, strict=True)
+            Panel(
+                place, part, known, {label: f"row-{places.index(one)}" for label, one in part.known.items()}
+            )
+            for place, (_, part) in zip(row, grids, strict=True)
         ]
         yield Panels(figure, parts)
         if len(grids) == 1:
             headline(parts[0].axes, table, title)
         else:
-            figure.suptitle(f"{title}\n{table.title}", fontsize=10, x=0.01, ha="left")
-            for axes, (spacing, _) in zip(row, grids, strict=True):
-                axes.set_title(short_spacing(spacing), fontsize=10)
-            for axes in row[1:]:
-                axes.set_ylabel("")
+            figure.suptitle(f"{title}\n{table.title}", x=0.01, ha="left")
+            for place, (spacing, _) in zip(row, grids, strict=True):
+                place.set_title(short_spacing(spacing))
+            for place in row[1:]:
+                place.set_ylabel("")
         legend_beside(row[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.drawing.style import LIGHT, Theme, plotting
+from bench.drawing.style import LIGHT, Theme, figure_of, subplots
 from bench.report.tables.budgets import arranged
 from bench.report.tables.stability import Column, ranked
 from bench.report.tables.table import Table
@@ -14,7 +14,7 @@ MOST = 40
 """Rows beyond which a label has no room."""
 
 
-def rank_plot(table: Table, theme: Theme = LIGHT) -> Figure | None:
+def rank_plot(table: Table, theme: Theme = LIGHT, axes: Axes | None = None) -> Figure | None:
     """Return rank intervals of every row, a panel for each column, in colour where they hold rank 1.
 
     None where no column has two rows to rank, or rows are too many to be told apart.
@@ -24,18 +24,21 @@ def rank_plot(table: Table, theme: Theme = LIGHT) -> Figure | None:
     rows = [row for row in shown.rows if any(row in one.rows for one in found.values())]
     if not found or len(rows) > MOST:
         return None
-    with plotting(theme):
-        labels = 0.075 * max(map(len, rows))
-        size = (1.0 + labels + 1.75 * len(found), 1.5 + 0.24 * len(rows))
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-        for axes, (column, one) in zip(panels, found.items(), strict=True):
-            _draw(axes, one, rows, theme)
-            axes.set_title(shown.head(column), fontsize=10)
-        panels[0].set_yticks(range(len(rows)), rows)
-        panels[0].invert_yaxis()
-        figure.supxlabel("rank and its 95% interval; in colour where it may be 1, the best", fontsize=10)
-        figure.suptitle(f"How sure the ranks are\n{table.title}", fontsize=10, x=0.01, ha="left")
+    labels = 0.075 * max(map(len, rows))
+    size = (1.0 + labels + 1.75 * len(found), 1.5 + 0.24 * len(rows))
+    told = "rank and its 95% interval; in colour where it may be 1, the best"
+    with subplots(len(found), size, theme, axes, sharey=True) as parts:
+        for here, (column, one) in zip(parts, found.items(), strict=True):
+            _draw(here, one, rows, theme)
+            here.set_title(shown.head(column))
+        parts[0].set_yticks(range(len(rows)), rows)
+        parts[0].invert_yaxis()
+        figure = figure_of(parts[0])
+        if axes is None:
+            figure.supxlabel(told)
+            figure.suptitle(f"How sure the ranks are\n{table.title}", x=0.01, ha="left")
+        else:
+            axes.set_xlabel(told)
     return figure
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.data.images import from_uint8
 from bench.drawing.style import LIGHT, Theme, plotting
+from bench.errors import UsageError
 from bench.records.record import FLOOR
 from bench.records.store import Store
 from bench.records.trial import is_points
@@ -22,7 +23,7 @@ ACROSS = 4
 """Panels beside each other where all are of one row or of one column."""
 
 
-def scatter_plot(table: Table, store: Store, theme: Theme = LIGHT) -> Figure | None:
+def scatter_plot(table: Table, store: Store, theme: Theme = LIGHT, axes: Axes | None = None) -> Figure | None:
     """Return the first samples of every cell as points in the plane of their first two coordinates.
 
     Samplers lie below each other, numbers of steps beside each other. Along a row and down a column the same
@@ -35,6 +36,8 @@ def scatter_plot(table: Table, store: Store, theme: Theme = LIGHT) -> Figure | N
     }
     if not points:
         return None
+    if axes is not None:
+        raise UsageError("samples as points take a panel for each cell, and not the axes that are given")
     rows = [row for row in table.rows if any(row == place[0] for place in points)]
     columns = [steps for steps in table.columns if any(steps == place[1] for place in points)]
     places = [(row, steps) for row in rows for steps in columns]
@@ -44,18 +47,18 @@ def scatter_plot(table: Table, store: Store, theme: Theme = LIGHT) -> Figure | N
     with plotting(theme):
         figure = Figure(figsize=(0.8 + 1.9 * across, 1.1 + 2.0 * down), layout="constrained")
         panels = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
-        for axes, place in zip(panels, places, strict=False):
+        for here, place in zip(panels, places, strict=False):
             if real is not None:
-                _draw(axes, real, theme.muted, f"{FLOOR}, {min(SHOWN, len(real))} of them")
+                _draw(here, real, theme.muted, f"{FLOOR}, {min(SHOWN, len(real))} of them")
             if place in points:
-                _draw(axes, points[place], theme.series[0], f"samples, the first {min(SHOWN, table.trial.n)}")
-            axes.set_title(f"{place[0]}, S={place[1]}", fontsize=8)
-            axes.set_aspect("equal", adjustable="box")
-        for axes in panels[len(places) :]:
-            axes.remove()
+                _draw(here, points[place], theme.series[0], f"samples, the first {min(SHOWN, table.trial.n)}")
+            here.set_title(f"{place[0]}, S={place[1]}", fontsize=8)
+            here.set_aspect("equal", adjustable="box")
+        for left in panels[len(places) :]:
+            left.remove()
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9, markerscale=3)
-        figure.suptitle(f"Samples as points{_planes(points)}\n{table.title}", fontsize=10, x=0.01, ha="left")
+        figure.legend(handles, labels, loc="outside lower left", ncols=2, markerscale=3)
+        figure.suptitle(f"Samples as points{_planes(points)}\n{table.title}", x=0.01, ha="left")
     return figure
 
 

@@ -16,7 +16,10 @@ from bench.report.tables.table import Cell, Table, calls, higher_is_better, mill
 
 
 def score_against_steps(
-    table: Table, theme: Theme = LIGHT, published: Sequence[PublishedValue] = ()
+    table: Table,
+    theme: Theme = LIGHT,
+    published: Sequence[PublishedValue] = (),
+    axes: Axes | None = None,
 ) -> Figure:
     """Return score against S, both logarithmic, with one standard error and the floor of real images.
 
@@ -25,58 +28,59 @@ def score_against_steps(
         theme: colours.
         published: figures of the same model and score, drawn as open markers in their row's colour; of
             several time grids on the one that the source names.
+        axes: where to draw; a figure of its own where None.
     """
     several = len(table.spacings) > 1
-    with panels(table, "Score against steps", theme) as plot:
+    with panels(table, "Score against steps", theme, axes) as plot:
         for panel in plot.parts:
-            axes, part = panel.axes, panel.table
+            here, part = panel.axes, panel.table
             _draw_rows(panel, lambda steps, _: steps, shifted=True, joined=True)
             of_grid = [f for f in published if not several or f.spacing in ("", part.spacings[0])]
-            if _draw_published(axes, part, panel.looks, of_grid):
-                (open_one,) = axes.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted)
+            if _draw_published(here, part, panel.looks, of_grid):
+                (open_one,) = here.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted)
                 open_one.set_label("published (open)")
-            _floor(axes, part, theme)
-            plain_ticks(axes, part.columns)
-            score_axis(axes, part)
-            axes.set_xlabel("number of steps S")
+            _floor(here, part, theme)
+            plain_ticks(here, part.columns)
+            score_axis(here, part)
+            here.set_xlabel("number of steps S")
     return plot.figure
 
 
-def score_against_time(table: Table, theme: Theme = LIGHT) -> Figure:
+def score_against_time(table: Table, theme: Theme = LIGHT, axes: Axes | None = None) -> Figure:
     """Return score against sampling time per image, with the samplers no other beats joined by a line."""
     return _against_cost(
-        table, theme, milliseconds, "Score against time", "sampling time, milliseconds an image"
+        table, theme, axes, milliseconds, "Score against time", "sampling time, milliseconds an image"
     )
 
 
-def score_against_calls(table: Table, theme: Theme = LIGHT) -> Figure:
+def score_against_calls(table: Table, theme: Theme = LIGHT, axes: Axes | None = None) -> Figure:
     """Return score against counted network calls, with the samplers no other beats joined by a line."""
     return _against_cost(
-        table, theme, calls, "Score against network calls", "network calls an image, counted"
+        table, theme, axes, calls, "Score against network calls", "network calls an image, counted"
     )
 
 
 def _against_cost(
-    table: Table, theme: Theme, cost: Callable[[Cell], float], title: str, label: str
+    table: Table, theme: Theme, axes: Axes | None, cost: Callable[[Cell], float], title: str, label: str
 ) -> Figure:
     every = [cell for cell in table.cells.values() if cell.score is not None and cost(cell)]
-    with panels(table, title, theme) as plot:
+    with panels(table, title, theme, axes) as plot:
         front = pareto_front(
             [(cost(cell), cell.score.value) for cell in every if cell.score is not None],
             higher_is_better=higher_is_better(table),
             target=target(table),
         )
         for panel in plot.parts:
-            axes, part = panel.axes, panel.table
+            here, part = panel.axes, panel.table
             _draw_rows(panel, lambda _, cell: cost(cell), shifted=cost is calls, joined=False)
             if front:
                 joined = list(zip(*front, strict=True))
-                axes.plot(*joined, color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front")
-            _floor(axes, part, theme)
-            axes.set_xscale("log")
-            plain_numbers(axes.xaxis)
-            score_axis(axes, part)
-            axes.set_xlabel(label)
+                here.plot(*joined, color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front")
+            _floor(here, part, theme)
+            here.set_xscale("log")
+            plain_numbers(here.xaxis)
+            score_axis(here, part)
+            here.set_xlabel(label)
     return plot.figure
 
 

@@ -71,6 +71,7 @@ def score_sheet(table: Table) -> Sheet:
         note="\n".join(
             [
                 ERRORS,
+                *left_out_notes(table),
                 *call_notes(table),
                 *step_notes(table),
                 *tuning_notes(table),
@@ -115,6 +116,12 @@ def step_notes(table: Table) -> list[str]:
         others = [f"{taken[s]} steps for S={s}" for s in sorted(taken) if taken[s] not in (None, s)]
         notes += [f"spacing {short_spacing(spacing)} takes {', '.join(others)}"] if others else []
     return notes
+
+
+def left_out_notes(table: Table) -> list[str]:
+    """Return the line that says how many rows are not shown: the best of those that are may not be it."""
+    rows = f"{table.left_out} further row{'s' if table.left_out > 1 else ''}"
+    return [f"{rows} of these results not shown; marks are among those shown"] if table.left_out else []
 
 
 def call_notes(table: Table) -> list[str]:

@@ -29,9 +29,9 @@ BEST = "best of its column"
 TIED = "cannot be told from it (paired, 95%)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sheet:
-    """A table to be shown.
+    """A table to be shown: text where it is printed, HTML in a notebook.
 
     Attributes:
         title: what it is.
@@ -50,6 +50,12 @@ class Sheet:
     note: str = ""
     text: frozenset[str] = frozenset()
     marks: Mapping[tuple[int, int], Mark] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self)
 
     @property
     def flush_left(self) -> list[bool]:
@@ -97,7 +103,8 @@ def plain(sheet: Sheet) -> str:
     rule = "-" * max(map(len, lines))
     width = max(len(rule), 100)
     notes = [line for paragraph in sheet.paragraphs("*", "~") for line in textwrap.wrap(paragraph, width)]
-    return "\n".join([sheet.title, rule, lines[0], rule, *lines[1:], rule, *notes]) + "\n"
+    title = [sheet.title] if sheet.title else []
+    return "\n".join([*title, rule, lines[0], rule, *lines[1:], rule, *notes]) + "\n"
 
 
 def markdown(sheet: Sheet) -> str:
@@ -107,7 +114,8 @@ def markdown(sheet: Sheet) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     aligned = [":---" if left else "---:" for left in sheet.flush_left]
-    lines = [f"**{sheet.title}**", "", line(sheet.columns), line(aligned)]
+    title = [f"**{sheet.title}**", ""] if sheet.title else []
+    lines = [*title, line(sheet.columns), line(aligned)]
     lines += map(line, sheet.marked(best="**%s**"))
     notes = [line for paragraph in sheet.paragraphs("bold:", "~") for line in ("", paragraph)]
     return "\n".join([*lines, *notes]) + "\n"
@@ -125,8 +133,13 @@ def latex(sheet: Sheet) -> str:
     lines = [f"\\begin{{tabular}}{{{form}}}", r"\toprule", head, r"\midrule"]
     grey = r"\textcolor{gray}{%s}"
     lines += map(line, escaped.marked(best=r"\textbf{%s}", tie=r"\underline{%s}", unjudged=grey))
-    comments = [f"% {text}" for text in (sheet.title, *sheet.paragraphs("bold:", "underlined:"))]
+    comments = [f"% {text}" for text in latex_notes(sheet, "underlined:")]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
+
+
+def latex_notes(sheet: Sheet, tie: str) -> list[str]:
+    """Return what stands below a LaTeX table as comments, ties called by a name."""
+    return list(filter(None, (sheet.title, *sheet.paragraphs("bold:", tie))))
 
 
 def comma_separated(sheet: Sheet) -> str:
@@ -137,8 +150,9 @@ def comma_separated(sheet: Sheet) -> str:
 def html_table(sheet: Sheet) -> str:
     """Return an HTML ``table`` element, its notes in paragraphs below."""
     head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in sheet.columns)
+    caption = f"<caption>{html.escape(sheet.title)}</caption>" if sheet.title else ""
     lines = [
-        f"<table><caption>{html.escape(sheet.title)}</caption>",
+        f"<table>{caption}",
         f"<thead><tr>{head}</tr></thead><tbody>",
     ]
     for first, *rest in sheet.marked():

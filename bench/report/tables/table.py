@@ -114,6 +114,8 @@ class Table:
         floor: the score of real images, where it was measured.
         floor_record: the record it is from.
         by: what the columns are.
+        renamed: other labels of samplers, by their own.
+        left_out: number of rows that are not shown.
     """
 
     title: str
@@ -126,6 +128,8 @@ class Table:
     floor: Score | None
     floor_record: Record | None
     by: By = "steps"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def rows(self) -> list[str]:
@@ -156,7 +160,8 @@ class Table:
 
     def _of(self, rows: Sequence[str], cells: Mapping[tuple[str, int], Cell]) -> Table:
         """Return the table of the rows of one grid, under the samplers' own labels."""
-        short = {row: self.row_info(row).label for row in rows}
+        own = {row: self.row_info(row).label for row in rows}
+        short = {row: self.renamed.get(label, label) for row, label in own.items()}
         if len(set(short.values())) < len(short):  # two rules of one label are told in full
             short = {row: self.known[row].sampler for row in short}
         return replace(

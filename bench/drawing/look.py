@@ -1,0 +1,120 @@
+"""How plots are to look other than the project has them: style, colours, width and title."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import style
+from matplotlib.colors import is_color_like, to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from bench.drawing.style import DARK, LIGHT, Theme
+from bench.errors import UsageError
+
+WHOLE: Mapping[str, Any] = {"savefig.bbox": None}
+"""Saves a figure as wide as it was asked for: nothing is cut off at its edges."""
+
+LEAST_WIDTH, MOST_WIDTH = 1.0, 100.0
+"""Inches that a plot may be wide."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is asked of the look of plots.
+
+    Attributes:
+        style: settings of matplotlib; see `read_style`.
+        colours: colours of rows by their labels.
+        width: width of a figure in inches, with its height in proportion; its own where None.
+        title: text above; none where it is empty, the plot's own where None.
+
+    Raises:
+        UsageError: if a colour is none, or a width cannot be.
+    """
+
+    style: Mapping[str, Any] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
+    width: float | None = None
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        for row, colour in self.colours.items():
+            if not is_color_like(colour):
+                raise UsageError(f"{colour!r} for {row} is no colour; give one as #476DFE or blue")
+        if self.width is not None and not LEAST_WIDTH <= self.width <= MOST_WIDTH:
+            raise UsageError(f"a plot is {LEAST_WIDTH:g} to {MOST_WIDTH:g} inches wide, got {self.width:g}")
+
+    def on(self, theme: Theme) -> Theme:
+        """Return a theme with this look."""
+        rc = dict(self.style) if self.width is None else {**self.style, **WHOLE}
+        colours = {row: to_hex(colour) for row, colour in self.colours.items()}
+        return replace(following(theme, self.style), colours=colours, rc=rc)
+
+    def finish(self, figure: Figure) -> Figure:
+        """Give a figure its title and width, and return it."""
+        if self.title is not None:
+            _retitle(figure, self.title)
+        if self.width is not None:
+            wide, high = figure.get_size_inches()
+            figure.set_size_inches(self.width, high * self.width / wide)
+        return figure
+
+
+def _retitle(figure: Figure, title: str) -> None:
+    """Put a text in the place of what stands above a figure, but for the titles of its panels."""
+    if figure.get_suptitle():
+        figure.suptitle(title, x=0.01, ha="left")
+        return
+    for axes in figure.axes:
+        axes.set_title("", loc="left")
+    figure.axes[0].set_title(title, loc="left")
+
+
+def read_style(given: str) -> Mapping[str, Any]:
+    """Return the settings of a style sheet: a file, or one of matplotlib's by its name.
+
+    Raises:
+        UsageError: if there is no such style, or it cannot be read.
+    """
+    if Path(given).is_file():
+        try:
+            found = mpl.rc_params_from_file(given, use_default_template=False)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UsageError(f"style file {given} cannot be read: {error}") from None
+        return {name: found[name] for name in found if name != "backend"}
+    if given not in style.library:
+        raise UsageError(
+            f"no style {given!r}; give an .mplstyle file, or one of matplotlib's: {', '.join(style.available)}"
+        )
+    return dict(style.library[given])
+
+
+def current_theme() -> Theme:
+    """Return the theme of the settings of matplotlib that are in force, for a plot in axes of the user's.
+
+    Where the user changed no colours, rows have the project's, which colour-blind readers can tell apart.
+    """
+    changed = {name: mpl.rcParams[name] for name in FOLLOWED if _is_changed(name)}
+    dark = sum(to_rgb(mpl.rcParams["axes.facecolor"])) < 1.5
+    return following(DARK if dark else LIGHT, changed)
+
+
+FOLLOWED = ("axes.prop_cycle", "text.color", "grid.color", "figure.facecolor")
+"""Settings of matplotlib that colours of a theme follow."""
+
+
+def _is_changed(name: str) -> bool:
+    return bool(mpl.rcParams[name] != mpl.rcParamsDefault[name])
+
+
+def following(theme: Theme, rc: Mapping[str, Any]) -> Theme:
+    """Return a theme with the colours that settings of matplotlib name."""
+    cycle = rc.get("axes.prop_cycle")
+    series = tuple(map(to_hex, cycle.by_key().get("color", ()))) if cycle is not None else ()
+    named = {"ink": "text.color", "grid": "grid.color", "paper": "figure.facecolor"}
+    found = {ours: to_hex(rc[theirs]) for ours, theirs in named.items() if theirs in rc}
+    return replace(theme, series=series or theme.series, **found)
