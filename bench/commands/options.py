@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -20,6 +21,8 @@ from bench.errors import UnknownNameError, UsageError, one_line
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.report.tables.choice import Choice, parse_labels
+from bench.report.tables.table import Table
 from bench.spec import is_number, refuse_repeated
 
 
@@ -256,6 +259,20 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
             f"{what} in {folder}; `python -m bench run` makes them, --results names another folder"
         )
     return chosen, not unreadable
+
+
+def read_choice(options: argparse.Namespace, tables: Iterable[Table]) -> Choice:
+    """Return what ``--rows``, ``--label``, ``--title`` and ``--no-title`` choose of some tables.
+
+    Raises:
+        UsageError: if a label is given to no row.
+    """
+    return Choice(options.rows, parse_labels(options.label, tables), title_of(options))
+
+
+def title_of(options: argparse.Namespace) -> str | None:
+    """Return the title that was asked for, empty for none; None where nothing was said of it."""
+    return "" if options.no_title else options.title
 
 
 def refuse_unknown_metric(records: Iterable[Record], metric: str | None) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.commands.options import read_records, refuse_unknown_metric, warn
+from bench.commands.options import read_choice, read_records, refuse_unknown_metric, title_of, warn
 from bench.records.store import Store
+from bench.report.tables.choice import parse_labels
 from bench.report.tables.table import Table, tables_of
+
+if TYPE_CHECKING:  # matplotlib takes a second
+    from bench.drawing.look import Look
 
 FORMATS = ("png", "svg", "pdf")
 THEMES = ("light", "dark")
@@ -19,9 +25,20 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
     tables = tables_of(records, options.metric)
-    for path in draw(tables, Store(options.results), options.out, options.format, options.theme):
+    choice = replace(read_choice(options, tables), title=None)  # plots say what they show above it
+    tables = choice.of(tables)
+    look = _look(options, tables)
+    for path in draw(tables, Store(options.results), options.out, options.format, options.theme, look):
         print(path)
     return 0 if whole else 1
+
+
+def _look(options: argparse.Namespace, tables: Iterable[Table]) -> Look:
+    """Return the look that was asked for."""
+    from bench.drawing.look import Look, read_style
+
+    style = read_style(options.style) if options.style else {}
+    return Look(style, parse_labels(options.colour, tables), options.width, title_of(options))
 
 
 def draw(
@@ -30,6 +47,7 @@ def draw(
     out: Path | None = None,
     suffix: str = "png",
     theme: str = "light",
+    look: Look | None = None,
 ) -> Iterator[Path]:
     """Draw the plots and pictures of some tables and yield the paths; ``-dark`` ends those on dark paper."""
     from bench.report.plots.gallery import (
@@ -38,7 +56,7 @@ def draw(
     from bench.report.plots.training import trainings
 
     tables = list(tables)
-    yield from draw_files(tables, store, out or store.folder / "plots", suffix, theme)
+    yield from draw_files(tables, store, out or store.folder / "plots", suffix, theme, look)
     for training in trainings(store, (table.trial.model for table in tables)):
         if training.damage:
             warn(training.damage)

@@ -11,14 +11,16 @@ network calls head the columns; --by steps has S, --by calls the latencies too.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from bench.commands.options import print_json, read_records, refuse_unknown_metric
+from bench.commands.options import print_json, read_choice, read_records, refuse_unknown_metric
 from bench.errors import UsageError
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
 from bench.report.tables import sheets
 from bench.report.tables.artefacts import beside, claim_sheets
 from bench.report.tables.budgets import arranged, latency_sheet
+from bench.report.tables.latex import latex_table
 from bench.report.tables.replicates import replicate_sheet
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.stability import stability_sheets
@@ -30,21 +32,49 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
     chosen = _sheets(options, records)
+    _refuse_ignored(options)
     if chosen and options.json:
         print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])
     elif options.json:
         print_json(plain_rows(frame(records)))
     else:
-        tables = tables_of(records, options.metric)
-        shown = chosen or [sheet for table in tables for sheet in _shown(table, options.by)]
-        print("\n".join(map(sheets.FORMATS[options.format], shown)), end="")
+        shown = chosen or [
+            sheet for table in _chosen(options, records) for sheet in _shown(table, options.by)
+        ]
+        form = partial(latex_of, options) if options.format == "latex" else sheets.FORMATS[options.format]
+        print("\n".join(map(form, shown)), end="")
     return 0 if whole else 1
+
+
+def _refuse_ignored(options: argparse.Namespace) -> None:
+    """Raise UsageError where an option would change nothing of what is printed."""
+    latex = {"--caption": options.caption, "--label-id": options.label_id, "--siunitx": options.siunitx}
+    for name, given in latex.items():
+        if given and (options.format != "latex" or options.json):
+            raise UsageError(f"{name} is for LaTeX: give --format latex too")
+    choice = {"--rows": options.rows, "--label": options.label}
+    choice |= {"--title": options.title, "--no-title": options.no_title}
+    for name, given in choice.items():
+        if given and options.json:
+            raise UsageError(f"{name} is for tables that are read; --json has every row as it is")
+        if given and (options.preset or options.claims or options.seeds):
+            raise UsageError(f"{name} is for tables of scores; leave out --preset, --claims and --seeds")
+
+
+def latex_of(options: argparse.Namespace, sheet: sheets.Sheet) -> str:
+    """Return a sheet in LaTeX as the options have it."""
+    return latex_table(sheet, options.caption, options.label_id, siunitx=options.siunitx)
+
+
+def _chosen(options: argparse.Namespace, records: list[Record]) -> list[Table]:
+    """Return the tables with the rows, labels and title that were asked for."""
+    tables = tables_of(records, options.metric)
+    return [arranged(table, options.by) for table in read_choice(options, tables).of(tables)]
 
 
 def _shown(table: Table, by: By | None) -> list[sheets.Sheet]:
     """Return the sheet of a table; with the latencies where it was asked for by calls."""
-    chosen = arranged(table, by)
-    return [score_sheet(chosen), *([latency_sheet(chosen)] if by == "calls" else [])]
+    return [score_sheet(table), *([latency_sheet(table)] if by == "calls" else [])]
 
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:
@@ -55,8 +85,9 @@ def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.S
     if options.seeds:
         found.append(replicate_sheet(records, options.metric))
     if options.stability:
-        tables = [arranged(table, options.by) for table in tables_of(records, options.metric)]
-        stability = [sheet for table in tables for sheet in stability_sheets(records, table)]
+        stability = [
+            sheet for table in _chosen(options, records) for sheet in stability_sheets(records, table)
+        ]
         if not stability:
             raise UsageError("no column has two scores with jackknife groups, and nothing else can be ranked")
         found += stability

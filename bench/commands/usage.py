@@ -195,6 +195,10 @@ def table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stability", action="store_true", help="how sure the ranks are, and whether the winners survive"
     )
+    add_choice(parser)
+    parser.add_argument("--caption", metavar="TEXT", help="of LaTeX, which then stands in a table of its own")
+    parser.add_argument("--label-id", metavar="ID", help="likewise its label, as in tab:samplers")
+    parser.add_argument("--siunitx", action="store_true", help="LaTeX with the points below each other")
     add_json(parser)
 
 
@@ -205,6 +209,17 @@ def plot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to [RESULTS/plots]")
     parser.add_argument("--format", choices=PLOT_FORMATS, default="png", help="of the plots [png]")
     parser.add_argument("--theme", choices=THEMES, default="light", help="of the plots [light]")
+    add_choice(parser)
+    parser.add_argument("--width", type=float, metavar="INCHES", help="of the plots [each its own]")
+    parser.add_argument(
+        "--colour",
+        "--color",
+        action="append",
+        default=[],
+        metavar="ROW=COLOUR",
+        help="colour of a row by its shown label, as in 'DDIM=#476DFE'; repeatable",
+    )
+    parser.add_argument("--style", metavar="FILE", help="an .mplstyle file, or a style of matplotlib by name")
 
 
 def report_options(parser: argparse.ArgumentParser) -> None:
@@ -544,6 +559,23 @@ def moments_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     add_plugins(parser)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add ``--rows``, ``--label`` and the title: what `read_choice` takes."""
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="only these, in this order: labels, ddim:eta=0, or patterns as 'ddim*' [all]",
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="OLD=NEW", help="another label of a row; repeatable"
+    )
+    titles = parser.add_mutually_exclusive_group()
+    titles.add_argument("--title", metavar="TEXT", help="text above [what the results are]")
+    titles.add_argument("--no-title", action="store_true", help="no text above")
 
 
 def add_results(parser: argparse.ArgumentParser, default: str = "results") -> None:

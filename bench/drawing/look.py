@@ -87,9 +87,8 @@ def read_style(given: str) -> Mapping[str, Any]:
             raise UsageError(f"style file {given} cannot be read: {error}") from None
         return {name: found[name] for name in found if name != "backend"}
     if given not in style.library:
-        raise UsageError(
-            f"no style {given!r}; give an .mplstyle file, or one of matplotlib's: {', '.join(style.available)}"
-        )
+        known = ", ".join(style.available)
+        raise UsageError(f"no style {given!r}; give an .mplstyle file, or one of matplotlib's: {known}")
     return dict(style.library[given])
 
 

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pandas as pd
+from matplotlib.axes import Axes
 from PIL.Image import Image
 
 from bench.commands.compare import Compared, columns_of, pair
 from bench.commands.options import read_records, refuse_unknown_metric
 from bench.commands.report import write_report
 from bench.diffusion.sampling import Sampler
-from bench.errors import UsageError
+from bench.drawing.look import Look, current_theme, read_style
+from bench.drawing.style import LIGHT
+from bench.errors import UnknownNameError, UsageError
+from bench.interactive.showing import shown
 from bench.records.frame import frame
 from bench.records.record import Record
 from bench.records.store import Store
@@ -148,6 +152,62 @@ class Results:
         raise UsageError(
             'give two trials, as in compare("ddim:eta=0@10", "ddim:eta=1@10"), or column= or calls='
         )
+
+    def plot(
+        self,
+        kind: str = "steps",
+        ax: Axes | None = None,
+        *,
+        model: str | None = None,
+        metric: str | None = None,
+        column: int | None = None,
+        rows: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        colours: Mapping[str, str] | None = None,
+        width: float | None = None,
+        title: str | None = None,
+        style: str | Path | None = None,
+    ) -> Axes:
+        """Draw a plot and return its axes; ``results.plot("steps", ax=ax)`` draws in axes of yours.
+
+        Given axes keep the settings of matplotlib that are in force, colours among them where you changed
+        these. Without axes a figure in the project's style is made, which a notebook shows.
+
+        Args:
+            kind: ``steps``, ``time``, ``calls``, ``heat``, ``ranks``, ``limit``, ``seconds``, ``jackknife``,
+                and ``scatter``, which takes no axes: what the command ``plot`` draws.
+            ax: where to draw.
+            model: the model's name, where there are several.
+            metric: the score; each record's first where None.
+            column: only this S: ``ranks``, ``seconds`` and ``jackknife`` have a panel for each.
+            rows: which rows, in this order, as `table` takes them.
+            labels: other labels of rows by the old ones.
+            colours: colours of rows by the labels that are shown.
+            width: width of a figure of its own in inches.
+            title: text above; none where it is empty.
+            style: for a figure of its own an .mplstyle file, or the name of one of matplotlib's styles.
+
+        Raises:
+            UsageError: if there is no such plot, nothing to draw, or several tables.
+        """
+        from bench.report.plots.gallery import PLOTS
+
+        if kind not in PLOTS:
+            raise UnknownNameError("plot", kind, PLOTS)
+        chosen = Choice(rows, labels or {}).of(self._tables(model, metric))
+        table = _only(chosen, "results.tables()")
+        if column is not None:
+            table = (arranged(table) if kind == "ranks" else table).of_column(column)
+        look = Look({} if style is None else read_style(str(style)), colours or {}, width, title)
+        theme = look.on(LIGHT if ax is None else current_theme())
+        figure = PLOTS[kind].draw(table, self._store, theme, ax)
+        if figure is None:
+            raise UsageError(f"these results have nothing to draw in the plot {kind!r}")
+        if ax is None:
+            return shown(look.finish(figure), theme).axes[0]
+        if title:
+            ax.set_title(title)
+        return ax
 
     def pictures(self, model: str | None = None, metric: str | None = None, *, films: bool = False) -> Image:
         """Return the first samples of every cell as a sheet: along a column all began as the same noise.

@@ -7,7 +7,11 @@ import sys
 import time
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from bench.commands.progress import Display, Measuring, Shown, say_plan
+from bench.drawing.figures import rendered
+from bench.drawing.style import Theme
 from bench.records.ledger import Plan
 from bench.records.trial import Trial
 from bench.sweep.runner import SampledCell
@@ -32,6 +36,31 @@ def shown_here(*, quiet: bool) -> Shown:
     if quiet:
         return Silent(quiet=True)
     return InNotebook(quiet=False) if in_notebook() else Shown(quiet=False)
+
+
+def shown(figure: Figure, theme: Theme) -> Figure:
+    """Show a figure that was made without a screen below the cell of a notebook, and return it."""
+    if in_notebook():
+        sys.modules["IPython.display"].display(Picture(figure, theme))
+    return figure
+
+
+class Picture:
+    """A figure as PNG: what a notebook shows of it.
+
+    Args:
+        figure: the figure.
+        theme: what it was drawn with.
+    """
+
+    def __init__(self, figure: Figure, theme: Theme) -> None:
+        self._figure, self._theme = figure, theme
+
+    def __repr__(self) -> str:
+        return "<plot>"
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self._figure, "png", self._theme)
 
 
 class Silent(Shown):

@@ -163,8 +163,16 @@ def html_table(sheet: Sheet) -> str:
 
 
 def latex_escaped(text: str) -> str:
-    """Return text with every character that LaTeX would read as a command written out."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text)
+    """Return text with every character that LaTeX would read as a command written out.
+
+    A formula between two ``$`` stays what it is: only a label that a user gave holds one.
+    """
+    signs = "|".join(map(re.escape, _LATEX))
+    parts = re.split(r"(\$[^$]+\$)", text)
+    return "".join(
+        part if place % 2 else re.sub(signs, lambda found: _LATEX[found[0]], part)
+        for place, part in enumerate(parts)
+    )
 
 
 FORMATS: Mapping[str, Callable[[Sheet], str]] = {

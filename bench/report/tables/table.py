@@ -170,6 +170,19 @@ class Table:
             cells={(short[row], column): cell for (row, column), cell in cells.items()},
         )
 
+    def of_column(self, column: int) -> Table:
+        """Return the table of one column.
+
+        Raises:
+            UsageError: if there is no such column.
+        """
+        if column not in self.columns:
+            known = ", ".join(map(str, self.columns))
+            raise UsageError(f"there is no column {column}; the columns are {known}")
+        cells = {place: cell for place, cell in self.cells.items() if place[1] == column}
+        known_rows = {row: one for row, one in self.known.items() if (row, column) in cells}
+        return replace(self, columns=[column], cells=cells, known=known_rows)
+
     def head(self, column: int) -> str:
         """Return what heads a column: ``S=10``, or ``10 calls``."""
         return f"S={column}" if self.by == "steps" else f"{column} calls"
