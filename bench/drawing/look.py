@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,12 @@ WHOLE: Mapping[str, Any] = {"savefig.bbox": None}
 LEAST_WIDTH, MOST_WIDTH = 1.0, 100.0
 """Inches that a plot may be wide."""
 
+LEAST_HEIGHT = 0.8
+"""Part of its own height that a figure keeps, however narrow it is: rows need as much for their labels."""
+
+LETTERS = 10
+"""Letters of an inch of a line below a figure."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -29,7 +36,7 @@ class Look:
     Attributes:
         style: settings of matplotlib; see `read_style`.
         colours: colours of rows by their labels.
-        width: width of a figure in inches, with its height in proportion; its own where None.
+        width: width of a figure in inches, its height about in proportion; its own where None.
         title: text above; none where it is empty, the plot's own where None.
 
     Raises:
@@ -60,7 +67,9 @@ class Look:
             _retitle(figure, self.title)
         if self.width is not None:
             wide, high = figure.get_size_inches()
-            figure.set_size_inches(self.width, high * self.width / wide)
+            figure.set_size_inches(self.width, high * max(self.width / wide, LEAST_HEIGHT))
+            if below := figure.get_supxlabel():
+                figure.supxlabel(textwrap.fill(below, int(LETTERS * self.width)))
         return figure
 
 
@@ -82,14 +91,15 @@ def read_style(given: str) -> Mapping[str, Any]:
     """
     if Path(given).is_file():
         try:
-            found = mpl.rc_params_from_file(given, use_default_template=False)
+            found: Mapping[Any, Any] = mpl.rc_params_from_file(given, use_default_template=False)
         except (ValueError, UnicodeDecodeError) as error:
             raise UsageError(f"style file {given} cannot be read: {error}") from None
-        return {name: found[name] for name in found if name != "backend"}
-    if given not in style.library:
+        return {str(name): value for name, value in found.items() if name != "backend"}
+    library: Mapping[str, Any] = dict(style.library)
+    if given not in library:
         known = ", ".join(style.available)
         raise UsageError(f"no style {given!r}; give an .mplstyle file, or one of matplotlib's: {known}")
-    return dict(style.library[given])
+    return dict(library[given])
 
 
 def current_theme() -> Theme:
@@ -97,8 +107,10 @@ def current_theme() -> Theme:
 
     Where the user changed no colours, rows have the project's, which colour-blind readers can tell apart.
     """
-    changed = {name: mpl.rcParams[name] for name in FOLLOWED if _is_changed(name)}
-    dark = sum(to_rgb(mpl.rcParams["axes.facecolor"])) < 1.5
+    now: Mapping[Any, Any] = mpl.rcParams
+    usual: Mapping[Any, Any] = mpl.rcParamsDefault
+    changed = {name: now[name] for name in FOLLOWED if now[name] != usual[name]}
+    dark = sum(to_rgb(now["axes.facecolor"])) < 1.5
     return following(DARK if dark else LIGHT, changed)
 
 
@@ -106,14 +118,18 @@ FOLLOWED = ("axes.prop_cycle", "text.color", "grid.color", "figure.facecolor")
 """Settings of matplotlib that colours of a theme follow."""
 
 
-def _is_changed(name: str) -> bool:
-    return bool(mpl.rcParams[name] != mpl.rcParamsDefault[name])
-
-
 def following(theme: Theme, rc: Mapping[str, Any]) -> Theme:
     """Return a theme with the colours that settings of matplotlib name."""
     cycle = rc.get("axes.prop_cycle")
     series = tuple(map(to_hex, cycle.by_key().get("color", ()))) if cycle is not None else ()
-    named = {"ink": "text.color", "grid": "grid.color", "paper": "figure.facecolor"}
-    found = {ours: to_hex(rc[theirs]) for ours, theirs in named.items() if theirs in rc}
-    return replace(theme, series=series or theme.series, **found)
+
+    def colour(name: str, own: str) -> str:
+        return to_hex(rc[name]) if name in rc else own
+
+    return replace(
+        theme,
+        ink=colour("text.color", theme.ink),
+        grid=colour("grid.color", theme.grid),
+        paper=colour("figure.facecolor", theme.paper),
+        series=series or theme.series,
+    )

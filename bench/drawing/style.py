@@ -115,7 +115,8 @@ def plotting(theme: Theme = LIGHT) -> Iterator[None]:
         **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
         "grid.color": theme.grid,
     }
-    with mpl.rc_context({**_STYLE, **colours, **theme.rc}):
+    own: Mapping[Any, Any] = theme.rc
+    with mpl.rc_context({**_STYLE, **colours, **own}):
         yield
 
 
@@ -126,7 +127,13 @@ def figure_of(axes: Axes) -> Figure:
 
 @contextmanager
 def subplots(
-    count: int, size: tuple[float, float], theme: Theme, axes: Axes | None = None, **shared: bool
+    count: int,
+    size: tuple[float, float],
+    theme: Theme,
+    axes: Axes | None = None,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
 ) -> Iterator[list[Axes]]:
     """Give panels beside each other, in a figure of their own or, where one is asked for, in given axes.
 
@@ -135,7 +142,8 @@ def subplots(
         size: width and height of the figure in inches.
         theme: colours of the figure; in given axes the settings in force hold.
         axes: where to draw; a figure of its own where None.
-        shared: what ``Figure.subplots`` takes.
+        sharex: whether panels have one x axis.
+        sharey: whether they have one y axis.
 
     Raises:
         UsageError: if several panels were to be drawn in the given axes.
@@ -143,7 +151,7 @@ def subplots(
     if axes is None:
         with plotting(theme):
             figure = Figure(figsize=size, layout="constrained")
-            yield list(figure.subplots(1, count, squeeze=False, **shared)[0])
+            yield list(figure.subplots(1, count, sharex=sharex, sharey=sharey, squeeze=False)[0])
     elif count == 1:
         yield [axes]
     else:
