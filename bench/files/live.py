@@ -46,10 +46,11 @@ def is_live(part: object) -> bool:
     module = str(getattr(part, "__module__", None) or "builtins")
     if module == "__main__":
         return True
+    if module != "builtins" and module in sys.modules:
+        return False
     if isinstance(part, FunctionType):
-        return module not in sys.modules and not Path(part.__code__.co_filename).is_file()
-    made = bool(part.__flags__ & HEAP_TYPE)
-    return made and (module == "builtins" or module not in sys.modules)
+        return not Path(part.__code__.co_filename).is_file()
+    return bool(part.__flags__ & HEAP_TYPE)
 
 
 def read_live(part: object) -> tuple[str, list[object]]:

@@ -214,7 +214,7 @@ class Results:
 
         Args:
             model: the model's name, where there are several.
-            metric: of the table whose rows are shown.
+            metric: the score whose table names the rows.
             films: show sample 0 of every cell on its way from noise to image instead.
 
         Raises:

@@ -45,12 +45,15 @@ def card_of(model: Any) -> ModelCard:
 
 
 def values_of(model: object) -> str:
-    """Return the hash that tells a model from another object of its name: its ``fingerprint``, or all values.
+    """Return the hash that tells a model from another object of its name: of all its values.
 
-    A model that counts its calls is another one after each: it needs a text ``fingerprint``.
+    A model that counts its calls would be another one after each. Of one with a text ``fingerprint`` that
+    text counts, with the tensors: weights may be changed in their place.
     """
     given = getattr(model, "fingerprint", None)
-    return values_hash(given if isinstance(given, str) and given else model)
+    if not isinstance(given, str) or not given:
+        return values_hash(model)
+    return values_hash(given, *(one for one in walk([model]) if isinstance(one, Tensor)))
 
 
 def values_in(sampler: Sampler) -> dict[str, str]:

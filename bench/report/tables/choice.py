@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError, UsageError
-from bench.report.tables.table import Table
+from bench.report.tables.table import Table, short_spacing
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,13 @@ class Choice:
             UsageError: if no table has a row that is named, or two rows would bear one label.
         """
         tables = list(tables)
-        self._refuse_unknown(tables)
-        found = [self._renamed(chosen) for table in tables if (chosen := self._rows_of(table)).known]
+        meant = replace(
+            self,
+            rows=[_meant(row, tables) for row in self.rows],
+            labels={_meant(old, tables): new for old, new in self.labels.items()},
+        )
+        found = [meant._renamed(chosen) for table in tables if (chosen := meant._rows_of(table)).known]
         return found if self.title is None else [replace(table, title=self.title) for table in found]
-
-    def _refuse_unknown(self, tables: Sequence[Table]) -> None:
-        names = {name for table in tables for row in table.rows for name in _names(table, row)}
-        for wanted in self.rows:
-            if not any(_fits(name, wanted) for name in names):
-                raise UnknownNameError("row", wanted, {row for table in tables for row in table.rows})
-        for old in self.labels:
-            if old not in names:
-                raise UnknownNameError("row", old, {row for table in tables for row in table.rows})
 
     def _rows_of(self, table: Table) -> Table:
         """Return the table of the rows that are wanted, in the order in which they are named."""
@@ -80,15 +76,14 @@ class Choice:
         )
 
     def _label(self, table: Table, row: str) -> str:
-        for name in _names(table, row):
-            if name in self.labels:
-                own = table.row_info(row).label
-                return (
-                    row.replace(own, self.labels[name], 1)
-                    if name != row and own in row
-                    else self.labels[name]
-                )
-        return row
+        """Return what a row is to be called; with its time grid where a sampler on several was renamed."""
+        if row in self.labels:
+            return self.labels[row]
+        new = next((self.labels[name] for name in _names(table, row) if name in self.labels), None)
+        if new is None:
+            return row
+        several = len(table.spacings) > 1
+        return f"{new} on {short_spacing(table.known[row].spacing)}" if several else new
 
 
 def _names(table: Table, row: str) -> tuple[str, ...]:
@@ -100,20 +95,40 @@ def _fits(name: str, wanted: str) -> bool:
     return name == wanted or fnmatchcase(name, wanted)
 
 
+def _found(text: str, tables: Sequence[Table]) -> str | None:
+    """Return what a text calls a row: itself, or a sampler with its defaults; None where it calls none."""
+    names = {name for table in tables for row in table.rows for name in _names(table, row)}
+    if any(_fits(name, text) for name in names):
+        return text
+    try:
+        spec = get_sampler(text).spec
+    except UsageError:
+        return None
+    return spec if spec in names else None
+
+
+def _meant(text: str, tables: Sequence[Table]) -> str:
+    """Return what a text calls a row, see `_found`.
+
+    Raises:
+        UnknownNameError: if there is no such row.
+    """
+    name = _found(text, tables)
+    if name is None:
+        raise UnknownNameError("row", text, {row for table in tables for row in table.rows})
+    return name
+
+
 def parse_labels(given: Iterable[str], tables: Iterable[Table]) -> dict[str, str]:
     """Return labels by the old ones from texts ``old=new``, whose old part may hold ``=`` itself.
 
     Raises:
         UsageError: if a text begins with the name of no row.
     """
-    tables = list(tables)
-    names = {name for table in tables for row in table.rows for name in _names(table, row)}
-    found = {}
+    tables, found = list(tables), {}
     for text in given:
-        old = max((name for name in names if text.startswith(f"{name}=")), key=len, default=None)
-        if old is None:
-            raise UnknownNameError(
-                "row", text.rpartition("=")[0] or text, {r for t in tables for r in t.rows}
-            )
-        found[old] = text.removeprefix(f"{old}=")
+        ends = [place for place, letter in enumerate(text) if letter == "="]
+        named = [end for end in ends if _found(text[:end], tables) is not None]
+        end = max(named, default=len(text.rpartition("=")[0] or text))
+        found[_meant(text[:end], tables)] = text[end + 1 :]
     return found
