@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables.budgets import arranged
 from bench.report.tables.choice import Choice
+from bench.report.tables.latex import latex_table
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import By, Table, tables_of
@@ -120,6 +121,24 @@ class Results:
         return _only(
             self.tables(model, metric, by=by, rows=rows, labels=labels, title=title), "results.tables()"
         )
+
+    def latex(
+        self,
+        caption: str | None = None,
+        label: str | None = None,
+        *,
+        siunitx: bool = False,
+        **chosen: Any,
+    ) -> str:
+        """Return the table in LaTeX, in a ``table`` of its own where it has a caption or a label.
+
+        Args:
+            caption: LaTeX text above it.
+            label: its name for references.
+            siunitx: whether columns are aligned at their points by the package siunitx.
+            chosen: arguments of `table`, such as ``rows`` and ``labels``.
+        """
+        return latex_table(self.table(**chosen), caption, label, siunitx=siunitx)
 
     def compare(
         self,
