@@ -87,7 +87,7 @@ def normal_noise(
         raise ValueError(f"seed, step, draw and indices must not be negative, got {seed}, {step}, {draw}")
     device, size = torch.device(device), math.prod(shape)
     counters = -(-size // _NORMALS_PER_COUNTER)
-    flat = torch.empty((len(indices), counters * _NORMALS_PER_COUNTER), device=device)
+    flat = torch.empty((len(indices), counters * _NORMALS_PER_COUNTER), dtype=torch.float32, device=device)
     make = _normals_numpy if device.type == "cpu" else _normals_torch
     most = _rows_at_once(len(indices), counters) if device.type == "cpu" else len(indices)
 
