@@ -572,6 +572,13 @@ def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the processor [the cores this process may use]"
+    )
+
+
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     """Add ``--plugin``."""
     parser.add_argument(
@@ -638,39 +645,49 @@ class Verb:
     Attributes:
         summary: what it does, in a line.
         declare: adds its options to a parser; the docstring is the description that ``--help`` prints.
+        computes: whether it draws or measures images, and so takes ``--threads``.
     """
 
     summary: str
     declare: Callable[[argparse.ArgumentParser], None]
+    computes: bool = False
 
 
 VERBS: Mapping[str, Verb] = {
-    "run": Verb("sweep samplers over numbers of steps and score them", run_options),
+    "run": Verb("sweep samplers over numbers of steps and score them", run_options, computes=True),
     "table": Verb("print the table of a results folder", table_options),
     "plot": Verb("draw the plots and the picture grid of a results folder", plot_options),
     "report": Verb("write one HTML page with everything a results folder holds", report_options),
     "compare": Verb("tell whether two trials differ, paired through their common noise", compare_options),
     "decompose": Verb(
-        "tell where the error is: solver, network, samples, and which steps", decompose_options
+        "tell where the error is: solver, network, samples, and which steps", decompose_options, computes=True
     ),
     "power": Verb("tell from a pilot how many images separate two samplers", power_options),
     "show": Verb("tell everything known about one trial", show_options),
     "status": Verb("tell what is done, under way, failed or damaged", status_options),
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
     "merge": Verb("put the results of several machines into one folder", merge_options),
-    "verify": Verb("make tables and plots again from the records and compare", verify_options),
+    "verify": Verb("make tables and plots again from the records and compare", verify_options, computes=True),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
     "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
-    "stats": Verb("measure the reference statistics of an image set", stats_options),
-    "score": Verb("score images from anywhere, each score with its error", score_options),
+    "stats": Verb("measure the reference statistics of an image set", stats_options, computes=True),
+    "score": Verb("score images from anywhere, each score with its error", score_options, computes=True),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
-    "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
+    "check": Verb(
+        "test whether a sampler plugin keeps the contract, and measure its order",
+        check_options,
+        computes=True,
+    ),
     "new": Verb("write a sampler, a model or a score to begin with", new_options),
     "cite": Verb("print BibTeX of what a results folder used", cite_options),
-    "train": Verb("train a model", train_options),
-    "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
-    "speed": Verb("tell how fast a model answers, and what samplers add to it", speed_options),
-    "moments": Verb("estimate the second moments that analytic variances need", moments_options),
+    "train": Verb("train a model", train_options, computes=True),
+    "check-model": Verb(
+        "tell whether a model is wired right, on real images", check_model_options, computes=True
+    ),
+    "speed": Verb("tell how fast a model answers, and what samplers add to it", speed_options, computes=True),
+    "moments": Verb(
+        "estimate the second moments that analytic variances need", moments_options, computes=True
+    ),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
-    "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),
+    "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options, computes=True),
 }
