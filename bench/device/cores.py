@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path, PurePosixPath
 
@@ -22,8 +21,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def settle(threads: int | None = None, environment: MutableMapping[str, str] = os.environ) -> None:
     """Say in the environment how many threads libraries start, and that those which wait sleep soon.
 
-    What the user has set himself stays, unless ``threads`` is given. Libraries read it when they are loaded:
-    where torch is there already, its number alone is set.
+    What the user has set himself stays, unless ``threads`` is given. Libraries read it when they are loaded.
 
     Args:
         threads: the number asked for; where None, that of the cores this process may use.
@@ -34,8 +32,10 @@ def settle(threads: int | None = None, environment: MutableMapping[str, str] = o
             environment[name] = str(threads or available_cores())
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(environment):
         environment["GOMP_SPINCOUNT"] = SPINS
-    if threads is not None and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if threads is not None:
+        import torch  # whose own default is no more than there are cores
+
+        torch.set_num_threads(threads)
 
 
 def available_cores(root: Path = Path("/")) -> int:
