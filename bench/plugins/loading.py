@@ -63,6 +63,7 @@ BUILT_INS = (
     "bench.metrics.builtin",
     "bench.sweep.executors.serial",
     "bench.sweep.executors.processes",
+    "bench.sweep.executors.ray",
 )
 
 
