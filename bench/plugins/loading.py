@@ -64,6 +64,7 @@ BUILT_INS = (
     "bench.sweep.executors.serial",
     "bench.sweep.executors.processes",
     "bench.sweep.executors.ray",
+    "bench.sweep.executors.submitit",
 )
 
 

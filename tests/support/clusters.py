@@ -44,7 +44,7 @@ def stops():
 @hookimpl
 def bench_samplers():
     return [
-        rule("slow", lambda: time.sleep(0.7)),
+        rule("slow", lambda: time.sleep(float(os.environ.get("SAMPLER_BENCH_PAUSE", "0.7")))),
         rule("stops", stops),
         rule("exits", lambda: os._exit(3)),
         rule("hangs", lambda: time.sleep(600)),

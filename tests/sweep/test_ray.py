@@ -8,7 +8,7 @@ from support.commands import bench
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sampler-bench[ray]'")
 
-N, BATCH = 120, 10
+N, BATCH = 100, 10
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_driver_and_a_node_are_killed_and_the_sweep_ends(told):
 
 
 def test_the_records_are_those_of_one_process(told, folder):
-    assert bench(*command(folder, "alone"), "--executor", "serial").returncode == 0
+    assert bench(*command(folder, "alone"), "--executor", "serial", SAMPLER_BENCH_PAUSE="0").returncode == 0
     ours, alone = records(folder / "results")["slow"], records(folder / "alone")["slow"]
     assert ours["images"] == alone["images"]
     assert ours["scores"] == alone["scores"]
