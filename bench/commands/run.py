@@ -183,7 +183,7 @@ def _say_changes(runner: Runner) -> None:
 def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
     """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
     own = _of_executors(options)
-    name = split_spec(options.executor or "")[0]
+    name, given = split_spec(options.executor or "")
     for option, executor, _ in own:
         if name != executor:
             raise UsageError(f"{option} is for --executor {executor}; give that too, or leave {option} out")
@@ -192,8 +192,8 @@ def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -
     if options.executor is not None:
         if options.isolate is not None:
             raise UsageError("--executor names who draws: give it, or --isolate or --no-isolate, not both")
-        first = "," if name != options.executor else ":"
-        return options.executor + (first + ",".join(text for *_, text in own) if own else "")
+        every = ",".join(filter(None, [given, *(text for *_, text in own)]))
+        return f"{name}:{every}" if every else name
     if options.isolate is False and len(devices) > 1:
         raise UsageError(f"--no-isolate is for one device, got {', '.join(devices)}")
     users_file = bool(options.plugin) or ".py:" in model

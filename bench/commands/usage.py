@@ -148,7 +148,9 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="serial, processes, ray, submitit or a plugin's [serial; processes where --isolate holds]",
     )
     parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of the Ray cluster [this machine's, else a new one of it alone]"
+        "--address",
+        metavar="HOST:PORT",
+        help="of the Ray cluster [this machine's, else a new one of it alone]",
     )
     parser.add_argument(
         "--gpus-per-worker", metavar="G", help="with ray, as in 2, or 0.5 where two share one [1]"

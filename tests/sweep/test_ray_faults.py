@@ -46,7 +46,11 @@ def done(folder):
 def test_a_process_that_ends_or_hangs_twice_is_a_record_with_its_reason(done, folder):
     found = records(folder / "results")
     assert done.returncode == 1, done.stderr
-    failed = {name: (one["failure"]["stage"], one["message"]) for name, one in found.items() if one["status"] == "failed"}
+    failed = {
+        name: (one["failure"]["stage"], one["message"])
+        for name, one in found.items()
+        if one["status"] == "failed"
+    }
     assert failed == {
         "exits": ("step 2", "the process ended with exit status 3"),
         "hangs": ("step 2", f"it took longer than {TIMEOUT} s; --timeout SECONDS allows another time a step"),

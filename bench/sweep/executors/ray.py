@@ -227,7 +227,8 @@ class _Pool:
     ) -> None:
         import ray
 
-        self._ray, self._executor, self._setup = ray, executor, setup
+        self._ray: Any = ray
+        self._executor, self._setup = executor, setup
         self._cuda = torch.device(devices[0]).type == "cuda"
         if self._cuda and len(devices) > 1:
             raise UsageError(
@@ -242,7 +243,7 @@ class _Pool:
         self._losses: Counter[tuple[str, int]] = Counter()
         self._looked, self._began, self._told = -math.inf, time.monotonic(), False
         self._silence = max(setup.timeout or SILENCE, PROBE)
-        self._seat = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=2)(Seat)
+        self._seat = self._ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=2)(Seat)
 
     def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
         """Yield what becomes of every block that is still wanted when its turn comes."""
@@ -309,12 +310,12 @@ class _Pool:
                 yield task, outcome
 
     def _again(self, task: Task, most: int = 2) -> bool:
-        """Return whether a block whose worker was lost is drawn again, at the end of the queue."""
+        """Return whether a block whose worker was lost is drawn again, before all others."""
         key = task.trial.key, task.block.start
         self._losses[key] += 1
         if self._losses[key] >= most:
             return False
-        self._queue.append(task)
+        self._queue.appendleft(task)
         return True
 
     def _lost(self, worker: _Worker, reason: str) -> Iterator[tuple[Task, Outcome]]:
@@ -326,7 +327,10 @@ class _Pool:
                 self._leave_out(worker, f"no worker can be started: {reason}")
         elif not self._again(task, LOST):
             where = self._named(worker.node)
-            yield task, Failure("failed", "drawing", f"its worker was lost {LOST} times, on {where}: {reason}")
+            yield (
+                task,
+                Failure("failed", "drawing", f"its worker was lost {LOST} times, on {where}: {reason}"),
+            )
 
     def _unheard(self) -> Iterator[tuple[Task, Outcome]]:
         """Ask the workers that draw for a sign of life, and give up those that give none for too long."""

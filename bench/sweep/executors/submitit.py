@@ -32,6 +32,9 @@ from bench.sweep.executors.seat import LOST, Answer, Seat, shared_environment
 LOOK = 1.0
 """Seconds between two looks at the folder."""
 
+ACCOUNTING = 60.0
+"""Seconds between two questions to SLURM's accounting about jobs that wrote no end."""
+
 ORPHAN = 600.0
 """Seconds without a sign of the driver after which a job begins no further block."""
 
@@ -177,7 +180,7 @@ def draw_blocks(desk: Desk, tasks: Mapping[int, Task]) -> None:
             if (desk.share / "ended").exists() or driver.is_old:
                 return
             if not _mark(desk.share, task).exists():
-                answer = seat.draw(task) if fault is None else pickle.dumps(fault)
+                answer = seat.draw(task, tries=2) if fault is None else pickle.dumps(fault)
                 write_atomically(desk.share / f"{number}.answer", answer)
     finally:
         seat.end()
@@ -231,8 +234,8 @@ class _Jobs:
         self._chunks = deque(in_chunks(list(self._open.items()), executor.jobs, executor.blocks))
         self._jobs: list[tuple[Any, dict[int, Task]]] = []
         self._losses: Counter[int] = Counter()
-        self._crashes: Counter[int] = Counter()
         self._heard, self._faulty, self._empty = False, False, 0
+        self._asked = time.monotonic()
 
     def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
         """Yield what becomes of every block that is still wanted."""
@@ -240,7 +243,7 @@ class _Jobs:
             self._submit()
             time.sleep(LOOK)
             self._touch()
-            ended = [pair for pair in self._jobs if pair[0].done()]  # before the folder is read
+            ended = self._ended()  # before the folder is read
             yield from self._answers()
             for pair in ended:
                 self._jobs.remove(pair)
@@ -289,6 +292,14 @@ class _Jobs:
         submitter.update_parameters(array_parallelism=self._executor.jobs, additional_parameters=flags)
         return submitter
 
+    def _ended(self) -> list[tuple[Any, dict[int, Task]]]:
+        """Return the jobs that have ended with their blocks; SLURM's accounting is asked now and then."""
+        asks = time.monotonic() - self._asked > ACCOUNTING
+        if asks:
+            self._asked = time.monotonic()
+        # Asked about one job submitit learns about all of them.
+        return [pair for place, pair in enumerate(self._jobs) if pair[0].done(asks and not place)]
+
     def _answers(self) -> Iterator[tuple[Task, Outcome]]:
         """Take in the answers that lie in the folder."""
         for path in sorted(self._share.glob("*.answer"), key=lambda path: int(path.stem)):
@@ -300,13 +311,8 @@ class _Jobs:
                 self._faulty = True
                 raise answer
             self._heard = True
-            outcome, crashed = answer
-            self._crashes[number] += crashed
-            if crashed and self._crashes[number] < 2 and self._wanted(task):  # once more, in another job
-                self._chunks.append({number: task})
-                continue
             del self._open[number]
-            yield task, outcome
+            yield task, answer[0]
 
     def _lost(self, job: Any, chunk: Mapping[int, Task]) -> Iterator[tuple[Task, Outcome]]:
         """Hand in again what a job that has ended did not draw.
