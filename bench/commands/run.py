@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from bench.commands.estimate import dry_run, say_cost, say_fits
 from bench.commands.options import (
     console,
@@ -32,6 +34,8 @@ from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
+from bench.plugins.executor import Configurable
+from bench.plugins.loading import registry
 from bench.published.presets import Preset, get_preset
 from bench.records.frame import frame, plain_rows
 from bench.records.ledger import Plan
@@ -43,6 +47,7 @@ from bench.report.tables.artefacts import beside, write_tables
 from bench.report.tables.budgets import arranged
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
+from bench.spec import split_spec
 from bench.sweep.preflight import missing_requirements
 from bench.sweep.request import Sweep
 from bench.sweep.rounds import Rounds, Rule
@@ -177,15 +182,45 @@ def _say_changes(runner: Runner) -> None:
 
 def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
     """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
+    own = _of_executors(options)
+    name, given = split_spec(options.executor or "")
+    for option, executor, _ in own:
+        if name != executor:
+            raise UsageError(f"{option} is for --executor {executor}; give that too, or leave {option} out")
+    if options.gpus_per_worker is not None and torch.device(devices[0]).type != "cuda":
+        raise UsageError("--gpus-per-worker is for GPUs; give --device cuda, or leave it out")
     if options.executor is not None:
         if options.isolate is not None:
             raise UsageError("--executor names who draws: give it, or --isolate or --no-isolate, not both")
-        return str(options.executor)
+        every = ",".join(filter(None, [given, *(text for *_, text in own)]))
+        return f"{name}:{every}" if every else name
     if options.isolate is False and len(devices) > 1:
         raise UsageError(f"--no-isolate is for one device, got {', '.join(devices)}")
     users_file = bool(options.plugin) or ".py:" in model
     apart = users_file if options.isolate is None else options.isolate
     return "processes" if apart or len(devices) > 1 else "serial"
+
+
+def _of_executors(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """Return (option, executor that it is for, what the executor is given) of those that were given."""
+    if options.slurm is not None and split_spec(f"submitit:{options.slurm}")[0] != "submitit":
+        raise UsageError(
+            f"--slurm takes KEY=VALUE,... as in partition=gpu,time=2:00:00, got {options.slurm!r}"
+        )
+    every = [
+        ("--address", "ray", "address=", options.address),
+        ("--gpus-per-worker", "ray", "gpus_per_worker=", options.gpus_per_worker),
+        ("--slurm", "submitit", "", options.slurm),
+    ]
+    return [(option, name, f"{key}{value}") for option, name, key, value in every if value is not None]
+
+
+def _devices(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the torch devices; those of other machines need not be here."""
+    executor = registry().executors.entries.get(split_spec(options.executor or "")[0])
+    elsewhere = isinstance(executor, Configurable) and executor.elsewhere
+    gpus = options.device == "cuda" or (options.device == "auto" and options.gpus_per_worker is not None)
+    return ("cuda:0",) if elsewhere and gpus else parse_devices(options.device)
 
 
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
@@ -204,7 +239,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     spacings = parse_spacings(options.spacing) if options.spacing is not None else ()
     told = [steps_of(one) for one in spacings]
     alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
-    devices = parse_devices(options.device)
+    devices = _devices(options)
     return Sweep(
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"]), options.clip),

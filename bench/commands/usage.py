@@ -144,7 +144,21 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
     )
     parser.add_argument(
-        "--executor", help="serial, processes or a plugin's [serial; processes where --isolate holds]"
+        "--executor",
+        help="serial, processes, ray, submitit or a plugin's [serial; processes where --isolate holds]",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of the Ray cluster [this machine's, else a new one of it alone]",
+    )
+    parser.add_argument(
+        "--gpus-per-worker", metavar="G", help="with ray, as in 2, or 0.5 where two share one [1]"
+    )
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="with submitit: options of sbatch, as in partition=gpu,time=2:00:00, and jobs, blocks, folder",
     )
     parser.add_argument(
         "--isolate",

@@ -63,6 +63,8 @@ BUILT_INS = (
     "bench.metrics.builtin",
     "bench.sweep.executors.serial",
     "bench.sweep.executors.processes",
+    "bench.sweep.executors.ray",
+    "bench.sweep.executors.submitit",
 )
 
 

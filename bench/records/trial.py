@@ -229,6 +229,7 @@ class BlockResult:
         levels: how the images' values are spread.
         images: one for each block that was added up; none of a block that an earlier version kept.
         changed: names of what was changed globally while it was drawn, and put back after it.
+        machine: name of the device that drew it, where that was in another process.
     """
 
     block: range
@@ -239,6 +240,7 @@ class BlockResult:
     levels: Levels
     images: tuple[BlockImages, ...] = ()
     changed: tuple[str, ...] = ()
+    machine: str = ""
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all but the cost as arrays for ``numpy.savez``."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
 from bench.diffusion.schedule import NoiseSchedule
@@ -37,7 +39,7 @@ class Sweep:
         metrics: names; the model's default where empty.
         reference: image set to score against instead of the model's.
         held_out: image set whose score is the row of real images, instead of the model's.
-        executor: its name.
+        executor: its name, with options as in ``ray:gpus_per_worker=0.5``.
         timeout: seconds that a step of a block may take in a worker process; made of what is measured where
             None.
         strict: stop at the first failure.
@@ -81,6 +83,12 @@ class Sweep:
             raise UsageError(f"--timeout takes seconds above 0, got {self.timeout:g}")
         if self.calls and min(self.calls) < 1:
             raise UsageError(f"--calls takes numbers from 1 on, got {min(self.calls)}")
+
+    @property
+    def devices_here(self) -> tuple[str, ...]:
+        """What this process can use of them: the CPU where only the machines that draw have a GPU."""
+        elsewhere = torch.device(self.devices[0]).type == "cuda" and not torch.cuda.is_available()
+        return ("cpu",) if elsewhere else self.devices
 
     def spacings_of(self, steps: int) -> tuple[str, ...]:
         """Return the rules that choose S time steps; of several, a list where it has S times."""

@@ -30,7 +30,7 @@ from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
-from bench.plugins.lookup import shuffled
+from bench.plugins.lookup import get_executor, shuffled
 from bench.records import ledger
 from bench.records.blocks import drop_blocks, merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
@@ -105,12 +105,13 @@ class Runner:
             sweep.held_out,
             sweep.timeout,
         )
-        self.worker: Worker = worker(self.setup, sweep.devices[0])
+        self.worker: Worker = worker(self.setup, sweep.devices_here[0])
         self.loaded = self.worker.loaded
         self.sweep = sweep.fitted_to(self.loaded.model)
         self._asked = sweep
         self._larger: Runner | None = None
         self._changes: dict[str, dict[str, None]] = {}
+        self._machines: dict[str, set[str]] = {}
         self.metrics = sweep.metrics or self.loaded.metrics
         self.scoring = Scoring(self.metrics, self.worker, progress)
 
@@ -136,7 +137,7 @@ class Runner:
             UsageError: if a number of steps does not fit the model's schedule, or samples or reference images
                 are too few for a metric.
         """
-        registry().executors.get(self.sweep.executor)  # an unknown name is told before anything is done
+        get_executor(self.sweep.executor)  # an unknown name is told before anything is done
         for metric in self.scoring.metrics:
             check_enough(metric, self.sweep.n, self.scoring.references.count)
         cells = self._within_calls() if self.sweep.calls else self._of_steps()
@@ -343,7 +344,7 @@ class Runner:
             model=ModelInfo(self.loaded.weights_hash),
             grid=GridInfo(folds=len(sets)),
             provenance={**self._common_provenance, **own},
-            device=self.sweep.devices[0],
+            device=self.sweep.devices_here[0],
         )
 
     def _compute(self, plan: Plan[SampledCell], observer: Observer) -> Iterator[Record]:
@@ -359,7 +360,7 @@ class Runner:
         tasks = [Task(cells[key].trial, block) for key, mine in collected.items() for block in mine.missing()]
         for key in [key for key, mine in collected.items() if mine.whole]:
             yield self._finish(cells[key], collected.pop(key).prefix)
-        executor = registry().executors.get(self.sweep.executor)
+        executor = get_executor(self.sweep.executor)
         outcomes = executor.run(
             _interleaved(tasks), self.setup, self.sweep.devices, lambda task: task.trial.key in collected
         )
@@ -371,6 +372,7 @@ class Runner:
                 del collected[cell.key]
                 yield self._fail(cell, outcome)
                 continue
+            self._machines.setdefault(cell.key, set()).add(outcome.machine)
             if outcome.changed:
                 self._changes.setdefault(cell.row.label, {}).update(dict.fromkeys(outcome.changed))
             folder = block_folder(self.store, cell)
@@ -400,6 +402,9 @@ class Runner:
         images = ImagesInfo.of(result.levels, result.images if every else ())
         record = replace(cell.record(), images=images, scores=scores, cost=result.cost)
         record = record.failed(failures[0]) if failures else record
+        if machines := sorted(filter(None, self._machines.pop(cell.key, ()))):
+            drawn_on = replace(record.environment, device_name=", ".join(machines))
+            record = replace(record, environment=drawn_on)
         self.store.drop_features(record)
         if self.sweep.keep_features:
             record = self._keep_features(record, result.statistics)
@@ -455,7 +460,7 @@ class Runner:
                 tuning_calls=_tuning_calls(sampler, spacing) or None,
             ),
             provenance={**self._common_provenance, **own},
-            device=self.sweep.devices[0],
+            device=self.sweep.devices_here[0],
             sampler=sampler,
             walk=walk,
         )
