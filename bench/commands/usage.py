@@ -348,6 +348,52 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def submit_options(parser: argparse.ArgumentParser) -> None:
+    """Pack a results folder into one file for somebody's leaderboard, once everything in it is verified.
+
+        python -m bench submit results/mine --out mine.zip
+
+    Equal folders give equal packs. The pack's manifest has the SHA-256 of every file: records, pictures,
+    tables, plots, report. Blocks under way and kept features stay out. What `verify` does not pass is
+    refused.
+    """
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="results folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS.zip, here]")
+    add_json(parser)
+
+
+def publish_options(parser: argparse.ArgumentParser) -> None:
+    """Make a leaderboard of results folders and of packs: a static page that needs no network.
+
+        python -m bench publish results/mine theirs.zip --out site
+
+    Every folder must pass `verify`, and three parts of its trials, chosen at random, are drawn again and must
+    be what its records hold. Otherwise nothing is written and exit status is 1. Where a model or its data is
+    not at hand, --trust DIR publishes a folder as it was told, and the page says so.
+    """
+    parser.add_argument(
+        "results", nargs="*", type=Path, metavar="RESULTS", help="results, what holds them, packs"
+    )
+    parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR", help="where to [site]")
+    parser.add_argument("--title", default="Leaderboard", help="heads the page [Leaderboard]")
+    parser.add_argument(
+        "--redo", type=int, metavar="K", help="draw K blocks, or trials of under a minute, of each again [3]"
+    )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="results or a pack to verify and publish, but not to draw again; the page says so; repeatable",
+    )
+    parser.add_argument(
+        "--no-redo", action="store_true", help="draw nothing again, for large collections; the page says so"
+    )
+    parser.add_argument("--seed", type=int, help="of the choice of what is drawn again [a new one each time]")
+    add_plugins(parser)
+
+
 def list_options(parser: argparse.ArgumentParser) -> None:
     """List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
@@ -659,6 +705,8 @@ VERBS: Mapping[str, Verb] = {
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
     "merge": Verb("put the results of several machines into one folder", merge_options),
     "verify": Verb("make tables and plots again from the records and compare", verify_options),
+    "submit": Verb("pack a results folder for somebody's leaderboard", submit_options),
+    "publish": Verb("make a leaderboard of results folders: a static page", publish_options),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
     "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options),
