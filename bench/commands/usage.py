@@ -48,7 +48,7 @@ THEMES = ("light", "dark")
 PLOT_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
-KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
+KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors", "observers")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
 AFFORDABLE = 50_000
@@ -159,6 +159,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_drawing(parser, "samples")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME[:WHERE]",
+        help="tell every trial to csv, tensorboard, mlflow, wandb or a plugin's observer; repeatable",
+    )
     parser.add_argument(
         "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
     )
@@ -395,7 +402,7 @@ def publish_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
+    """List what can be used: samplers, sets, models, spacings, metrics, executors, observers, with origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)
@@ -708,7 +715,7 @@ VERBS: Mapping[str, Verb] = {
     "submit": Verb("pack a results folder for somebody's leaderboard", submit_options),
     "publish": Verb("make a leaderboard of results folders: a static page", publish_options),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
-    "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
+    "list": Verb("list samplers, sets, models, spacings, metrics, executors and observers", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options),
     "score": Verb("score images from anywhere, each score with its error", score_options),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),

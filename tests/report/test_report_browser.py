@@ -262,7 +262,8 @@ def test_the_samplers_stay_in_sight_while_the_numbers_move(browser, wide):
     browser.open(wide, width=360)
     moved = browser.run(
         "(() => { const table = document.getElementById('g0-table'), box = table.closest('.scroll');"
-        " box.scrollLeft = 300; const left = (e) => e.getBoundingClientRect().x, at = (e) => left(e) - left(box);"
+        " box.scrollLeft = 300; const left = (e) => e.getBoundingClientRect().x;"
+        " const at = (e) => left(e) - left(box);"
         " return [box.scrollLeft, at(table.querySelector('tbody th')),"
         " at(table.querySelector('tbody td'))]; })()"
     )

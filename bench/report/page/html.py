@@ -36,7 +36,7 @@ def rendered_page(name: str, values: Mapping[str, Any], generator: str = "sample
     """Return a page: the template NAME.html.j2 with its own scripts after those of all pages.
 
     Args:
-        name: of the template.
+        name: the template's name, without its endings.
         values: what it shows; every text is escaped.
         generator: what the page says that it is made by.
     """
