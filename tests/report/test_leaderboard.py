@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -20,7 +21,9 @@ from bench.report.site.boards import boards_of, machine_of, newest
 from bench.report.site.sources import Source
 from bench.report.site.write import write_site
 from bench.report.verify import Checked
+from bench.stats.comparison import corrected
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 VALUES = {("ddim:eta=0", 10): 2.0, ("ddim:eta=0", 20): 1.0, ("ddim:eta=1", 10): 4.0, ("dpmpp-2m", 5): 1.5}
 CALLS = {("ddim:eta=0", 10): 10, ("ddim:eta=0", 20): 20, ("ddim:eta=1", 10): 10, ("dpmpp-2m", 5): 9}
 
@@ -234,3 +237,24 @@ def test_a_record_s_key_is_no_way_out_of_the_folder(tmp_path):
     with pytest.raises(BenchError, match="is no name of a record's file"):
         write_site([outside], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the committed runs are not at hand")
+def test_the_reference_runs_are_the_first_leaderboard():
+    """Every score of every drawn trial stands in one board once, and the best of all is its least loss."""
+    made = [one for folder in sorted(REFERENCE.iterdir()) for one in Store(folder).read()[0]]
+    boards = boards_of(made)
+    scored = {(r.key, name) for r in made if r.kind == "samples" for name in r.scores}
+    lines = [(line.record.key, board.table.metric) for board in boards for line in board.lines]
+    assert len(lines) == len(set(lines)) and set(lines) == scored
+    assert {machine for board in boards for machine in board.tables} == {
+        "AMD EPYC (2 cores), 2 threads", "NVIDIA H200"
+    }  # fmt: skip
+    models = {board.table.trial.model for board in boards}
+    assert {"digits", "exact-digits", "cifar10-small"} <= models
+    for board in boards:
+        sign = -1 if board.lines[0].score.higher_is_better else 1
+        values = [sign * corrected(line.score) for line in board.lines]
+        assert values == sorted(values)
+        for cost in ("calls", "time"):
+            assert any(cost in line.fronts for line in board.lines)

@@ -32,19 +32,26 @@ def report(store: Store, records: Sequence[Record], presets: Sequence[str] = ())
     return rendered_page("report", page(store, records, presets))
 
 
-def rendered_page(name: str, values: Mapping[str, Any], generator: str = "sampler-bench") -> str:
+def rendered_page(
+    name: str,
+    values: Mapping[str, Any],
+    generator: str = "sampler-bench",
+    styles: Sequence[str] = ("report",),
+) -> str:
     """Return a page: the template NAME.html.j2 with its own scripts after those of all pages.
 
     Args:
         name: the template's name, without its endings.
         values: what it shows; every text is escaped.
         generator: what the page says that it is made by.
+        styles: names of its style sheets, in their order.
     """
     loader = FunctionLoader(_asset)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["arxiv"] = _linked
     # Ours, and none has a tag that would end its element.
-    code = {"css": Markup(_asset("report.css")), "js": Markup(_asset("common.js") + _asset(f"{name}.js"))}
+    css = "".join(_asset(f"{style}.css") for style in styles)
+    code = {"css": Markup(css), "js": Markup(_asset("common.js") + _asset(f"{name}.js"))}
     made = environment.get_template(f"{name}.html.j2")
     return made.render(**values, **code, theme=Markup(theme_rules()), generator=generator)
 

@@ -22,6 +22,9 @@ GENERATOR = "sampler-bench leaderboard"
 """What a page says that it is made by: a folder whose page says so may be written anew."""
 
 
+STYLES = ("report", "leaderboard")
+
+
 def write_site(sources: Sequence[Source], out: Path, title: str = "Leaderboard") -> list[Board]:
     """Write the site and return its boards; what was there before stays until the new one is whole.
 
@@ -40,7 +43,7 @@ def write_site(sources: Sequence[Source], out: Path, title: str = "Leaderboard")
     boards = boards_of(record for source in sources for record in source.records)
     if not boards:
         raise BenchError("no trial of these folders has a score: there is nothing to publish")
-    page = rendered_page("leaderboard", site_page(sources, boards, title), GENERATOR)
+    page = rendered_page("leaderboard", site_page(sources, boards, title), GENERATOR, STYLES)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
