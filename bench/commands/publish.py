@@ -12,17 +12,19 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.commands.options import load_plugins
 from bench.commands.verify import draw_again
 from bench.errors import UsageError
 from bench.records.pack import Manifest, is_pack, unpack
+from bench.records.record import Record
 from bench.records.store import Store, file_slug
 from bench.report.site.sources import Source
 from bench.report.site.write import PAGE, refuse_others, write_site
 from bench.report.verify import results_below, verify
+from bench.sweep.redo import Redone, choose_excerpts
 
 REDO = 3
 """Excerpts of each folder that are drawn again where nobody says how many."""
@@ -36,11 +38,13 @@ class Given:
         folder: where its files are.
         name: what it is called, not yet told apart from others.
         trusted: whether it is published without being drawn again.
+        packed: whether it came as a pack: then what it names may be anybody's.
     """
 
     folder: Path
     name: str
-    trusted: bool
+    trusted: bool = False
+    packed: bool = False
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -81,16 +85,16 @@ def _opened(paths: Sequence[Path], trusted: Sequence[Path]) -> Iterator[list[Giv
                 raise UsageError(f"{path} is no results folder and no pack; make one with `submit`")
             for one in _unpacked(path, Path(scratch) / str(place)) if path.is_file() else _below(path):
                 key = path.resolve() if path.is_file() else one.folder.resolve()
-                found[key] = Given(one.folder, one.name, path in trusted or one.trusted)
+                found[key] = replace(one, trusted=path in trusted)
         yield list(found.values())
 
 
 def _below(path: Path) -> list[Given]:
-    return [Given(folder, folder.resolve().name, False) for folder in results_below(path)]
+    return [Given(folder, folder.resolve().name) for folder in results_below(path)]
 
 
 def _unpacked(path: Path, folder: Path) -> list[Given]:
-    return [Given(folder, unpack(path, folder).name or path.stem, False)]
+    return [Given(folder, unpack(path, folder).name or path.stem, packed=True)]
 
 
 def _names(given: Sequence[Given]) -> list[str]:
@@ -109,9 +113,21 @@ def _source(given: Given, name: str, count: int, seed: int) -> Source:
     checked = verify(folder)
     wrong = f"{len(checked.findings)} are not" if checked.findings else "are as their records make them"
     print(f"{name}: {checked.files} files of {checked.records} records, {wrong}", flush=True)
-    redone = draw_again(folder, count, seed, told=name) if count and not checked.findings else None
     records = Store(folder).read()[0]
+    redone = None
+    if count and not checked.findings:
+        foreign = _foreign_code(records, count, seed) if given.packed else []
+        redone = foreign or draw_again(folder, count, seed, told=name)
     return Source(name, folder, records, checked, Manifest.of(folder).digest, redone, seed)
+
+
+def _foreign_code(records: Sequence[Record], count: int, seed: int) -> list[Redone]:
+    """Return excerpts that are not drawn, because a record that came in a pack would have a file executed."""
+    drawn = choose_excerpts(records, count, seed)
+    if not any(".py:" in record.trial.model for record in records):
+        return []
+    reason = "its pack names a model in a Python file, which is not executed for a pack: give its folder"
+    return [Redone(excerpt, error=reason) for excerpt in drawn]
 
 
 def _refused(sources: Sequence[Source]) -> bool:

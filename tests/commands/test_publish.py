@@ -97,13 +97,7 @@ def test_a_forged_score_whose_digests_all_fit_is_found_by_drawing_it_again(made,
 
 
 def test_what_cannot_be_drawn_here_is_published_on_trust_alone(store, tmp_path, capsys):
-    moved = replace(store.read()[0][0].trial, model="weights/gone.safetensors")
-    for one in store.read()[0]:
-        store.write(replace(one, trial=replace(one.trial, model=moved.model), key=""))
-        (store.records / f"{one.name}.json").unlink()
-    for path in (store.folder / "tables").iterdir():
-        path.unlink()
-    whole(store)
+    renamed(store, "weights/gone.safetensors")
     site = tmp_path / "site"
     assert main(["publish", str(store.folder), "--out", str(site)]) == 1
     told = capsys.readouterr().err
@@ -111,6 +105,28 @@ def test_what_cannot_be_drawn_here_is_published_on_trust_alone(store, tmp_path, 
     assert "may be published as it was told, and the page says so: --trust DIR" in told
     assert main(["publish", "--trust", str(store.folder), "--out", str(site)]) == 0
     assert "Not drawn again:" in (site / "index.html").read_text(encoding="utf-8")
+
+
+def renamed(store, model):
+    """Let all records of a folder name another model, as one who knows the format would."""
+    for one in store.read()[0]:
+        store.write(replace(one, trial=replace(one.trial, model=model), key=""))
+        (store.records / f"{one.name}.json").unlink()
+    for path in (store.folder / "tables").iterdir():
+        path.unlink()
+    whole(store)
+
+
+def test_a_pack_has_no_file_executed(store, tmp_path, capsys):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w').close()\n")
+    renamed(store, f"{tmp_path / 'evil.py'}:make")
+    pack(store.folder, tmp_path / "p.zip")
+    assert main(["publish", str(tmp_path / "p.zip"), "--out", str(tmp_path / "site")]) == 1
+    told = capsys.readouterr().err
+    assert "its pack names a model in a Python file, which is not executed for a pack" in told
+    assert not (tmp_path / "was here").exists() and not (tmp_path / "site").exists()
+    assert main(["publish", "--trust", str(tmp_path / "p.zip"), "--out", str(tmp_path / "site")]) == 0
+    assert not (tmp_path / "was here").exists()
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,16 @@ def test_what_cannot_be_compared_stands_apart(field):
     assert len(boards_of([*trials("A"), *trials("B", **field)])) == 2
 
 
-def test_latency_is_in_units_of_a_bare_call_of_the_same_machine():
-    (board,) = boards_of([*trials("A"), *trials("B", slower=3.0)])
+def test_latency_is_in_units_of_a_bare_call_of_the_same_trial():
+    """Here a sampler adds a third to its network, however fast that was on the day."""
+    first, *rest = trials("A")
+    cost = replace(first.cost, model_seconds=0.3, sampling_seconds=0.4)
+    untimed = replace(rest[0], cost=replace(rest[0].cost, model_seconds=0))
+    (board,) = boards_of([replace(first, cost=cost), untimed, *rest[1:], *trials("B", slower=3.0)])
     for line in board.lines:
-        assert line.latency == pytest.approx(4 / 3 * line.record.cost.calls)
+        timed = line.record.cost.model_seconds
+        assert line.latency == (pytest.approx(4 / 3 * line.record.cost.calls) if timed else None)
+    assert sum(line.latency is None for line in board.lines) == 1
 
 
 def beaten(mine, all_lines, cost):

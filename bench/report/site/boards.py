@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from bench.records.record import Record
 from bench.report.plots.score import pareto_front
-from bench.report.tables.budgets import arranged, latencies
+from bench.report.tables.budgets import arranged
 from bench.report.tables.sheets import Mark
 from bench.report.tables.summary import Best, best_of_columns
 from bench.report.tables.table import (
     Cell,
     Table,
     calls,
+    cost_of,
     higher_is_better,
     milliseconds,
     tables_of,
@@ -41,8 +42,7 @@ class Line:
         record: the trial's.
         score: in the board's metric.
         machine: what drew it.
-        latency: sampling time of an image in units of one bare network call on the same machine; None where
-            no network was timed.
+        latency: sampling time of an image in units of one bare network call, see `latency_of`.
         mark: whether it is the best of those with as many network calls there, or cannot be told from it.
         fronts: the costs for which nothing of the board is as good and as cheap.
     """
@@ -134,26 +134,37 @@ def _board(tables: Mapping[str, Table]) -> Board:
     fronts = _fronts(tables)
     lines: list[Line] = []
     for machine, table in tables.items():
-        marks, (_, times) = _marks(by_calls[machine], bests[machine]), latencies(table)
-        for label, place, cell in _cells(table):
+        marks = _marks(by_calls[machine], bests[machine])
+        for label, cell in _cells(table):
             key = cell.record.key
             on = tuple(cost for cost, front in fronts.items() if (machine, key) in front)
             assert cell.score is not None  # of a series
-            lines.append(Line(label, cell.record, cell.score, machine, times.get(place), marks.get(key), on))
+            lines.append(Line(label, cell.record, cell.score, machine, latency_of(cell), marks.get(key), on))
     return Board(tables, sorted(lines, key=_loss), bests)
 
 
-def _cells(table: Table) -> list[tuple[str, tuple[str, int], Cell]]:
-    """Return (label, place, cell) of every scored trial, once.
+def latency_of(cell: Cell) -> float | None:
+    """Return the sampling time of an image in units of a bare network call; None where none was timed.
+
+    It is calls * (seconds of sampling) / (seconds of the network alone), all of the same trial: a sampler
+    whose own arithmetic and noise were free would show its calls. A trial is its own measure, since a machine
+    is not equally fast on two days.
+    """
+    cost = cost_of(cell)
+    return cost.calls * cost.sampling_seconds / cost.model_seconds if cost.model_seconds else None
+
+
+def _cells(table: Table) -> list[tuple[str, Cell]]:
+    """Return (label, cell) of every scored trial, once.
 
     A trial of all time steps stands in the rows of every grid of its table: here it is its own.
     """
-    found: dict[str, tuple[str, tuple[str, int], Cell]] = {}
+    found: dict[str, tuple[str, Cell]] = {}
     for row in table.rows:
-        for steps, cell in table.series(row):
+        for _, cell in table.series(row):
             whole = len(table.spacings) > 1 and cell.record.trial.spacing == "all"
             label = f"{row.rpartition(' on ')[0]} on all" if whole else row
-            found.setdefault(cell.record.key, (label, (row, steps), cell))
+            found.setdefault(cell.record.key, (label, cell))
     return list(found.values())
 
 
@@ -174,7 +185,7 @@ def _marks(table: Table, bests: Sequence[Best]) -> dict[str, Mark]:
 
 def _fronts(tables: Mapping[str, Table]) -> Mapping[str, set[tuple[str, str]]]:
     """Return the (machine, key) of all trials on each Pareto front: of calls over all, of time by machine."""
-    there = {machine: [cell for *_, cell in _cells(table)] for machine, table in tables.items()}
+    there = {machine: [cell for _, cell in _cells(table)] for machine, table in tables.items()}
     first = next(iter(tables.values()))
     everywhere = [(machine, cell) for machine, cells in there.items() for cell in cells]
     by_time: set[tuple[str, str]] = set()

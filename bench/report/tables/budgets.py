@@ -57,7 +57,11 @@ def latency_sheet(table: Table) -> Sheet:
     The unit is the network's own time in all cells, by their calls; a sampler whose arithmetic were free
     would show its number of calls.
     """
-    unit, times = latencies(table)
+    drawn = [(place, cell) for place, cell in _drawn(table) if cost_of(cell).model_seconds]
+    work = [(cost_of(cell).model_seconds, cell.record.trial.n * calls(cell)) for _, cell in drawn]
+    seconds, rows = (sum(part) for part in zip(*work, strict=True)) if work else (1.0, 1.0)
+    unit = seconds / rows
+    times = {place: cost_of(cell).sampling_seconds / cell.record.trial.n / unit for place, cell in drawn}
     shown = [
         [row, *(f"{times[row, c]:.1f}" if (row, c) in times else "" for c in table.columns)]
         for row in table.rows
@@ -79,19 +83,6 @@ def latency_sheet(table: Table) -> Sheet:
         note=f"one network call: {1000 * unit:.3g} ms an image, the mean of all cells",
         text=frozenset({"sampler"}),
     )
-
-
-def latencies(table: Table) -> tuple[float, dict[tuple[str, int], float]]:
-    """Return (seconds of one bare network call an image, sampling time of every cell in that unit).
-
-    The unit is the sum of the network's own seconds in all cells over their n times network calls. Cells
-    whose network was not timed are left out.
-    """
-    drawn = [(place, cell) for place, cell in _drawn(table) if cost_of(cell).model_seconds]
-    work = [(cost_of(cell).model_seconds, cell.record.trial.n * calls(cell)) for _, cell in drawn]
-    seconds, rows = (sum(part) for part in zip(*work, strict=True)) if work else (1.0, 1.0)
-    unit = seconds / rows
-    return unit, {place: cost_of(cell).sampling_seconds / cell.record.trial.n / unit for place, cell in drawn}
 
 
 def _drawn(table: Table) -> Iterable[tuple[tuple[str, int], Cell]]:

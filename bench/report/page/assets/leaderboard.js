@@ -34,21 +34,23 @@ const grouped = (points, name) => Map.groupBy ? [...Map.groupBy(points, name).va
   : Object.values(points.reduce((found, one) => { (found[` ${name(one)}`] ??= []).push(one); return found; }, {}));
 const plain = (value) => Number(value.toPrecision(6)).toString();
 
-// Marks of an axis: on a logarithmic one powers of ten, and the more numbers between them the less it spans.
-const axisOf = (values, from, to, logarithmic) => {
+// An axis from one place to another, with as many marks as there is room for: on a logarithmic one powers of ten and
+// numbers between them, on a plain one multiples of 1, 2 or 5 times a power of ten.
+const axisOf = (values, from, to, logarithmic, room) => {
   let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (logarithmic) { low /= 1.12; high *= 1.12; } else { const room = (high - low || 1) * .06; low -= room; high += room; }
-  const [a, b] = logarithmic ? [Math.log(low), Math.log(high)] : [low, high];
-  const place = (value) => from + ((logarithmic ? Math.log(Math.max(value, low / 2)) : value) - a) / (b - a) * (to - from);
-  const marks = [];
-  if (logarithmic) {
-    const span = high / low, few = span > 1e3 ? [1] : span > 30 ? [1, 2, 5] : [1, 2, 3, 5, 7];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) few.forEach((one) => marks.push(one * 10 ** power));
-  } else {
-    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
-    for (let k = Math.ceil(low / step); k * step <= high; k++) marks.push(k * step);
+  if (logarithmic) { low /= 1.12; high *= 1.12; } else { const margin = (high - low || 1) * .06; low -= margin; high += margin; }
+  const scale = logarithmic ? Math.log : (value) => value, [a, b] = [scale(low), scale(high)];
+  const place = (value) => from + (scale(logarithmic ? Math.max(value, low / 2) : value) - a) / (b - a) * (to - from);
+  const most = Math.abs(to - from) / room, within = (marks) => marks.filter((mark) => mark >= low && mark <= high);
+  if (!logarithmic) {
+    const rough = (high - low) / Math.min(most, 6), power = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
+    const first = Math.ceil(low / step);
+    return { place, marks: within(Array.from({ length: Math.floor(high / step) - first + 1 }, (_, k) => (first + k) * step)) };
   }
-  return { place, marks: marks.filter((mark) => mark >= low && mark <= high) };
+  const powers = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) powers.push(power);
+  const tried = [[1, 2, 3, 5, 7], [1, 2, 5], [1]].map((some) => within(powers.flatMap((power) => some.map((one) => one * 10 ** power))));
+  return { place, marks: tried.find((marks) => marks.length <= most) ?? tried.at(-1) };
 };
 
 const draw = (board) => {
@@ -65,7 +67,7 @@ const draw = (board) => {
   const width = drawing.clientWidth || 600, height = Math.max(280, Math.min(460, width * .56));
   const [left, right, top, bottom] = [58, width - 12, 10, height - 44];
   const positive = points.every((point) => point.y > 0);
-  const x = axisOf(points.map((point) => point.x), left, right, true), y = axisOf(points.map((point) => point.y), bottom, top, positive);
+  const x = axisOf(points.map((point) => point.x), left, right, true, 48), y = axisOf(points.map((point) => point.y), bottom, top, positive, 26);
   const svg = make(drawing, "svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${board.dataset.score} of ${board.dataset.model} against ${against.selectedOptions[0].text}` });
   for (const mark of x.marks) {
     make(svg, "line", { x1: x.place(mark), x2: x.place(mark), y1: top, y2: bottom, class: "grid" });
