@@ -22,7 +22,8 @@ def check_fields(made: Any, where: str = "") -> None:
         made: an instance of a dataclass.
         where: begins the names in the message.
     """
-    for name, kind in _hints(type(made)).items():
+    own: Any = type(made)
+    for name, kind in _hints(own).items():
         value = getattr(made, name)
         if dataclasses.is_dataclass(value):
             check_fields(value, f"{where}{name}.")
@@ -31,7 +32,7 @@ def check_fields(made: Any, where: str = "") -> None:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
@@ -48,7 +49,7 @@ def fits(value: object, kind: Any) -> bool:
     if origin is Mapping:
         pairs = value.items() if isinstance(value, Mapping) else None
         return pairs is not None and all(isinstance(n, str) and fits(one, inner[1]) for n, one in pairs)
-    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
         check_fields(value)
         return True
     return kind is Any or _is_plain(value, kind)
