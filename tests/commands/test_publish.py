@@ -74,6 +74,16 @@ def test_a_folder_given_twice_is_one(made, tmp_path, capsys):
     assert "Not drawn again:" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
+def test_trust_in_one_of_the_folders_below_another_is_for_that_one(made, store, tmp_path, capsys):
+    whole(store)
+    shutil.copytree(made.folder, tmp_path / "other")
+    asked = ["publish", str(tmp_path), "--trust", str(store.folder), "--redo", "1"]
+    assert main([*asked, "--out", str(tmp_path / "out" / "site")]) == 0
+    assert capsys.readouterr().out.count("1 drawn again, chosen with") == 1
+    page = (tmp_path / "out" / "site" / "index.html").read_text(encoding="utf-8")
+    assert "<strong>Not drawn again:</strong> mine. " in page
+
+
 def test_what_fails_verify_is_refused_whatever_was_asked(store, tmp_path, capsys):
     path = next((store.folder / "records").glob("*.json"))
     path.write_text(path.read_text().replace('"n": 20', '"n": 21'))

@@ -253,9 +253,8 @@ def test_the_reference_runs_are_the_first_leaderboard():
     scored = {(r.key, name) for r in made if r.kind == "samples" for name in r.scores}
     lines = [(line.record.key, board.table.metric) for board in boards for line in board.lines]
     assert len(lines) == len(set(lines)) and set(lines) == scored
-    assert {machine for board in boards for machine in board.tables} == {
-        "AMD EPYC (2 cores), 2 threads", "NVIDIA H200"
-    }  # fmt: skip
+    machines = {machine for board in boards for machine in board.tables}
+    assert machines >= {"AMD EPYC (2 cores), 2 threads", "NVIDIA H200"}
     models = {board.table.trial.model for board in boards}
     assert {"digits", "exact-digits", "cifar10-small"} <= models
     for board in boards:
