@@ -30,6 +30,7 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
+from bench.commands.trackers import Trackers, check_trackers, tracking
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
@@ -61,6 +62,7 @@ def execute(options: argparse.Namespace) -> int:
     """Run the sweep."""
     if load_plugins(options.plugin).failures and options.strict:
         return 1
+    check_trackers(options.log)
     rule = _rule(options)
     preset = get_preset(options.preset) if options.preset else None
     sweep = _sweep(options, preset)
@@ -80,13 +82,17 @@ def execute(options: argparse.Namespace) -> int:
     if options.dry_run:
         return max(_dry_run(one, store, options, rule) for one in sweeps)
     started, records = time.perf_counter(), list[Record]()
-    for place, one in enumerate(sweeps):
-        if rule is None:
-            records += swept(one, store, quiet=options.json, preset=preset)
-        else:
-            share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
-            records += _swept_in_rounds(one, store, options, share)
-    return _report(records, store, time.perf_counter() - started, options.json, preset)
+    with tracking(options.log, options.results) as trackers:
+        for place, one in enumerate(sweeps):
+            if rule is None:
+                records += swept(one, store, quiet=options.json, preset=preset, trackers=trackers)
+            else:
+                share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
+                records += _swept_in_rounds(one, store, options, share)
+            for record in records:  # those that were there already, and real images, are told as well
+                trackers.tell(record)
+    status = _report(records, store, time.perf_counter() - started, options.json, preset)
+    return max(status, int(bool(trackers.failed)))
 
 
 def _rule(options: argparse.Namespace) -> Rule | None:
@@ -114,7 +120,14 @@ def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule
     return dry_run(runner, plan, as_json=options.json)
 
 
-def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = None) -> list[Record]:
+def swept(
+    sweep: Sweep,
+    store: Store,
+    *,
+    quiet: bool,
+    preset: Preset | None = None,
+    trackers: Trackers | None = None,
+) -> list[Record]:
     """Run one sweep and return its records, the real images' last.
 
     Args:
@@ -122,6 +135,7 @@ def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = No
         store: where records are.
         quiet: whether no progress is shown.
         preset: whose protocol it is; its cost is told.
+        trackers: told of every trial as it ends.
     """
     measuring = Measuring(quiet=quiet)
     runner = Runner(sweep, store, measuring)
@@ -134,7 +148,7 @@ def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = No
         with measuring:
             runner.scoring.references.measure()
     with Display(quiet=quiet) as display:
-        records = runner.run(plan, display)
+        records = runner.run(plan, trackers.beside(display) if trackers else display)
         floor = runner.floor()
     _say_changes(runner)
     return records + ([floor] if floor else [])

@@ -48,7 +48,7 @@ THEMES = ("light", "dark")
 PLOT_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
-KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
+KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors", "observers")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
 AFFORDABLE = 50_000
@@ -173,6 +173,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_drawing(parser, "samples")
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME[:WHERE]",
+        help="tell every trial to csv, tensorboard, mlflow, wandb or a plugin's observer; repeatable",
+    )
     parser.add_argument(
         "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
     )
@@ -362,8 +369,54 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def submit_options(parser: argparse.ArgumentParser) -> None:
+    """Pack a results folder into one file for somebody's leaderboard, once everything in it is verified.
+
+        python -m bench submit results/mine --out mine.zip
+
+    Equal folders give equal packs. The pack's manifest has the SHA-256 of every file: records, pictures,
+    tables, plots, report. Blocks under way and kept features stay out. What `verify` does not pass is
+    refused.
+    """
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="results folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS.zip, here]")
+    add_json(parser)
+
+
+def publish_options(parser: argparse.ArgumentParser) -> None:
+    """Make a leaderboard of results folders and of packs: a static page that needs no network.
+
+        python -m bench publish results/mine theirs.zip --out site
+
+    Every folder must pass `verify`, and three parts of its trials, chosen at random, are drawn again and must
+    be what its records hold. Otherwise nothing is written and exit status is 1. Where a model or its data is
+    not at hand, --trust DIR publishes a folder as it was told, and the page says so.
+    """
+    parser.add_argument(
+        "results", nargs="*", type=Path, metavar="RESULTS", help="results, what holds them, packs"
+    )
+    parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR", help="where to [site]")
+    parser.add_argument("--title", default="Leaderboard", help="heads the page [Leaderboard]")
+    parser.add_argument(
+        "--redo", type=int, metavar="K", help="draw K blocks, or trials of under a minute, of each again [3]"
+    )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="results or a pack to verify and publish, but not to draw again; the page says so; repeatable",
+    )
+    parser.add_argument(
+        "--no-redo", action="store_true", help="draw nothing again, for large collections; the page says so"
+    )
+    parser.add_argument("--seed", type=int, help="of the choice of what is drawn again [a new one each time]")
+    add_plugins(parser)
+
+
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
+    """List what can be used: samplers, sets, models, spacings, metrics, executors, observers, with origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)
@@ -682,8 +735,12 @@ VERBS: Mapping[str, Verb] = {
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
     "merge": Verb("put the results of several machines into one folder", merge_options),
     "verify": Verb("make tables and plots again from the records and compare", verify_options, computes=True),
+    "submit": Verb("pack a results folder for somebody's leaderboard", submit_options),
+    "publish": Verb(
+        "make a leaderboard of results folders: a static page", publish_options, computes=True
+    ),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
-    "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
+    "list": Verb("list samplers, sets, models, spacings, metrics, executors and observers", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options, computes=True),
     "score": Verb("score images from anywhere, each score with its error", score_options, computes=True),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 from bench.errors import BenchError
 from bench.metrics.levels import Levels
 from bench.records.trial import BlockImages, Cost, Failure, Trial
+from bench.records.typed import check_fields
 from bench.stats.score import Score
 
 FORMAT = 2
@@ -312,7 +313,7 @@ class Record:
         status, message, failure = fields["status"], fields.get("message", ""), fields.get("failure")
         if status not in get_args(Status):
             raise ValueError(f"unknown status {status!r}")
-        return cls(
+        made = cls(
             kind=fields.get("kind") or _kind_of_format_1(fields),
             trial=_trial_of(fields),
             status=status,
@@ -331,6 +332,12 @@ class Record:
             key=str(fields["trial"]["key"]),
             unknown={name: value for name, value in fields.items() if name not in _FIELDS},
         )
+        check_fields(made)
+        if made.trial.n < 1 or made.trial.batch < 1 or made.trial.steps < 0:
+            raise ValueError("a trial has samples, in batches")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", made.key):  # it is part of the names of files
+            raise ValueError(f"a key is hex digits, not {made.key!r:.40}")
+        return made
 
 
 _FIELDS = (frozenset(f.name for f in dataclasses.fields(Record)) - {"unknown"}) | {"digest"}

@@ -295,7 +295,7 @@ class _Comparison:
             if not len(now):
                 continue
             kept = None
-            with suppress(OSError, RuntimeError, ValueError):  # a picture that cannot be read tells nothing
+            with suppress(BenchError):  # a picture that cannot be read tells nothing
                 kept = read(record)
             if kept is not None:
                 yield self._pictures(name, kept[begin : begin + len(now)], shown_images(now))
