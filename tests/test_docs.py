@@ -1,6 +1,7 @@
 """What the documents show a reader works."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from support.commands import bench
 
 from bench import load_results
-from bench.commands.main import main
+from bench.commands.main import command_parser, main
 from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
 from bench.plugins.loading import Registry
@@ -103,22 +104,87 @@ def test_the_errors_of_weights_are_those_shown(tmp_path, monkeypatch, capsys):
     assert shown == "```\n" + "".join(told) + "```\n"
 
 
-def test_every_picture_and_page_the_readme_names_is_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (ROOT / target).exists(), target
+def text_of(document):
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
-def test_the_readme_shows_the_tables_that_are_committed():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, file, count in (
+def table_rows(text):
+    """The rows of the Markdown tables in a text, without their heads and the lines below these."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line for line in lines if not re.match(r"\| (:?-|sampler \|)", line)]
+
+
+def test_the_readme_is_short():
+    assert len(text_of("README.md").encode()) <= 5000
+
+
+def test_the_readme_shows_cells_of_the_committed_table():
+    """A few rows and columns of the default sweep, without the marks of best and tied."""
+    table = text_of("results/reference/digits/tables/digits-fd_digits-by-calls.md")
+    head = next(line for line in table.splitlines() if line.startswith("| sampler"))
+    places = [column.strip() for column in head.strip("|").split("|")]
+    committed = {}
+    for row in table_rows(table):
+        label, *cells = (cell.strip(" *~") for cell in row.strip("|").split("|"))
+        committed[label] = dict(zip(places[1:], cells, strict=True))
+    readme = text_of("README.md")
+    shown = next(line for line in readme.splitlines() if line.startswith("| sampler"))
+    columns = [column.strip() for column in shown.strip("|").split("|")][1:]
+    assert len(table_rows(readme)) == 4
+    for row in table_rows(readme):
+        label, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        assert cells == [committed[label][column] for column in columns]
+    floor = committed["real images (n=1,000)"][columns[0]]
+    assert f"score {floor}." in readme
+
+
+def test_the_python_of_the_readme_draws_images():
+    (source,) = (block for block in blocks("README.md") if "hookimpl" not in block)
+    space = {}
+    exec(source, space)
+    assert space["images"].shape == (16, *space["model"].shape)
+
+
+@pytest.mark.parametrize(
+    ("run", "file", "count"),
+    [
         ("digits", "digits-fd_digits-by-calls.md", 20),
         ("exact-digits", "exact-digits-fd_pixels.md", 8),
         ("cifar10-small", "cifar10-small-fd_cifar_resnet_96.md", 8),
-    ):
-        table = (ROOT / "results" / "reference" / name / "tables" / file).read_text(encoding="utf-8")
-        rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
-        rows = [line for line in rows if not line.startswith("| :")]
-        assert len(rows) == count
-        for row in rows:
-            assert row in text
+    ],
+)
+def test_the_document_shows_the_tables_that_are_committed(run, file, count):
+    rows = table_rows(text_of(f"results/reference/{run}/tables/{file}"))
+    shown = text_of("docs/reference-runs.md")
+    assert len(rows) == count
+    assert all(row in shown for row in rows)
+
+
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_picture_and_page_a_document_names_is_there(document):
+    """Addresses beside the document; the site's build checks the places within pages."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        if not re.match(r"https?:|#", target):
+            assert ((ROOT / document).parent / target.partition("#")[0]).exists(), target
+
+
+def commands(document):
+    """The arguments of every command shown in a document, from lines that begin with it."""
+    for line in text_of(document).splitlines():
+        shown = re.match(r" {4,}(?:sampler-bench|python -m bench) (.+)", line)
+        if shown:
+            yield shlex.split(shown[1], comments=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_a_document_shows_is_one(document):
+    for verb, *arguments in commands(document):
+        if not verb.startswith("-"):
+            command_parser(verb).parse_args(arguments)
