@@ -1,14 +1,17 @@
 """What the documents show a reader works."""
 
+import ast
+import pkgutil
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from support.choice import FEW, MANY, TABLES, ranked, table_of
 from support.commands import bench
 
-from bench import load_results
+from bench import compare, load_results
 from bench.commands.main import command_parser, main
 from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
@@ -120,22 +123,15 @@ def test_the_readme_is_short():
 
 def test_the_readme_shows_cells_of_the_committed_table():
     """A few rows and columns of the default sweep, without the marks of best and tied."""
-    table = text_of("results/reference/digits/tables/digits-fd_digits-by-calls.md")
-    head = next(line for line in table.splitlines() if line.startswith("| sampler"))
-    places = [column.strip() for column in head.strip("|").split("|")]
-    committed = {}
-    for row in table_rows(table):
-        label, *cells = (cell.strip(" *~") for cell in row.strip("|").split("|"))
-        committed[label] = dict(zip(places[1:], cells, strict=True))
+    committed = committed_cells("digits/tables/digits-fd_digits-by-calls.md")
     readme = text_of("README.md")
-    shown = next(line for line in readme.splitlines() if line.startswith("| sampler"))
-    columns = [column.strip() for column in shown.strip("|").split("|")][1:]
+    head = next(line for line in readme.splitlines() if line.startswith("| sampler"))
+    columns = [column.strip() for column in head.strip("|").split("|")][1:]
     assert len(table_rows(readme)) == 4
     for row in table_rows(readme):
         label, *cells = (cell.strip() for cell in row.strip("|").split("|"))
         assert cells == [committed[label][column] for column in columns]
-    floor = committed["real images (n=1,000)"][columns[0]]
-    assert f"score {floor}." in readme
+    assert f"score {committed['real images (n=1,000)'][columns[0]]}." in readme
 
 
 def test_the_python_of_the_readme_draws_images():
@@ -143,6 +139,37 @@ def test_the_python_of_the_readme_draws_images():
     space = {}
     exec(source, space)
     assert space["images"].shape == (16, *space["model"].shape)
+
+
+def committed_cells(file):
+    """{row: {column: cell}} of a committed table, without the marks of best and tied."""
+    table = text_of(f"results/reference/{file}")
+    head = next(line for line in table.splitlines() if line.startswith("| sampler"))
+    columns = [column.strip() for column in head.strip("|").split("|")][1:]
+    rows = ([cell.strip(" *~") for cell in row.strip("|").split("|")] for row in table_rows(table))
+    return {label: dict(zip(columns, cells, strict=True)) for label, *cells in rows}
+
+
+def test_the_tutorial_shows_what_its_commands_print():
+    shown = text_of("docs/tutorial.md").partition("<!-- first table -->\n")[2].partition("<!-- end of")[0]
+    committed = committed_cells("digits/tables/digits-fd_digits.md")
+    assert len(table_rows(shown)) == 4
+    for row in table_rows(shown):
+        label, *cells = (cell.strip(" *~") for cell in row.strip("|").split("|"))
+        assert cells == [committed[label][column] for column in ("S=10", "S=20")]
+    cells = table_of("digits").cells
+    told = compare(cells["dpmpp-2m", 10].score, cells["ddim eta=0", 10].score)
+    sentence = f"by {-told.difference:.1f} ± {told.se:.2f}, which is {-told.z:.1f} standard errors"
+    assert sentence in " ".join(text_of("docs/tutorial.md").split())
+
+
+def test_the_python_of_the_tutorial_reads_results(tmp_path, monkeypatch):
+    (tmp_path / "results").symlink_to(ROOT / "results" / "reference" / "digits")
+    monkeypatch.chdir(tmp_path)
+    (source,) = blocks("docs/tutorial.md")
+    space = {}
+    exec(source, space)
+    assert len(space["results"].query("steps == 10")) == 19
 
 
 @pytest.mark.parametrize(
@@ -178,7 +205,7 @@ def test_every_picture_and_page_a_document_names_is_there(document):
 def commands(document):
     """The arguments of every command shown in a document, from lines that begin with it."""
     for line in text_of(document).splitlines():
-        shown = re.match(r" {4,}(?:sampler-bench|python -m bench) (.+)", line)
+        shown = re.match(r"(?: {4,}|)(?:sampler-bench|python -m bench) (.+)", line)
         if shown:
             yield shlex.split(shown[1], comments=True)
 
@@ -188,3 +215,62 @@ def test_every_command_a_document_shows_is_one(document):
     for verb, *arguments in commands(document):
         if not verb.startswith("-"):
             command_parser(verb).parse_args(arguments)
+
+
+def test_the_page_on_choosing_has_what_the_records_say():
+    for table in TABLES:
+        assert table.written() == table.make()
+
+
+def test_with_few_calls_a_multistep_solver_is_the_best_and_no_grid_always():
+    grids = set()
+    for run, budgets in FEW.items():
+        for budget in budgets:
+            best, ties, scores = ranked(table_of(run), budget)
+            name, _, grid = best.partition(" on ")
+            assert name.split()[0] in {"dpmpp-2m", "unipc", "ipndm", "sa-solver"}
+            grids.add(grid)
+            assert not any(row.startswith("heun") for row in (best, *ties))
+            least = 2.5 if budget == 5 else 1.6
+            assert scores["ddim eta=0 on time"].value > least * scores[best].value
+    assert len(grids) > 1
+
+
+def test_with_many_calls_noise_helps_networks_that_err_and_the_larger_variance_loses():
+    for run, budgets in MANY.items():
+        for budget in budgets:
+            best, ties, _ = ranked(table_of(run), budget)
+            if budget <= 50:
+                assert not any(row.startswith("ddpm fixedlarge") for row in (best, *ties))
+        if run == "exact-digits":
+            assert {"ddim eta=0", "ddim eta=1"} <= {best, *ties}
+        else:
+            assert best == "ddim eta=1"
+    _, ties, _ = ranked(table_of("digits"), 20)
+    assert len(ties) == 13
+
+
+def cited_tests(text):
+    """(file, name) of every test that a document names in a link."""
+    return [(file, name) for name, file in re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)", text)]
+
+
+def test_the_theory_names_tests_and_functions_that_are_there():
+    text = text_of("docs/theory.md")
+    cited = cited_tests(text)
+    assert len(cited) > 30
+    for file, name in cited:
+        tree = ast.parse(text_of(file))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, name)
+    for name in re.findall(r"\[`((?:bench|samplers|models)\.[\w.]+)`\]", text):
+        assert callable(pkgutil.resolve_name(name)), name
+
+
+def test_every_equation_of_the_theory_has_a_function_and_a_test():
+    """Behind every displayed equation, before the next one or the next heading."""
+    parts = re.split(r"^\$\$\n.*?^\$\$\n", text_of("docs/theory.md"), flags=re.S | re.M)
+    assert len(parts) > 18
+    for after in parts[1:]:
+        told = re.sub(r"\s+", " ", re.split(r"^## ", after, maxsplit=1, flags=re.M)[0])
+        assert re.search(r"Computed by \[`(bench|samplers|models)\.", told), told
+        assert re.search(r"proved by \[`test_|by \[`test_", told), told

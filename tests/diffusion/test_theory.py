@@ -53,7 +53,9 @@ def test_the_posterior_is_bayes_rule(grid):
 
 
 def normal(x, mean, variance):
-    return torch.exp(-((x - mean) ** 2) / (2 * variance)) / torch.sqrt(2 * math.pi * torch.as_tensor(variance))
+    return torch.exp(-((x - mean) ** 2) / (2 * variance)) / torch.sqrt(
+        2 * math.pi * torch.as_tensor(variance)
+    )
 
 
 def test_the_best_prediction_is_the_mean_of_the_noise_and_the_score():
