@@ -29,6 +29,7 @@ from bench.commands.options import (
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
+from bench.device.modes import Mode
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
@@ -44,7 +45,7 @@ from bench.report.tables.budgets import arranged
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
 from bench.sweep.preflight import missing_requirements
-from bench.sweep.request import Sweep
+from bench.sweep.request import AUTO, Sweep
 from bench.sweep.rounds import Rounds, Rule
 from bench.sweep.runner import Runner, SampledCell
 
@@ -188,6 +189,13 @@ def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -
     return "processes" if apart or len(devices) > 1 else "serial"
 
 
+def _mode(options: argparse.Namespace) -> str:
+    """Return how the network is to be run."""
+    if options.mode == AUTO and options.channels_last:
+        raise UsageError("--mode auto tries both layouts of the weights: leave --channels-last out")
+    return AUTO if options.mode == AUTO else str(Mode(options.mode, options.channels_last))
+
+
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     """Return what was asked for: an option given, else the preset's choice, else the default."""
     if options.quick and preset is None:
@@ -215,8 +223,10 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         seed=options.seed,
         spacings=spacings or ((preset.spacing if preset else "uniform"),),
         spacing_at=preset.spacing_at if preset and not spacings else {},
-        batch=options.batch,
-        precision=options.precision,
+        batch=None if options.batch == AUTO else options.batch,
+        auto_batch=options.batch == AUTO,
+        mode=_mode(options),
+        precision=options.precision or (AUTO if options.mode == AUTO else "float32"),
         devices=devices,
         metrics=parse_metrics(options.metrics) if options.metrics is not None else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),

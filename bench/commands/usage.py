@@ -15,6 +15,7 @@ from pathlib import Path
 DEFAULT_MODEL = "digits"
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+MODES = ("eager", "compile", "cuda-graph", "auto")
 PRESETS = (
     "ddim-table1-cifar10",
     "ddim-table1-celeba64",
@@ -157,7 +158,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest that a step of a block may take there [20 times the longest so far, at least 300]",
     )
-    add_drawing(parser, "samples")
+    add_drawing(parser, "samples", auto=True)
+    add_modes(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
@@ -565,11 +567,47 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MOD
     parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
 
 
-def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+def add_drawing(parser: argparse.ArgumentParser, what: str, *, auto: bool = False) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``.
+
+    Args:
+        parser: gets them.
+        what: a network is given.
+        auto: whether the batch may be left to the program, and with the mode the precision.
+    """
     parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    if auto:
+        told = f"{what} at a time; auto: the largest that pays, less where memory runs out [the model's]"
+        parser.add_argument("--batch", type=batch_size, metavar="B|auto", help=told)
+        parser.add_argument(
+            "--precision", choices=PRECISIONS, help="of the network [float32; with --mode auto, the fastest]"
+        )
+        return
     parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+
+
+def batch_size(text: str) -> int | str:
+    """Return the number that ``--batch`` was given, or ``auto``."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it takes a whole number, or auto, got {text!r}") from None
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mode`` and ``--channels-last``: how a network is run."""
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="eager",
+        help="how the network is run; auto: the fastest whose images agree with eager float32 [eager]",
+    )
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="weights of convolutions with the channels last in memory",
+    )
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
