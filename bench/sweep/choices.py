@@ -11,12 +11,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from bench.device.bfloat16 import computes_bfloat16
 from bench.device.modes import EAGER, Mode, networks_of
+from bench.device.precision import PRECISIONS
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import Grid
 from bench.diffusion.noise import TrajectoryNoise
@@ -280,10 +282,14 @@ class Kept:
 
     def read(self, key: str) -> Choice | None:
         """Return the choice with a key; None where there is none, or a damaged one."""
+        found: Any = self._all().get(key)
         try:
-            return Choice(**{**self._all()[key], "told": ()})
-        except (KeyError, TypeError):
+            mode, precision, batch = found["mode"], found["precision"], found["batch"]
+            Mode.parse(mode)
+        except (KeyError, TypeError, AttributeError, UsageError):
             return None
+        known = precision in PRECISIONS and (batch is None or isinstance(batch, int))
+        return Choice(mode, precision, batch) if known else None
 
     def write(self, key: str, choice: Choice) -> None:
         """Keep a choice.

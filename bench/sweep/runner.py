@@ -16,6 +16,7 @@ import torch
 
 from bench.data.images import from_uint8, to_uint8
 from bench.data.sets import content_hash, count_shared, load_images
+from bench.device.modes import EAGER
 from bench.diffusion.calls import count_calls
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
@@ -404,7 +405,7 @@ class Runner:
             own[SPLIT_OFF] = short_hash({"count": self.scoring.references.count, "places": split.tolist()})
         return Cell(
             kind="real",
-            trial=self._trial(FLOOR, 0, self.sweep.spacings[0], n=len(sets[0])),
+            trial=replace(self._trial(FLOOR, 0, self.sweep.spacings[0], n=len(sets[0])), mode=EAGER),
             row=RowInfo(label=FLOOR),
             model=ModelInfo(self.loaded.weights_hash),
             grid=GridInfo(folds=len(sets)),
