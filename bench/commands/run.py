@@ -32,6 +32,7 @@ from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
 from bench.commands.trackers import Trackers, check_trackers, tracking
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
+from bench.device.modes import Mode
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
@@ -50,7 +51,7 @@ from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
 from bench.spec import split_spec
 from bench.sweep.preflight import missing_requirements
-from bench.sweep.request import Sweep
+from bench.sweep.request import AUTO, Sweep
 from bench.sweep.rounds import Rounds, Rule
 from bench.sweep.runner import Runner, SampledCell
 
@@ -237,6 +238,13 @@ def _devices(options: argparse.Namespace) -> tuple[str, ...]:
     return ("cuda:0",) if elsewhere and gpus else parse_devices(options.device)
 
 
+def _mode(options: argparse.Namespace) -> str:
+    """Return how the network is to be run."""
+    if options.mode == AUTO and options.channels_last:
+        raise UsageError("--mode auto tries both layouts of the weights: leave --channels-last out")
+    return AUTO if options.mode == AUTO else str(Mode(options.mode, options.channels_last))
+
+
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     """Return what was asked for: an option given, else the preset's choice, else the default."""
     if options.quick and preset is None:
@@ -264,8 +272,10 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         seed=options.seed,
         spacings=spacings or ((preset.spacing if preset else "uniform"),),
         spacing_at=preset.spacing_at if preset and not spacings else {},
-        batch=options.batch,
-        precision=options.precision,
+        batch=None if options.batch == AUTO else options.batch,
+        auto_batch=options.batch == AUTO,
+        mode=_mode(options),
+        precision=options.precision or (AUTO if options.mode == AUTO else "float32"),
         devices=devices,
         metrics=parse_metrics(options.metrics) if options.metrics is not None else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),

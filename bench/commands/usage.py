@@ -15,6 +15,7 @@ from pathlib import Path
 DEFAULT_MODEL = "digits"
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+MODES = ("eager", "compile", "cuda-graph", "auto")
 PRESETS = (
     "ddim-table1-cifar10",
     "ddim-table1-celeba64",
@@ -171,7 +172,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest that a step of a block may take there [20 times the longest so far, at least 300]",
     )
-    add_drawing(parser, "samples")
+    add_drawing(parser, "samples", auto=True)
+    add_modes(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--log",
@@ -632,9 +634,22 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MOD
     parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
 
 
-def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+def add_drawing(parser: argparse.ArgumentParser, what: str, *, auto: bool = False) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``.
+
+    Args:
+        parser: gets them.
+        what: a network is given.
+        auto: whether the batch may be left to the program, and with the mode the precision.
+    """
     parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    if auto:
+        told = f"{what} at a time; auto: the largest that pays, less where memory runs out [the model's]"
+        parser.add_argument("--batch", type=batch_size, metavar="B|auto", help=told)
+        parser.add_argument(
+            "--precision", choices=PRECISIONS, help="of the network [float32; with --mode auto, the fastest]"
+        )
+        return
     parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
 
@@ -643,6 +658,29 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add ``--threads``."""
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads of the processor [the cores this process may use]"
+    )
+
+
+def batch_size(text: str) -> int | str:
+    """Return the number that ``--batch`` was given, or ``auto``."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it takes a whole number, or auto, got {text!r}") from None
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mode`` and ``--channels-last``: how a network is run."""
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="eager",
+        help="how the network is run; auto: the fastest whose images agree with eager float32 [eager]",
+    )
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="weights of convolutions with the channels last in memory",
     )
 
 
@@ -736,9 +774,7 @@ VERBS: Mapping[str, Verb] = {
     "merge": Verb("put the results of several machines into one folder", merge_options),
     "verify": Verb("make tables and plots again from the records and compare", verify_options, computes=True),
     "submit": Verb("pack a results folder for somebody's leaderboard", submit_options),
-    "publish": Verb(
-        "make a leaderboard of results folders: a static page", publish_options, computes=True
-    ),
+    "publish": Verb("make a leaderboard of results folders: a static page", publish_options, computes=True),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
     "list": Verb("list samplers, sets, models, spacings, metrics, executors and observers", list_options),
     "stats": Verb("measure the reference statistics of an image set", stats_options, computes=True),

@@ -1,4 +1,4 @@
-"""Blocks drawn on a Ray cluster: the driver is killed, a node is killed, and the records are those of one process."""
+"""Blocks drawn on a Ray cluster: driver or node killed, the records are those of one process."""
 
 import os
 

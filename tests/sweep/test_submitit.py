@@ -105,8 +105,8 @@ def test_sbatch_that_refuses_is_a_sentence(folder, slurm, monkeypatch):
         ),
         (
             {},
-            "sbatch is not on this machine; start the sweep on a login node of the SLURM cluster, or try it here"
-            " with --slurm cluster=local",
+            "sbatch is not on this machine; start the sweep on a login node of the SLURM cluster, or try it"
+            " here with --slurm cluster=local",
         ),
     ],
 )

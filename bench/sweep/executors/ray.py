@@ -47,7 +47,7 @@ PROBE = 5.0
 """Seconds that an address has to answer."""
 
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""How a connection of HTTP/2 begins, which both of Ray's ports speak: preface and empty settings (RFC 9113)."""
+"""How a connection of HTTP/2, which both of Ray's ports speak, begins: preface, empty settings (RFC 9113)."""
 
 SETTINGS = 4
 """Type of a frame of settings, the first that an HTTP/2 server sends."""
