@@ -13,6 +13,7 @@ from .diffusion.posterior import (
     posterior_constants,
     posterior_mean,
     predict_x0,
+    weighted_sum,
 )
 from .diffusion.prediction import from_denoiser, from_flow, from_prediction, preconditioned
 from .diffusion.projected import projected
@@ -115,5 +116,6 @@ __all__ = [
     "times_like",
     "to_uint8",
     "trajectory",
+    "weighted_sum",
     "zero_terminal_snr",
 ]

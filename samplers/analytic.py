@@ -12,6 +12,7 @@ from torch import Tensor
 from bench import (
     AtLeast,
     AtMost,
+    Clip,
     EpsilonModel,
     Grid,
     Noise,
@@ -24,6 +25,7 @@ from bench import (
     predict_x0,
     read_moments,
     sampler,
+    weighted_sum,
 )
 
 _SOURCE = "Bao et al. 2022, Analytic-DPM, arXiv:2201.06503, theorem 1, and its published code"
@@ -68,7 +70,8 @@ def analytic_ddpm(
     """
     moment = _known(moments, model)
     for step in grid:
-        x0, _ = predict_x0(x, model(x, step.times(x)), step.alpha_bar, clip)
+        raw: Clip = "x0-raw-eps" if clip == "x0" else "none"  # eps is not needed again
+        x0, _ = predict_x0(x, model(x, step.times(x)), step.alpha_bar, raw)
         posterior = posterior_constants(step)
         variance = posterior.variance + posterior.x0_weight**2 * _variance_of_x0(moment, step)
         x = _drawn(posterior_mean(x, x0, step), variance, step, grid, noise, levels)
@@ -117,7 +120,7 @@ def analytic_ddim(
         abar, abar_next = step.alpha_bar, step.alpha_bar_next
         x0, eps = predict_x0(x, model(x, step.times(x)), abar, clip)
         given = min(eta**2 * posterior_constants(step).variance, 1 - abar_next)
-        mean = sqrt(abar_next) * x0 + sqrt(1 - abar_next - given) * eps
+        mean = weighted_sum((sqrt(abar_next), sqrt(1 - abar_next - given)), (x0, eps))
         weight = sqrt(abar_next) - sqrt((1 - abar_next - given) * abar / (1 - abar))
         variance = given + weight**2 * _variance_of_x0(moment, step)
         x = _drawn(mean, variance, step, grid, noise, levels)
@@ -150,7 +153,7 @@ def _drawn(mean: Tensor, variance: float, step: Step, grid: Grid, noise: Noise, 
         return mean
     if step.index == len(grid) - 2:
         variance = min(variance, (levels * 2 / 255 * sqrt(pi / 2)) ** 2)
-    return mean + sqrt(variance) * noise(step.index)
+    return mean.add_(noise(step.index), alpha=sqrt(variance))
 
 
 @hookimpl

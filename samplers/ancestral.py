@@ -8,7 +8,17 @@ from typing import Annotated
 
 from torch import Tensor
 
-from bench import AtLeast, EpsilonModel, Grid, Noise, Sampler, diffuse, hookimpl, sampler
+from bench import (
+    AtLeast,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    diffuse,
+    hookimpl,
+    sampler,
+    weighted_sum,
+)
 from samplers.ddim import ddim
 from samplers.dpm_single import PLACES, Predict, single_step
 from samplers.inner import between, renoised
@@ -152,7 +162,8 @@ def dpmpp_sde_single(
             below = cleaner(start, middle, eta)
             x = _up(diffuse(x0, eps, below.alpha_bar), below, middle, noise, step.index)
             x0_middle, _ = middle.ask(model, x)
-            lower = lower + down.a * (1 - down.sigma / start.sigma) / (2 * r) * (x0_middle - x0)
+            bend = down.a * (1 - down.sigma / start.sigma) / (2 * r)
+            lower = weighted_sum((1.0, bend, -bend), (lower, x0_middle, x0))
         x = _up(lower, down, end, noise, step.index, draw=1)
         yield x
 

@@ -21,6 +21,7 @@ from bench import (
     posterior_constants,
     predict_x0,
     sampler,
+    weighted_sum,
 )
 
 
@@ -61,13 +62,20 @@ def ddim(
     """
     for step in grid:
         abar_next = step.alpha_bar_next
-        x0, eps = predict_x0(x, model(x, step.times(x)), step.alpha_bar, clip, quantile, greatest)
+        predicted = model(x, step.times(x))
         variance = min(eta**2 * posterior_constants(step).variance, 1 - abar_next)
-        x = sqrt(abar_next) * x0 + sqrt(1 - abar_next - variance) * eps
+        of_x0, of_eps = sqrt(abar_next), sqrt(1 - abar_next - variance)
+        if clip == "none" and predicted.x0 is None and step.alpha_bar > 0:  # x_0 itself is not needed
+            of_x, slope = of_x0 / sqrt(step.alpha_bar), sqrt(1 - step.alpha_bar)
+            shares, parts = [of_x, of_eps - of_x * slope], [x, predicted.eps]
+        else:
+            x0, eps = predict_x0(x, predicted, step.alpha_bar, clip, quantile, greatest)
+            shares, parts = [of_x0, of_eps], [x0, eps]
         if variance > 0:
-            x = x + sqrt(variance) * noise(step.index)
+            shares, parts = [*shares, sqrt(variance)], [*parts, noise(step.index)]
+        x = weighted_sum(shares, parts)
         if clip == "state":
-            x = x.clamp(-1, 1)
+            x = x.clamp_(-1, 1)
         yield x
 
 

@@ -19,6 +19,7 @@ from bench import (
     diffuse,
     hookimpl,
     sampler,
+    weighted_sum,
 )
 from samplers.inner import between
 from samplers.ode import Level, exponential_weights, phi
@@ -191,21 +192,22 @@ def single_step(
     x0, eps = start.ask(model, x)
     first = x0 if predict == "x0" else eps
     asked: list[Level] = []
-    changes: list[Tensor] = []
+    told: list[Tensor] = []
     for level in levels[1:]:
-        x = diffuse(x0, eps, level.alpha_bar)
-        if changes:
+        if told:
             h = level.half_log_snr - start.half_log_snr
             places = [(one.half_log_snr - start.half_log_snr) / h for one in asked]
             curve: Form = form if level is end else "heun" if inner == "exact" else "midpoint"
             weights = _weights(curve, places, h, -h if predict == "x0" else h)
-            bent = sum(weight * change for weight, change in zip(weights, changes, strict=True))
-            x = x + (level.a if predict == "x0" else -level.s) * bent
+            scale = level.a if predict == "x0" else -level.s
+            bend = [scale * weight for weight in weights]
+            x = weighted_sum([level.a, level.s, -sum(bend), *bend], [x0, eps, first, *told])
+        else:
+            x = diffuse(x0, eps, level.alpha_bar)
         yield x
         if level is not end:
-            told = level.ask(model, x)
             asked.append(level)
-            changes.append((told[0] if predict == "x0" else told[1]) - first)
+            told.append(level.ask(model, x)[0 if predict == "x0" else 1])
 
 
 def _weights(form: Form, places: Sequence[float], h: float, z: float) -> list[float]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from math import exp, expm1, sqrt
 from typing import Annotated, Literal
 
+import numpy as np
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, hookimpl, sampler
-from samplers.ode import Final, History, Level, answer, first_order, phi, planned
+from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, hookimpl, sampler, weighted_sum
+from samplers.ode import Final, Floats, History, Level, answer, phi, planned
 
 Form = Literal["midpoint", "heun"]
 Weights = Literal["published", "exact"]
@@ -61,11 +62,11 @@ def dpm_solver(
         if p > 0:
             x0, eps = answer(model, x, step, afs=afs and past.empty)
             past.add(Level.start(step), eps)
-            x = first_order(step, x0, eps)
-        if p > 1:
-            end = Level.end(step)
-            h = end.half_log_snr - past.levels[0].half_log_snr
-            x = x - end.s * h * _correction(past, h, h, p, form, weights)
+            end, bend = Level.end(step), np.zeros(0)
+            if p > 1:
+                h = end.half_log_snr - past.levels[0].half_log_snr
+                bend = -end.s * h * _correction(past, h, h, p, form, weights)
+            x = weighted_sum([end.a, end.s, *bend.tolist()], [x0, eps, *past.last(len(bend))])
         yield x
 
 
@@ -159,30 +160,34 @@ def _plus_plus(
     past = History(order)
     for step, p in planned(grid, order, final):
         if p > 0:
-            end = Level.end(step)
+            end, bend = Level.end(step), np.zeros(0)
             h = end.half_log_snr - Level.start(step).half_log_snr
             x0, eps = answer(model, x, step, afs=afs and past.empty)
             past.add(Level.start(step), x0)
+            shares, parts = [end.a, end.s], [x0, eps]
             if eta > 0 and end.s > 0:
-                eps = exp(-eta * h) * eps + sqrt(-expm1(-2 * eta * h)) * noise(step.index)
-            x = first_order(step, x0, eps)
-        if p > 1:
-            g = (1 + eta) * h
-            x = x + end.a * g * _correction(past, h, -g, p, form, weights)
+                shares = [end.a, end.s * exp(-eta * h), end.s * sqrt(-expm1(-2 * eta * h))]
+                parts = [x0, eps, noise(step.index)]
+            if p > 1:
+                g = (1 + eta) * h
+                bend = end.a * g * _correction(past, h, -g, p, form, weights)
+            x = weighted_sum([*shares, *bend.tolist()], [*parts, *past.last(len(bend))])
         yield x
 
 
-def _correction(past: History, h: float, z: float, order: int, form: Form, weights: Weights) -> Tensor:
+def _correction(past: History, h: float, z: float, order: int, form: Form, weights: Weights) -> Floats:
     """Return phi_2(z) D_1 + 2 phi_3(z) D_2, with phi_1(z) / 2 or phi_3(z) where the form or weights say so.
 
-    D_1 and D_2 are those of the polynomial in v through the last two or three values.
+    D_1 and D_2 are those of the polynomial in v through the last two or three values, each of them written as
+    the weights of these values.
     """
+    values = np.eye(order)
     r0 = (past.levels[0].half_log_snr - past.levels[1].half_log_snr) / h
-    d10 = (past.values[0] - past.values[1]) / r0
+    d10: Floats = (values[0] - values[1]) / r0
     if order == 2:
         return (phi(1, z) / 2 if form == "midpoint" else phi(2, z)) * d10
     r1 = (past.levels[1].half_log_snr - past.levels[2].half_log_snr) / h
-    bend = (d10 - (past.values[1] - past.values[2]) / r1) / (r0 + r1)
+    bend: Floats = (d10 - (values[1] - values[2]) / r1) / (r0 + r1)
     return phi(2, z) * (d10 + r0 * bend) + (1 if weights == "published" else 2) * phi(3, z) * bend
 
 

@@ -8,7 +8,18 @@ from typing import Annotated
 
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, diffuse, hookimpl, sampler
+from bench import (
+    AtLeast,
+    AtMost,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    diffuse,
+    hookimpl,
+    sampler,
+    weighted_sum,
+)
 from samplers.inner import at_sigma, renoised
 from samplers.ode import Level
 
@@ -89,7 +100,8 @@ def heun_step(model: EpsilonModel, x: Tensor, start: Level, end: Level) -> Tenso
     if end.alpha_bar == 1 or start.alpha_bar == 0:
         return x
     _, eps_end = end.ask(model, x)
-    return x + end.a * (end.sigma - start.sigma) / 2 * (eps_end - eps)
+    half = end.a * (end.sigma - start.sigma) / 2
+    return weighted_sum((1.0, half, -half), (x, eps_end, eps))
 
 
 @hookimpl

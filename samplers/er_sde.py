@@ -9,9 +9,19 @@ from typing import Annotated, Literal
 import numpy as np
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, diffuse, hookimpl, sampler
+from bench import (
+    AtLeast,
+    AtMost,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    hookimpl,
+    sampler,
+    weighted_sum,
+)
 from samplers.inner import renoised
-from samplers.ode import History, Level, planned
+from samplers.ode import Floats, History, Level, planned
 
 Scale = Literal["er", "sde", "ode"]
 """The paper's noise scale phi(sigma): ``er``: sigma (exp(sigma^0.3) + 10), its best; ``sde``: sigma^2, DDPM's
@@ -69,9 +79,11 @@ def er_sde(
         known.add(start, x0)
         left = _RATES[scale](end.sigma) / _RATES[scale](start.sigma)
         down = Level(nan, 1 / (1 + (left * end.sigma) ** 2))  # r sigma = left sigma_u: what y_u keeps of eps
-        x = diffuse(x0, eps, down.alpha_bar)
+        shares, parts = [down.a, down.s], [x0, eps]
         if values > 1:
-            x = x + down.a * _bend(known, values, _weights(scale, start.sigma, end.sigma), weights == "exact")
+            bend = _bend(known, values, _weights(scale, start.sigma, end.sigma), weights == "exact")
+            shares, parts = [*shares, *(down.a * bend).tolist()], [*parts, *known.last(values)]
+        x = weighted_sum(shares, parts)
         if left < 1 and not step.last:
             x = renoised(x, down, end, noise(step.index))
         yield x
@@ -95,14 +107,14 @@ def _weights(scale: Scale, sigma: float, sigma_next: float) -> tuple[float, floa
     return float(change.sum()), float((change * (places - sigma)).sum())
 
 
-def _bend(known: History, values: int, weights: tuple[float, float], exact: bool) -> Tensor:
-    """Return what the divided differences of x_0 add to y_u."""
+def _bend(known: History, values: int, weights: tuple[float, float], exact: bool) -> Floats:
+    """Return what the divided differences of x_0 add to y_u, as the weights of its last values."""
     sigma = [level.sigma for level in known.levels]
-    x0 = known.values
-    first = (x0[0] - x0[1]) / (sigma[0] - sigma[1])
+    x0 = np.eye(values)
+    first: Floats = (x0[0] - x0[1]) / (sigma[0] - sigma[1])
     if values == 2:
         return weights[0] * first
-    second = (first - (x0[1] - x0[2]) / (sigma[1] - sigma[2])) / (sigma[0] - sigma[2])
+    second: Floats = (first - (x0[1] - x0[2]) / (sigma[1] - sigma[2])) / (sigma[0] - sigma[2])
     further = (sigma[0] - sigma[1]) * weights[0] if exact else 0.0
     return weights[0] * first + (2 * weights[1] + further) * second
 

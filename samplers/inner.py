@@ -7,7 +7,11 @@ from math import isinf, log, sqrt
 
 from torch import Tensor
 
-from bench import EpsilonModel, takes_real_times
+from bench import (
+    EpsilonModel,
+    takes_real_times,
+    weighted_sum,
+)
 from samplers.ode import Level
 
 _NO_LENGTH = 1e-9
@@ -66,4 +70,5 @@ def renoised(x: Tensor, clean: Level, noisy: Level, z: Tensor) -> Tensor:
 
     Source: Karras et al. 2022, arXiv:2206.00364, eq. 1 (noise levels add up in squares).
     """
-    return noisy.a * (x / clean.a + sqrt(max(0.0, noisy.sigma**2 - clean.sigma**2)) * z)
+    spread = sqrt(max(0.0, noisy.sigma**2 - clean.sigma**2))
+    return weighted_sum((noisy.a / clean.a, noisy.a * spread), (x, z))

@@ -7,9 +7,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bench import EpsilonModel, Grid, Noise, NotApplicable, Sampler, hookimpl, make_grid, sampler
+from bench import (
+    EpsilonModel,
+    Grid,
+    Noise,
+    NotApplicable,
+    Sampler,
+    hookimpl,
+    make_grid,
+    sampler,
+    weighted_sum,
+)
 from bench.diffusion.learned import read_learned
-from samplers.ode import Level, answer, combined, first_order
+from samplers.ode import Level, answer
 
 _NEAR = 0.02
 """Relative difference of a level that rounding to a time step may bring."""
@@ -48,9 +58,10 @@ def learned(model: EpsilonModel, x: Tensor, grid: Grid, noise: Noise, *, file: s
     for step, (*others, own) in zip(grid, solver.weights, strict=True):
         x0, eps = answer(model, x, step)
         # DDIM's step and what the weights have beyond it: no digits are lost where alpha_bar is near 0.
-        beyond = own - (Level.end(step).sigma - Level.start(step).sigma)
+        end = Level.end(step)
+        beyond = own - (end.sigma - Level.start(step).sigma)
         past.append(eps)
-        x = first_order(step, x0, eps) + Level.end(step).a * combined([*others, beyond], past)
+        x = weighted_sum([end.a, end.s, *(end.a * weight for weight in [*others, beyond])], [x0, eps, *past])
         yield x
 
 

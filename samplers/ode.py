@@ -29,9 +29,11 @@ from bench import (
     NotApplicable,
     Prediction,
     Step,
+    diffuse,
     predict_x0,
     takes_real_times,
     times_like,
+    weighted_sum,
 )
 
 Final = Literal["only", "lowered", "lowered15", "lowered10_then_x0", "lowered_then_x0", "none"]
@@ -138,6 +140,10 @@ class History:
             self.levels.appendleft(level)
             self.values.appendleft(value)
 
+    def last(self, n: int) -> list[Tensor]:
+        """Return the last n values, newest first."""
+        return list(self.values)[:n]
+
 
 def planned(grid: Grid, order: int, final: Final, *, to_zero: bool = False) -> Iterator[tuple[Step, int]]:
     """Yield every step with the number of values that a multistep rule is to combine at it.
@@ -210,7 +216,7 @@ def first_order(step: Step, x0: Tensor, eps: Tensor) -> Tensor:
 
     Source: Song et al. 2021, arXiv:2010.02502, eq. 12, with sigma = 0.
     """
-    return sqrt(step.alpha_bar_next) * x0 + sqrt(1 - step.alpha_bar_next) * eps
+    return diffuse(x0, eps, step.alpha_bar_next)
 
 
 def phi(k: int, z: float) -> float:
@@ -267,14 +273,6 @@ def sigma_weights(levels: Sequence[Level], end: Level) -> list[float]:
     return [float(c @ moments) for c in lagrange(places([level.sigma for level in levels], stop))]
 
 
-def combined(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    """Return sum_j w_j m_j of tensors of one shape."""
-    total = weights[0] * values[0]
-    for weight, value in zip(weights[1:], values[1:], strict=True):
-        total = total + weight * value
-    return total
-
-
 EQUAL_STEPS: dict[int, tuple[float, ...]] = {
     1: (1.0,),
     2: (3 / 2, -1 / 2),
@@ -318,7 +316,9 @@ def adams(
 
 def adams_step(step: Step, x0: Tensor, past: History, order: int, weigh: Weigh) -> Tensor:
     """Return x after a step of `adams` with several values, the newest told together with x_0."""
-    levels, values, end = list(past.levels)[:order], list(past.values)[:order], Level.end(step)
+    levels, values, end = list(past.levels)[:order], past.last(order), Level.end(step)
     own, *others = weigh(levels, end)
     beyond = own - (end.sigma - levels[0].sigma)  # what DDIM's step does not have
-    return first_order(step, x0, values[0]) + end.a * combined([beyond, *others], values)
+    return weighted_sum(
+        [end.a, end.s + end.a * beyond, *(end.a * weight for weight in others)], [x0, *values]
+    )

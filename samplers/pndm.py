@@ -7,7 +7,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from bench import EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
+from bench import (
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    Step,
+    hookimpl,
+    sampler,
+    weighted_sum,
+)
 from samplers.ode import Final, History, Level, adams_step, answer, equal_step_weights, first_order, planned
 
 _VALUES = 4
@@ -64,13 +73,14 @@ def pndm(
 
 def _mapped(step: Step, to: Level, x0: Tensor, told: Tensor, eps: Tensor) -> Tensor:
     """Return DDIM's map to a level with another eps than was told: x_0 is then another one too."""
-    return to.a * (x0 - Level.start(step).sigma * (eps - told)) + to.s * eps
+    moved = to.a * Level.start(step).sigma
+    return weighted_sum((to.a, moved, to.s - moved), (x0, told, eps))
 
 
 def _improved_euler(model: EpsilonModel, step: Step, x0: Tensor, eps: Tensor) -> Tensor:
     end = Level.end(step)
     _, second = end.ask(model, first_order(step, x0, eps))
-    return _mapped(step, end, x0, eps, (eps + second) / 2)
+    return _mapped(step, end, x0, eps, weighted_sum((1 / 2, 1 / 2), (eps, second)))
 
 
 def _runge_kutta(model: EpsilonModel, step: Step, x0: Tensor, eps: Tensor) -> Tensor:
@@ -78,7 +88,8 @@ def _runge_kutta(model: EpsilonModel, step: Step, x0: Tensor, eps: Tensor) -> Te
     _, second = middle.ask(model, _mapped(step, middle, x0, eps, eps))
     _, third = middle.ask(model, _mapped(step, middle, x0, eps, second))
     _, fourth = end.ask(model, _mapped(step, end, x0, eps, third))
-    return _mapped(step, end, x0, eps, (eps + 2 * second + 2 * third + fourth) / 6)
+    mean = weighted_sum((1 / 6, 2 / 6, 2 / 6, 1 / 6), (eps, second, third, fourth))
+    return _mapped(step, end, x0, eps, mean)
 
 
 @hookimpl

@@ -8,13 +8,23 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
+from bench import (
+    AtLeast,
+    AtMost,
+    EpsilonModel,
+    Grid,
+    Noise,
+    Sampler,
+    Step,
+    hookimpl,
+    sampler,
+    weighted_sum,
+)
 from samplers.ode import (
     Final,
     History,
     Level,
     answer,
-    combined,
     exponential_weights,
     lagrange,
     planned,
@@ -84,7 +94,7 @@ def sa_solver(
             past.add(Level.start(step), x0)
             if before is not None and corrector > 0 and not (step.last and to_x0 and mode == "few"):
                 last, g, shared, reached = before
-                x = shared + Level.end(last).a * _drift(past, last, g, min(corrector, reached + 1), mode)
+                x = _drifted(shared, past, last, g, min(corrector, reached + 1), mode)
                 if step.last and to_x0:
                     x0, _ = answer(model, x, step)
             silent = mode == "few" and to_x0 and step.alpha_bar_next == grid[len(grid) - 1].alpha_bar
@@ -92,8 +102,10 @@ def sa_solver(
             g, shared = _shared(x, step, tau if noisy else 0.0, noise)
             before = (step, g, shared, order) if step.alpha_bar > 0 else None
             reach = min(predictor, order)
-            drift = _drift(past, step, g, reach, mode) if reach > 1 else -expm1(-g) * x0
-            x = shared + Level.end(step).a * drift
+            if reach > 1:
+                x = _drifted(shared, past, step, g, reach, mode)
+            else:
+                x = weighted_sum((1.0, -expm1(-g) * Level.end(step).a), (shared, x0))
         yield x
 
 
@@ -104,18 +116,20 @@ def _shared(x: Tensor, step: Step, tau: float, noise: Noise) -> tuple[float, Ten
     if tau == 0 or end.s == 0:
         return h, end.s / start.s * x
     kept, spread = exp(-(tau**2) * h), sqrt(-expm1(-2 * tau**2 * h))
-    return (1 + tau**2) * h, end.s * (kept / start.s * x + spread * noise(step.index))
+    shared = weighted_sum((end.s * kept / start.s, end.s * spread), (x, noise(step.index)))
+    return (1 + tau**2) * h, shared
 
 
-def _drift(past: History, step: Step, g: float, n: int, mode: Mode) -> Tensor:
-    """Return sum_j w_j x_0j over the last n values, for a step from the level before or at the newest."""
+def _drifted(shared: Tensor, past: History, step: Step, g: float, n: int, mode: Mode) -> Tensor:
+    """Return x with sum_j w_j x_0j over the last n values, for a step to or from the newest level."""
     start, end = Level.start(step).half_log_snr, Level.end(step).half_log_snr
     at = [(level.half_log_snr - start) / (end - start) for level in list(past.levels)[:n]]
     if n == 2 and mode == "few":
         weights = [float(c[0] * -expm1(-g) + c[1] * g / 2) for c in lagrange(at)]
     else:
         weights = [g * weight for weight in exponential_weights(at, -g)]
-    return combined(weights, list(past.values)[:n])
+    a = Level.end(step).a
+    return weighted_sum([1.0, *(a * weight for weight in weights)], [shared, *past.last(n)])
 
 
 @hookimpl

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from torch import Tensor
 
-from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler
-from samplers.ode import Final, History, Level, answer, combined, first_order, phi, planned, settled
+from bench import AtLeast, AtMost, EpsilonModel, Grid, Noise, Sampler, Step, hookimpl, sampler, weighted_sum
+from samplers.ode import Final, Floats, History, Level, answer, first_order, phi, planned, settled
 
 Scale = Literal["bh1", "bh2"]
 Predict = Literal["x0", "eps"]
@@ -86,34 +86,37 @@ def _as_told(x: Tensor, told: Tensor, step: Step, predict: Predict) -> tuple[Ten
 def _predicted(step: Step, base: Tensor, p: int, past: History, b: Scale, predict: Predict) -> Tensor:
     if p == 1:
         return base
-    places, differences = _differences(step, list(past.levels)[:p], list(past.values)[:p])
-    return base - _sum(step, places, differences, b, predict)
+    places, differences = _differences(step, list(past.levels)[:p])
+    return weighted_sum([1.0, *_bend(step, places, differences, b, predict)], [base, *past.last(p)])
 
 
 def _corrected(step: Step, base: Tensor, p: int, past: History, b: Scale, predict: Predict) -> Tensor:
-    levels, values = list(past.levels), list(past.values)
-    places, differences = _differences(step, levels[1 : p + 1], values[1 : p + 1])
-    return base - _sum(step, [*places, 1.0], [*differences, values[0] - values[1]], b, predict)
+    places, differences = _differences(step, list(past.levels)[1 : p + 1])
+    told = np.eye(p + 1)  # the newest value, which lies at the step's end, then those of the predictor
+    among = [told[1:].T @ one for one in differences]
+    weights = _bend(step, [*places, 1.0], [*among, told[0] - told[1]], b, predict)
+    return weighted_sum([1.0, *weights], [base, *past.last(p + 1)])
 
 
-def _differences(
-    step: Step, levels: Sequence[Level], values: Sequence[Tensor]
-) -> tuple[list[float], list[Tensor]]:
-    """Return (r_k, D_k) of all values but the first, which is the step's own."""
+def _differences(step: Step, levels: Sequence[Level]) -> tuple[list[float], list[Floats]]:
+    """Return (r_k, D_k) of all values but the first, which is the step's own; D_k as the values' weights."""
     start, h = levels[0].half_log_snr, _log_step(step)
     places = [(level.half_log_snr - start) / h for level in levels[1:]]
+    values = np.eye(len(levels))
     told = zip(values[1:], places, strict=True)
     return places, [(value - values[0]) / place for value, place in told]
 
 
-def _sum(
-    step: Step, places: Sequence[float], differences: Sequence[Tensor], b: Scale, predict: Predict
-) -> Tensor:
-    """Return B sum_k rho_k D_k in the frame of x."""
+def _bend(
+    step: Step, places: Sequence[float], differences: Sequence[Floats], b: Scale, predict: Predict
+) -> list[float]:
+    """Return -B sum_k rho_k D_k in the frame of x, as the values' weights."""
     end, h = Level.end(step), _log_step(step)
     z = -h if predict == "x0" else h
     scale = z if b == "bh1" else expm1(z)
-    return (end.a if predict == "x0" else end.s) * scale * combined(_weights(places, z, scale), differences)
+    rho = np.asarray(_weights(places, z, scale))
+    bend: Floats = -(end.a if predict == "x0" else end.s) * scale * (rho @ np.stack(differences))
+    return [float(weight) for weight in bend]
 
 
 def _weights(places: Sequence[float], z: float, scale: float) -> list[float]:

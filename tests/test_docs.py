@@ -1,14 +1,18 @@
 """What the documents show a reader works."""
 
+import ast
+import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from support.choice import FEW, MANY, TABLES, ranked, table_of
 from support.commands import bench
 
-from bench import load_results
-from bench.commands.main import main
+from bench import compare, load_results
+from bench.commands.main import command_parser, main
 from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
 from bench.plugins.loading import Registry
@@ -103,22 +107,170 @@ def test_the_errors_of_weights_are_those_shown(tmp_path, monkeypatch, capsys):
     assert shown == "```\n" + "".join(told) + "```\n"
 
 
-def test_every_picture_and_page_the_readme_names_is_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (ROOT / target).exists(), target
+def text_of(document):
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
-def test_the_readme_shows_the_tables_that_are_committed():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, file, count in (
+def table_rows(text):
+    """The rows of the Markdown tables in a text, without their heads and the lines below these."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line for line in lines if not re.match(r"\| (:?-|sampler \|)", line)]
+
+
+def test_the_readme_is_short():
+    assert len(text_of("README.md").encode()) <= 5000
+
+
+def test_the_readme_shows_cells_of_the_committed_table():
+    """A few rows and columns of the default sweep, without the marks of best and tied."""
+    committed = committed_cells("digits/tables/digits-fd_digits-by-calls.md")
+    readme = text_of("README.md")
+    head = next(line for line in readme.splitlines() if line.startswith("| sampler"))
+    columns = [column.strip() for column in head.strip("|").split("|")][1:]
+    assert len(table_rows(readme)) == 4
+    for row in table_rows(readme):
+        label, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        assert cells == [committed[label][column] for column in columns]
+    assert f"score {committed['real images (n=1,000)'][columns[0]]}." in readme
+
+
+def test_the_python_of_the_readme_draws_images():
+    (source,) = (block for block in blocks("README.md") if "hookimpl" not in block)
+    space = {}
+    exec(source, space)
+    assert space["images"].shape == (16, *space["model"].shape)
+
+
+def committed_cells(file):
+    """{row: {column: cell}} of a committed table, without the marks of best and tied."""
+    table = text_of(f"results/reference/{file}")
+    head = next(line for line in table.splitlines() if line.startswith("| sampler"))
+    columns = [column.strip() for column in head.strip("|").split("|")][1:]
+    rows = ([cell.strip(" *~") for cell in row.strip("|").split("|")] for row in table_rows(table))
+    return {label: dict(zip(columns, cells, strict=True)) for label, *cells in rows}
+
+
+def test_the_tutorial_shows_what_its_commands_print():
+    shown = text_of("docs/tutorial.md").partition("<!-- first table -->\n")[2].partition("<!-- end of")[0]
+    committed = committed_cells("digits/tables/digits-fd_digits.md")
+    assert len(table_rows(shown)) == 4
+    for row in table_rows(shown):
+        label, *cells = (cell.strip(" *~") for cell in row.strip("|").split("|"))
+        assert cells == [committed[label][column] for column in ("S=10", "S=20")]
+    cells = table_of("digits").cells
+    told = compare(cells["dpmpp-2m", 10].score, cells["ddim eta=0", 10].score)
+    sentence = f"by {-told.difference:.1f} ± {told.se:.2f}, which is {-told.z:.1f} standard errors"
+    assert sentence in " ".join(text_of("docs/tutorial.md").split())
+
+
+def test_the_python_of_the_tutorial_reads_results(tmp_path, monkeypatch):
+    (tmp_path / "results").symlink_to(ROOT / "results" / "reference" / "digits")
+    monkeypatch.chdir(tmp_path)
+    (source,) = blocks("docs/tutorial.md")
+    space = {}
+    exec(source, space)
+    assert len(space["results"].query("steps == 10")) == 19
+
+
+@pytest.mark.parametrize(
+    ("run", "file", "count"),
+    [
         ("digits", "digits-fd_digits-by-calls.md", 20),
         ("exact-digits", "exact-digits-fd_pixels.md", 8),
         ("cifar10-small", "cifar10-small-fd_cifar_resnet_96.md", 8),
-    ):
-        table = (ROOT / "results" / "reference" / name / "tables" / file).read_text(encoding="utf-8")
-        rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
-        rows = [line for line in rows if not line.startswith("| :")]
-        assert len(rows) == count
-        for row in rows:
-            assert row in text
+    ],
+)
+def test_the_document_shows_the_tables_that_are_committed(run, file, count):
+    rows = table_rows(text_of(f"results/reference/{run}/tables/{file}"))
+    shown = text_of("docs/reference-runs.md")
+    assert len(rows) == count
+    assert all(row in shown for row in rows)
+
+
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_picture_and_page_a_document_names_is_there(document):
+    """Addresses beside the document; the site's build checks the places within pages."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        if not re.match(r"https?:|#", target):
+            assert ((ROOT / document).parent / target.partition("#")[0]).exists(), target
+
+
+def commands(document):
+    """The arguments of every command shown in a document, from lines that begin with it."""
+    for line in text_of(document).splitlines():
+        shown = re.match(r"(?: {4,}|)(?:sampler-bench|python -m bench) (.+)", line)
+        if shown:
+            yield shlex.split(shown[1], comments=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_a_document_shows_is_one(document):
+    for verb, *arguments in commands(document):
+        if not verb.startswith("-"):
+            command_parser(verb).parse_args(arguments)
+
+
+def test_the_page_on_choosing_has_what_the_records_say():
+    for table in TABLES:
+        assert table.written() == table.make()
+
+
+def test_with_few_calls_a_multistep_solver_is_the_best_and_no_grid_always():
+    grids = set()
+    for run, budgets in FEW.items():
+        for budget in budgets:
+            best, ties, scores = ranked(table_of(run), budget)
+            name, _, grid = best.partition(" on ")
+            assert name.split()[0] in {"dpmpp-2m", "unipc", "ipndm", "sa-solver"}
+            grids.add(grid)
+            assert not any(row.startswith("heun") for row in (best, *ties))
+            least = 2.5 if budget == 5 else 1.6
+            assert scores["ddim eta=0 on time"].value > least * scores[best].value
+    assert len(grids) > 1
+
+
+def test_with_many_calls_noise_helps_networks_that_err_and_the_larger_variance_loses():
+    for run, budgets in MANY.items():
+        for budget in budgets:
+            best, ties, _ = ranked(table_of(run), budget)
+            if budget <= 50:
+                assert not any(row.startswith("ddpm fixedlarge") for row in (best, *ties))
+        if run == "exact-digits":
+            assert {"ddim eta=0", "ddim eta=1"} <= {best, *ties}
+        else:
+            assert best == "ddim eta=1"
+    _, ties, _ = ranked(table_of("digits"), 20)
+    assert len(ties) == 13
+
+
+def cited_tests(text):
+    """(file, name) of every test that a document names in a link."""
+    return [(file, name) for name, file in re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)", text)]
+
+
+def test_the_theory_names_tests_and_functions_that_are_there():
+    text = text_of("docs/theory.md")
+    cited = cited_tests(text)
+    assert len(cited) > 30
+    for file, name in cited:
+        tree = ast.parse(text_of(file))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, name)
+    for name in re.findall(r"\[`((?:bench|samplers|models)\.[\w.]+)`\]", text):
+        assert callable(pkgutil.resolve_name(name)), name
+
+
+def test_every_equation_of_the_theory_has_a_function_and_a_test():
+    """Behind every displayed equation, before the next one or the next heading."""
+    parts = re.split(r"^\$\$\n.*?^\$\$\n", text_of("docs/theory.md"), flags=re.S | re.M)
+    assert len(parts) > 18
+    for after in parts[1:]:
+        told = re.sub(r"\s+", " ", re.split(r"^## ", after, maxsplit=1, flags=re.M)[0])
+        assert re.search(r"Computed by \[`(bench|samplers|models)\.", told), told
+        assert re.search(r"proved by \[`test_|by \[`test_", told), told

@@ -25,7 +25,7 @@ from bench.commands.options import (
     refuse_unknown_metric,
 )
 from bench.commands.show import matching
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
@@ -156,7 +156,7 @@ def _noise_apart(first: Record, second: Record, store: Store) -> str:
         return ""
     shapes = []
     for record in (first, second):
-        with suppress(OSError, RuntimeError):  # a picture that cannot be read tells nothing
+        with suppress(BenchError):  # a picture that cannot be read tells nothing
             images = store.previews(record)
             shapes += [] if images is None else ["x".join(map(str, images.shape[1:]))]
     return f"images of {' and '.join(shapes)}" if len(set(shapes)) > 1 else ""

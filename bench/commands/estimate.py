@@ -102,7 +102,7 @@ def say_cost(runner: Runner, plan: Plan[SampledCell]) -> None:
     """Print what a sweep will take before it begins."""
     estimates = _estimates(runner, plan)
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
-    cost = f"{calls:,} network evaluations, about {span(seconds)} of sampling on {runner.sweep.devices[0]}"
+    cost = f"{calls:,} network evaluations, about {span(seconds)} of sampling on {runner.worker.device}"
     print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
+"""List what can be used: samplers, sets, models, spacings, metrics, executors, observers, with origin."""
 
 from __future__ import annotations
 

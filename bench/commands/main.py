@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench.commands.usage import VERBS
+from bench.commands.usage import VERBS, add_threads
+from bench.device.cores import settle
 from bench.errors import BenchError, UsageError, one_line
 
 
@@ -103,9 +104,17 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"unknown verb {verb!r}; {hint}")
     _refuse_empty(arguments[1:])
     options = command_parser(verb).parse_args(arguments[1:])
+    if VERBS[verb].computes:
+        _settle_threads(options.threads)
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
     status = int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
     return max(status, _plugins_failed()) if hasattr(options, "plugin") else status
+
+
+def _settle_threads(asked: int | None) -> None:
+    if asked is not None and asked < 1:
+        raise UsageError(f"--threads takes numbers from 1 on, got {asked}")
+    settle(asked)
 
 
 def _plugins_failed() -> int:
@@ -139,6 +148,8 @@ def command_parser(verb: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     declare(parser)
+    if VERBS[verb].computes:
+        add_threads(parser)
     return parser
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from bench.commands.estimate import dry_run, say_cost, say_fits
 from bench.commands.options import (
     console,
@@ -28,10 +30,14 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Shown
+from bench.commands.trackers import Trackers, check_trackers, tracking
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
+from bench.device.modes import Mode
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
+from bench.plugins.executor import Configurable
+from bench.plugins.loading import registry
 from bench.published.presets import Preset, get_preset
 from bench.records.frame import frame, plain_rows
 from bench.records.ledger import Plan
@@ -43,8 +49,9 @@ from bench.report.tables.artefacts import beside, write_tables
 from bench.report.tables.budgets import arranged
 from bench.report.tables.scores import show
 from bench.report.tables.table import tables_of
+from bench.spec import split_spec
 from bench.sweep.preflight import missing_requirements
-from bench.sweep.request import Sweep
+from bench.sweep.request import AUTO, Sweep
 from bench.sweep.rounds import Rounds, Rule
 from bench.sweep.runner import Runner, SampledCell
 
@@ -73,6 +80,7 @@ def execute(options: argparse.Namespace) -> int:
     """Run the sweep."""
     if load_plugins(options.plugin).failures and options.strict:
         return 1
+    check_trackers(options.log)
     wanted = asked(options)
     store = Store(options.results)
     if wanted.lacks:
@@ -82,8 +90,10 @@ def execute(options: argparse.Namespace) -> int:
     if options.dry_run:
         return max(_dry_run(one, store, options, wanted.rule) for one in wanted.sweeps)
     started = time.perf_counter()
-    records = computed(wanted, store, Shown(quiet=options.json))
-    return _report(records, store, time.perf_counter() - started, options.json, wanted.preset)
+    with tracking(options.log, options.results) as trackers:
+        records = computed(wanted, store, Shown(quiet=options.json), trackers)
+    status = _report(records, store, time.perf_counter() - started, options.json, wanted.preset)
+    return max(status, int(bool(trackers.failed)))
 
 
 def asked(options: argparse.Namespace) -> Asked:
@@ -106,22 +116,25 @@ def asked(options: argparse.Namespace) -> Asked:
     return Asked([replace(part, model=model) for model in models for part in parts], rule, preset, lacks)
 
 
-def computed(wanted: Asked, store: Store, shown: Shown) -> list[Record]:
+def computed(wanted: Asked, store: Store, shown: Shown, trackers: Trackers) -> list[Record]:
     """Run what was asked for and return its records, those of real images last in each sweep.
 
     Args:
         wanted: what was asked for.
         store: where records are.
         shown: what is shown on the way.
+        trackers: told of every trial as it ends.
     """
     store.prepare()
     started, records = time.perf_counter(), list[Record]()
     for place, one in enumerate(wanted.sweeps):
         if wanted.rule is None:
-            records += swept(one, store, shown, preset=wanted.preset)
+            records += swept(one, store, shown, preset=wanted.preset, trackers=trackers)
         else:
             share = _share(wanted.rule, time.perf_counter() - started, len(wanted.sweeps) - place)
             records += _swept_in_rounds(one, store, shown, share)
+        for record in records:  # those that were there already, and real images, are told as well
+            trackers.tell(record)
     return records
 
 
@@ -150,7 +163,14 @@ def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule
     return dry_run(runner, plan, as_json=options.json)
 
 
-def swept(sweep: Sweep, store: Store, shown: Shown, *, preset: Preset | None = None) -> list[Record]:
+def swept(
+    sweep: Sweep,
+    store: Store,
+    shown: Shown,
+    *,
+    preset: Preset | None = None,
+    trackers: Trackers | None = None,
+) -> list[Record]:
     """Run one sweep and return its records, the real images' last.
 
     Args:
@@ -158,6 +178,7 @@ def swept(sweep: Sweep, store: Store, shown: Shown, *, preset: Preset | None = N
         store: where records are.
         shown: what is shown on the way.
         preset: whose protocol it is; its cost is told.
+        trackers: told of every trial as it ends.
     """
     measuring = shown.measuring()
     runner = Runner(sweep, store, measuring)
@@ -170,7 +191,7 @@ def swept(sweep: Sweep, store: Store, shown: Shown, *, preset: Preset | None = N
         with measuring:
             runner.scoring.references.measure()
     with shown.display() as display:
-        records = runner.run(plan, display)
+        records = runner.run(plan, trackers.beside(display) if trackers else display)
         floor = runner.floor()
     _say_changes(runner)
     return records + ([floor] if floor else [])
@@ -218,15 +239,52 @@ def _say_changes(runner: Runner) -> None:
 
 def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
     """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
+    own = _of_executors(options)
+    name, given = split_spec(options.executor or "")
+    for option, executor, _ in own:
+        if name != executor:
+            raise UsageError(f"{option} is for --executor {executor}; give that too, or leave {option} out")
+    if options.gpus_per_worker is not None and torch.device(devices[0]).type != "cuda":
+        raise UsageError("--gpus-per-worker is for GPUs; give --device cuda, or leave it out")
     if options.executor is not None:
         if options.isolate is not None:
             raise UsageError("--executor names who draws: give it, or --isolate or --no-isolate, not both")
-        return str(options.executor)
+        every = ",".join(filter(None, [given, *(text for *_, text in own)]))
+        return f"{name}:{every}" if every else name
     if options.isolate is False and len(devices) > 1:
         raise UsageError(f"--no-isolate is for one device, got {', '.join(devices)}")
     users_file = bool(options.plugin) or ".py:" in model
     apart = users_file if options.isolate is None else options.isolate
     return "processes" if apart or len(devices) > 1 else "serial"
+
+
+def _of_executors(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """Return (option, executor that it is for, what the executor is given) of those that were given."""
+    if options.slurm is not None and split_spec(f"submitit:{options.slurm}")[0] != "submitit":
+        raise UsageError(
+            f"--slurm takes KEY=VALUE,... as in partition=gpu,time=2:00:00, got {options.slurm!r}"
+        )
+    every = [
+        ("--address", "ray", "address=", options.address),
+        ("--gpus-per-worker", "ray", "gpus_per_worker=", options.gpus_per_worker),
+        ("--slurm", "submitit", "", options.slurm),
+    ]
+    return [(option, name, f"{key}{value}") for option, name, key, value in every if value is not None]
+
+
+def _devices(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the torch devices; those of other machines need not be here."""
+    executor = registry().executors.entries.get(split_spec(options.executor or "")[0])
+    elsewhere = isinstance(executor, Configurable) and executor.elsewhere
+    gpus = options.device == "cuda" or (options.device == "auto" and options.gpus_per_worker is not None)
+    return ("cuda:0",) if elsewhere and gpus else parse_devices(options.device)
+
+
+def _mode(options: argparse.Namespace) -> str:
+    """Return how the network is to be run."""
+    if options.mode == AUTO and options.channels_last:
+        raise UsageError("--mode auto tries both layouts of the weights: leave --channels-last out")
+    return AUTO if options.mode == AUTO else str(Mode(options.mode, options.channels_last))
 
 
 def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
@@ -245,7 +303,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     spacings = parse_spacings(options.spacing) if options.spacing is not None else ()
     told = [steps_of(one) for one in spacings]
     alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
-    devices = parse_devices(options.device)
+    devices = _devices(options)
     return Sweep(
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"]), options.clip),
@@ -256,8 +314,10 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         seed=options.seed,
         spacings=spacings or ((preset.spacing if preset else "uniform"),),
         spacing_at=preset.spacing_at if preset and not spacings else {},
-        batch=options.batch,
-        precision=options.precision,
+        batch=None if options.batch == AUTO else options.batch,
+        auto_batch=options.batch == AUTO,
+        mode=_mode(options),
+        precision=options.precision or (AUTO if options.mode == AUTO else "float32"),
         devices=devices,
         metrics=parse_metrics(options.metrics) if options.metrics is not None else own.metrics if own else (),
         reference=options.reference or (own.reference if own else None),

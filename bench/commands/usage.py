@@ -15,6 +15,7 @@ from pathlib import Path
 DEFAULT_MODEL = "digits"
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+MODES = ("eager", "compile", "cuda-graph", "auto")
 PRESETS = (
     "ddim-table1-cifar10",
     "ddim-table1-celeba64",
@@ -48,7 +49,7 @@ THEMES = ("light", "dark")
 PLOT_FORMATS = ("png", "svg", "pdf")
 TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
-KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors")
+KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors", "observers")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
 SHELLS = ("bash", "zsh", "tcsh")
 AFFORDABLE = 50_000
@@ -144,7 +145,21 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda, or several as in cuda:0,cuda:1 [auto]"
     )
     parser.add_argument(
-        "--executor", help="serial, processes or a plugin's [serial; processes where --isolate holds]"
+        "--executor",
+        help="serial, processes, ray, submitit or a plugin's [serial; processes where --isolate holds]",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of the Ray cluster [this machine's, else a new one of it alone]",
+    )
+    parser.add_argument(
+        "--gpus-per-worker", metavar="G", help="with ray, as in 2, or 0.5 where two share one [1]"
+    )
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="with submitit: options of sbatch, as in partition=gpu,time=2:00:00, and jobs, blocks, folder",
     )
     parser.add_argument(
         "--isolate",
@@ -157,8 +172,16 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="longest that a step of a block may take there [20 times the longest so far, at least 300]",
     )
-    add_drawing(parser, "samples")
+    add_drawing(parser, "samples", auto=True)
+    add_modes(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME[:WHERE]",
+        help="tell every trial to csv, tensorboard, mlflow, wandb or a plugin's observer; repeatable",
+    )
     parser.add_argument(
         "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"
     )
@@ -363,8 +386,54 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def submit_options(parser: argparse.ArgumentParser) -> None:
+    """Pack a results folder into one file for somebody's leaderboard, once everything in it is verified.
+
+        python -m bench submit results/mine --out mine.zip
+
+    Equal folders give equal packs. The pack's manifest has the SHA-256 of every file: records, pictures,
+    tables, plots, report. Blocks under way and kept features stay out. What `verify` does not pass is
+    refused.
+    """
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="results folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to [RESULTS.zip, here]")
+    add_json(parser)
+
+
+def publish_options(parser: argparse.ArgumentParser) -> None:
+    """Make a leaderboard of results folders and of packs: a static page that needs no network.
+
+        python -m bench publish results/mine theirs.zip --out site
+
+    Every folder must pass `verify`, and three parts of its trials, chosen at random, are drawn again and must
+    be what its records hold. Otherwise nothing is written and exit status is 1. Where a model or its data is
+    not at hand, --trust DIR publishes a folder as it was told, and the page says so.
+    """
+    parser.add_argument(
+        "results", nargs="*", type=Path, metavar="RESULTS", help="results, what holds them, packs"
+    )
+    parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR", help="where to [site]")
+    parser.add_argument("--title", default="Leaderboard", help="heads the page [Leaderboard]")
+    parser.add_argument(
+        "--redo", type=int, metavar="K", help="draw K blocks, or trials of under a minute, of each again [3]"
+    )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="results or a pack to verify and publish, but not to draw again; the page says so; repeatable",
+    )
+    parser.add_argument(
+        "--no-redo", action="store_true", help="draw nothing again, for large collections; the page says so"
+    )
+    parser.add_argument("--seed", type=int, help="of the choice of what is drawn again [a new one each time]")
+    add_plugins(parser)
+
+
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """List what can be used: samplers, sets, models, spacings, metrics, executors, with their origin."""
+    """List what can be used: samplers, sets, models, spacings, metrics, executors, observers, with origin."""
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     add_plugins(parser)
     add_json(parser)
@@ -597,11 +666,54 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MOD
     parser.add_argument("--model", default=default, help=f"{where} [{DEFAULT_MODEL}]")
 
 
-def add_drawing(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``."""
+def add_drawing(parser: argparse.ArgumentParser, what: str, *, auto: bool = False) -> None:
+    """Add ``--seed``, ``--batch`` of what a network is given at a time, and ``--precision``.
+
+    Args:
+        parser: gets them.
+        what: a network is given.
+        auto: whether the batch may be left to the program, and with the mode the precision.
+    """
     parser.add_argument("--seed", type=int, default=0, help="of the noise [0]")
+    if auto:
+        told = f"{what} at a time; auto: the largest that pays, less where memory runs out [the model's]"
+        parser.add_argument("--batch", type=batch_size, metavar="B|auto", help=told)
+        parser.add_argument(
+            "--precision", choices=PRECISIONS, help="of the network [float32; with --mode auto, the fastest]"
+        )
+        return
     parser.add_argument("--batch", type=int, help=f"{what} at a time [the model's]")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the processor [the cores this process may use]"
+    )
+
+
+def batch_size(text: str) -> int | str:
+    """Return the number that ``--batch`` was given, or ``auto``."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it takes a whole number, or auto, got {text!r}") from None
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mode`` and ``--channels-last``: how a network is run."""
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="eager",
+        help="how the network is run; auto: the fastest whose images agree with eager float32 [eager]",
+    )
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="weights of convolutions with the channels last in memory",
+    )
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
@@ -670,39 +782,51 @@ class Verb:
     Attributes:
         summary: what it does, in a line.
         declare: adds its options to a parser; the docstring is the description that ``--help`` prints.
+        computes: whether it draws or measures images, and so takes ``--threads``.
     """
 
     summary: str
     declare: Callable[[argparse.ArgumentParser], None]
+    computes: bool = False
 
 
 VERBS: Mapping[str, Verb] = {
-    "run": Verb("sweep samplers over numbers of steps and score them", run_options),
+    "run": Verb("sweep samplers over numbers of steps and score them", run_options, computes=True),
     "table": Verb("print the table of a results folder", table_options),
     "plot": Verb("draw the plots and the picture grid of a results folder", plot_options),
     "report": Verb("write one HTML page with everything a results folder holds", report_options),
     "compare": Verb("tell whether two trials differ, paired through their common noise", compare_options),
     "decompose": Verb(
-        "tell where the error is: solver, network, samples, and which steps", decompose_options
+        "tell where the error is: solver, network, samples, and which steps", decompose_options, computes=True
     ),
     "power": Verb("tell from a pilot how many images separate two samplers", power_options),
     "show": Verb("tell everything known about one trial", show_options),
     "status": Verb("tell what is done, under way, failed or damaged", status_options),
     "export": Verb("write the records as CSV, Parquet, JSON or LaTeX", export_options),
     "merge": Verb("put the results of several machines into one folder", merge_options),
-    "verify": Verb("make tables and plots again from the records and compare", verify_options),
+    "verify": Verb("make tables and plots again from the records and compare", verify_options, computes=True),
+    "submit": Verb("pack a results folder for somebody's leaderboard", submit_options),
+    "publish": Verb("make a leaderboard of results folders: a static page", publish_options, computes=True),
     "equivalent": Verb("tell whether samplers are one rule, step by step", equivalent_options),
-    "list": Verb("list samplers, sets, models, spacings, metrics and executors", list_options),
-    "stats": Verb("measure the reference statistics of an image set", stats_options),
-    "score": Verb("score images from anywhere, each score with its error", score_options),
+    "list": Verb("list samplers, sets, models, spacings, metrics, executors and observers", list_options),
+    "stats": Verb("measure the reference statistics of an image set", stats_options, computes=True),
+    "score": Verb("score images from anywhere, each score with its error", score_options, computes=True),
     "fetch": Verb("download the FID network or a known checkpoint", fetch_options),
-    "check": Verb("test whether a sampler plugin keeps the contract, and measure its order", check_options),
+    "check": Verb(
+        "test whether a sampler plugin keeps the contract, and measure its order",
+        check_options,
+        computes=True,
+    ),
     "new": Verb("write a sampler, a model or a score to begin with", new_options),
     "cite": Verb("print BibTeX of what a results folder used", cite_options),
-    "train": Verb("train a model", train_options),
-    "check-model": Verb("tell whether a model is wired right, on real images", check_model_options),
-    "speed": Verb("tell how fast a model answers, and what samplers add to it", speed_options),
-    "moments": Verb("estimate the second moments that analytic variances need", moments_options),
+    "train": Verb("train a model", train_options, computes=True),
+    "check-model": Verb(
+        "tell whether a model is wired right, on real images", check_model_options, computes=True
+    ),
+    "speed": Verb("tell how fast a model answers, and what samplers add to it", speed_options, computes=True),
+    "moments": Verb(
+        "estimate the second moments that analytic variances need", moments_options, computes=True
+    ),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
-    "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options),
+    "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options, computes=True),
 }

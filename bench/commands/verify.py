@@ -49,20 +49,35 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _redo(folder: Path, seed: int, options: argparse.Namespace) -> Sequence[Redone]:
-    """Draw excerpts of a folder's trials again, with a line for each as it is done."""
+    return draw_again(folder, options.redo, seed, whole=options.whole, quiet=options.json)
+
+
+def draw_again(
+    folder: Path, count: int, seed: int, *, whole: bool = False, quiet: bool = False, told: str = ""
+) -> Sequence[Redone]:
+    """Draw excerpts of a folder's trials again, with a line for each as it is done.
+
+    Args:
+        folder: the results folder.
+        count: number of excerpts.
+        seed: chooses them.
+        whole: draw whole trials, however long they took.
+        quiet: print nothing.
+        told: what the folder is called; its path where empty.
+    """
     store = Store(folder)
-    excerpts = choose_excerpts(store.read()[0], options.redo, seed, whole=options.whole)
-    if not options.json:
+    excerpts = choose_excerpts(store.read()[0], count, seed, whole=whole)
+    if not quiet:
         what = (
             f"{len(excerpts)} drawn again, chosen with --seed {seed}"
             if excerpts
             else "no trial can be drawn again"
         )
-        print(f"{folder}: {what}", flush=True)
+        print(f"{told or folder}: {what}", flush=True)
     found = []
     for one in redo(store, excerpts):
         found.append(one)
-        if not options.json:
+        if not quiet:
             print(f"  {one}", flush=True)
     return found
 

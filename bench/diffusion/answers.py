@@ -148,9 +148,9 @@ def check_function(
                 )
             continue  # noise is no state of later times: samples will tell
         for how, rows in questions.items():
-            gap = _gap(_answer(name, ask, x, rows, step), first, rows, step)
+            gap = answers_gap(_answer(name, ask, x, rows, step), first, rows, step)
             if not gap <= tolerance:
-                again = _gap(_answer(name, ask, x, whole, step), first, whole, step)
+                again = answers_gap(_answer(name, ask, x, whole, step), first, whole, step)
                 raise _no_function(name, how, step, gap, again, tolerance)
 
 
@@ -186,11 +186,11 @@ def _no_function(name: str, how: str, step: Step, gap: float, again: float, tole
     )
 
 
-def _gap(found: Prediction, first: Prediction, rows: Sequence[int], step: Step) -> float:
+def answers_gap(found: Prediction, first: Prediction, rows: Sequence[int], step: Step) -> float:
     """Return how far an answer for some rows of a block is from the block's, as a part of the greatest value.
 
-    Where the network tells x_0, eps follows with its rounding errors grown by sqrt(abar / (1 - abar)): only
-    what is beyond that counts.
+    It is infinite where one of them lacks a part or is no number. Where the network tells x_0, eps follows
+    with its rounding errors grown by sqrt(abar / (1 - abar)): only what is beyond that counts.
     """
     gaps = [0.0]
     grown = max(1.0, math.sqrt(step.alpha_bar / max(1e-12, 1 - step.alpha_bar)))

@@ -26,6 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.device.threads import in_threads
+
 INITIAL = 0
 """``step`` of the noise that a trajectory starts from; the step with index k draws with ``step = k + 1``."""
 
@@ -53,7 +55,10 @@ _ROUNDS = 10
 _NORMALS_PER_COUNTER = 8
 
 
-_COUNTERS_AT_ONCE = 4096  # on a CPU: 32,768 numbers stay in its cache
+_COUNTERS_AT_ONCE = 1 << 14  # on a CPU: 131,072 numbers and what they are made of stay in its cache
+
+
+_COUNTERS_A_THREAD = 1 << 12  # fewer are made sooner than another thread is woken
 
 
 def normal_noise(
@@ -81,14 +86,23 @@ def normal_noise(
     if min(seed, step, draw) < 0 or (len(indices) and min(indices) < 0):
         raise ValueError(f"seed, step, draw and indices must not be negative, got {seed}, {step}, {draw}")
     device, size = torch.device(device), math.prod(shape)
-    if not len(indices):
-        return torch.empty((0, *shape), device=device)
     counters = -(-size // _NORMALS_PER_COUNTER)
+    flat = torch.empty((len(indices), counters * _NORMALS_PER_COUNTER), dtype=torch.float32, device=device)
     make = _normals_numpy if device.type == "cpu" else _normals_torch
-    most = max(1, _COUNTERS_AT_ONCE // counters) if device.type == "cpu" else len(indices)
-    rows = [make(seed, run, counters, step, draw, device) for run in _consecutive(indices, most)]
-    flat = torch.cat(rows) if len(rows) != 1 else rows[0]
+    most = _rows_at_once(len(indices), counters) if device.type == "cpu" else len(indices)
+
+    def fill(run: tuple[int, range]) -> None:
+        place, owners = run
+        make(seed, owners, counters, step, draw, flat[place : place + len(owners)])
+
+    in_threads(fill, list(_consecutive(indices, most)) if size else [])
     return flat[:, :size].reshape(-1, *shape)
+
+
+def _rows_at_once(rows: int, counters: int) -> int:
+    """Return how many samples one call makes: a share of each thread's, no more than the cache holds."""
+    share = max(rows * counters // torch.get_num_threads(), _COUNTERS_A_THREAD)
+    return max(1, min(-(-share // max(1, counters)), _COUNTERS_AT_ONCE // max(1, counters)))
 
 
 @dataclass(frozen=True)
@@ -127,15 +141,19 @@ class TrajectoryNoise:
         return normal_noise(self.seed, self.indices, step, self.shape, draw=draw, device=self.device)
 
 
-def _consecutive(indices: Sequence[int] | range, most: int) -> Iterator[range]:
-    """Split indices into runs of at most ``most`` consecutive numbers: each is one call of the generator."""
+def _consecutive(indices: Sequence[int] | range, most: int) -> Iterator[tuple[int, range]]:
+    """Split indices into runs of at most ``most`` consecutive numbers, each one call of the generator.
+
+    Yields:
+        (the place of a run's first row, its indices).
+    """
     if isinstance(indices, range) and indices.step == 1:
-        yield from (indices[i : i + most] for i in range(0, len(indices), most))
+        yield from ((i, indices[i : i + most]) for i in range(0, len(indices), most))
         return
     start = 0
     for i in range(1, len(indices) + 1):
         if i == len(indices) or i - start == most or indices[i] != indices[i - 1] + 1:
-            yield range(int(indices[start]), int(indices[i - 1]) + 1)
+            yield start, range(int(indices[start]), int(indices[i - 1]) + 1)
             start = i
 
 
@@ -181,12 +199,11 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def _normals_numpy(
-    seed: int, run: range, counters: int, step: int, draw: int, device: torch.device
-) -> Tensor:
-    """Return the numbers of consecutive samples, (len(run), 8 counters), by numpy's generator."""
+def _normals_numpy(seed: int, run: range, counters: int, step: int, draw: int, out: Tensor) -> None:
+    """Put the numbers of consecutive samples into ``out``, (len(run), 8 counters), by numpy's generator."""
     words = philox_numpy((seed, 0), (run.start * counters, step, draw, 0), len(run) * counters)
     halves = words.view(np.uint32).reshape(len(run), 2, -1)  # little-endian: the low half of a word first
+    normals = out.numpy().reshape(halves.shape)
     radius = halves[:, 0].astype(np.float32)
     radius += np.float32(1)
     radius *= np.float32(2.0**-32)
@@ -195,20 +212,16 @@ def _normals_numpy(
     np.sqrt(radius, out=radius)
     angle = halves[:, 1].astype(np.float32)
     angle *= np.float32(2 * math.pi * 2.0**-32)
-    normals = np.empty(halves.shape, np.float32)
     np.cos(angle, out=normals[:, 0])
     np.sin(angle, out=normals[:, 1])
     normals *= radius[:, None]
-    return torch.from_numpy(normals.reshape(len(run), -1))
 
 
-def _normals_torch(
-    seed: int, run: range, counters: int, step: int, draw: int, device: torch.device
-) -> Tensor:
-    """Return the same numbers up to rounding, by integer arithmetic on the device."""
-    words = philox_torch((seed, 0), (run.start * counters, step, draw, 0), len(run) * counters, device)
+def _normals_torch(seed: int, run: range, counters: int, step: int, draw: int, out: Tensor) -> None:
+    """Put the same numbers, up to rounding, into ``out``, by integer arithmetic on its device."""
+    words = philox_torch((seed, 0), (run.start * counters, step, draw, 0), len(run) * counters, out.device)
     low, high = words & 0xFFFFFFFF, (words >> 32) & 0xFFFFFFFF
     halves = torch.stack([low, high], dim=-1).reshape(len(run), 2, -1).float()
     radius = ((halves[:, 0] + 1) * 2.0**-32).log_().mul_(-2).sqrt_()
     angle = halves[:, 1] * (2 * math.pi * 2.0**-32)
-    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+    torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1, out=out)

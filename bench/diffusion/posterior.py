@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from math import log, sqrt
 from typing import NamedTuple
 
@@ -16,6 +17,28 @@ from bench.errors import NotApplicable
 _LEAST_VARIANCE = 1e-12  # its root is an 8,000th of the distance of two 8-bit levels: as good as none
 
 
+def weighted_sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """Return sum_j w_j m_j of tensors of one shape, as a new tensor.
+
+    It passes over every tensor once, one that is there twice included, and makes none in between: the
+    arithmetic of a step costs as much as the memory that it reads.
+
+    Args:
+        weights: the w, not empty.
+        values: the m, as many.
+    """
+    total: dict[int, float] = {}
+    for weight, value in zip(weights, values, strict=True):
+        total[id(value)] = total.get(id(value), 0.0) + weight
+    once = {id(value): value for value in values}
+    first, *others = once
+    found = total[first] * once[first]
+    for one in others:
+        if total[one] != 0:
+            found.add_(once[one], alpha=total[one])
+    return found
+
+
 def diffuse(x0: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
     """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, a draw from q(x_t | x_0).
 
@@ -27,7 +50,7 @@ def diffuse(x0: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
     Source: Ho et al. 2020, arXiv:2006.11239, eq. 4.
     """
     if not isinstance(alpha_bar, Tensor):
-        return sqrt(alpha_bar) * x0 + sqrt(1 - alpha_bar) * noise
+        return weighted_sum((sqrt(alpha_bar), sqrt(1 - alpha_bar)), (x0, noise))
     abar = alpha_bar.double().view(-1, *(1,) * (x0.ndim - 1))
     return abar.sqrt().to(x0.dtype) * x0 + (1 - abar).sqrt().to(x0.dtype) * noise
 
@@ -58,18 +81,22 @@ def predict_x0(
         NotApplicable: at alpha_bar = 0, where eps alone does not tell x_0.
     """
     eps, _, x0 = predicted if isinstance(predicted, Prediction) else Prediction(predicted)
+    predicted_here = x0 is None
     if x0 is None:
         if alpha_bar == 0:
             raise NotApplicable(
                 "at alpha_bar = 0 eps does not tell x_0: the model must predict v, x_0 or a velocity (wrap it"
                 " with bench.from_prediction or bench.from_flow), or the grid begin at a later time"
             )
-        x0 = (x - sqrt(1 - alpha_bar) * eps) / sqrt(alpha_bar)
+        x0 = torch.sub(x, eps, alpha=sqrt(1 - alpha_bar)).div_(sqrt(alpha_bar))
     if clip in ("none", "state"):
         return x0, eps
-    x0 = threshold(x0, quantile, greatest) if clip.startswith("dynamic") else x0.clamp(-1, 1)
+    if clip.startswith("dynamic"):
+        x0 = threshold(x0, quantile, greatest)
+    else:
+        x0 = x0.clamp_(-1, 1) if predicted_here else x0.clamp(-1, 1)
     if not clip.endswith("raw-eps"):
-        eps = (x - sqrt(alpha_bar) * x0) / sqrt(1 - alpha_bar)
+        eps = torch.sub(x, x0, alpha=sqrt(alpha_bar)).div_(sqrt(1 - alpha_bar))
     return x0, eps
 
 
@@ -105,7 +132,7 @@ def posterior_mean(x: Tensor, x0: Tensor, step: Step) -> Tensor:
     """
     beta, _, x0_weight = posterior_constants(step)
     x_weight = (1 - step.alpha_bar_next) * sqrt(1 - beta) / (1 - step.alpha_bar)
-    return x0_weight * x0 + x_weight * x
+    return weighted_sum((x0_weight, x_weight), (x0, x))
 
 
 class Posterior(NamedTuple):
@@ -167,4 +194,4 @@ def learned_log_variance(raw: Tensor, kind: Variance, step: Step, first: float =
         return raw
     posterior = posterior_constants(step)
     high, low = log(posterior.beta), log(first if step.last else posterior.variance)
-    return (high + low) / 2 + (high - low) / 2 * raw
+    return ((high - low) / 2 * raw).add_((high + low) / 2)

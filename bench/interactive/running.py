@@ -12,6 +12,7 @@ from typing import Any
 from bench.commands.main import check_packages
 from bench.commands.options import load_plugins
 from bench.commands.run import asked, computed
+from bench.commands.trackers import check_trackers, tracking
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
 from bench.errors import UsageError
@@ -115,10 +116,12 @@ def run(
         for file in [*chosen.plugin, *_file_of(chosen.model)]:
             _refuse_changed(file)
         load_plugins(chosen.plugin)
+        check_trackers(chosen.log)
         wanted = asked(chosen)
         if wanted.lacks:
             raise UsageError("; ".join(wanted.lacks))
-        records = computed(wanted, Store(chosen.results), shown_here(quiet=not progress))
+        trackers = stack.enter_context(tracking(chosen.log, chosen.results))
+        records = computed(wanted, Store(chosen.results), shown_here(quiet=not progress), trackers)
     return Results(chosen.results, records)
 
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.data.images import from_uint8
 from bench.device.precision import full_float32
 from bench.errors import UsageError
-from bench.files.assets import read_asset
 from bench.hooks import hookimpl
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.metric import Metric
-from bench.metrics.network_features import for_shape
+from bench.metrics.network_features import for_shape, load_shipped
 from bench.metrics.space import FeatureSpace, Shape, fingerprint
 
 CLASSIFIER_FILE = "digits-classifier.safetensors"
@@ -119,14 +116,8 @@ def load_classifier() -> DigitsClassifier:
     Raises:
         UsageError: if its file is missing, truncated or damaged.
     """
-    classifier = DigitsClassifier()
-    try:
-        classifier.load_state_dict(load(read_asset(CLASSIFIER_FILE, CLASSIFIER_SHA256)))
-    except (SafetensorError, RuntimeError) as error:
-        raise UsageError(
-            f"the package's {CLASSIFIER_FILE} cannot be read ({error}); install the package again"
-        ) from None
-    return classifier.eval().requires_grad_(False)
+    shipped = load_shipped(DigitsClassifier, CLASSIFIER_FILE, CLASSIFIER_SHA256)
+    return shipped.eval().requires_grad_(False)
 
 
 def digit_space(name: str, shape: Shape) -> FeatureSpace:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from scipy.linalg import eigh, lapack
 
+from bench.device.threads import one_blas_thread
 from bench.metrics.moments import Array, Moments
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -65,7 +66,8 @@ class FrechetReference:
         self.dim = int(self.mean.shape[0])
         self._trace = float(np.trace(self.cov))
         self._norm = float(np.linalg.norm(self.cov))
-        self._factor = _factor(self.cov, rank)
+        with one_blas_thread:
+            self._factor = _factor(self.cov, rank)
 
     @property
     def factor(self) -> Array:
@@ -95,10 +97,11 @@ class FrechetReference:
             raise ValueError(f"cannot compare {self.dim} features with {mu.shape[0]}: use one feature space")
         squared = float(np.sum((mu - self.mean) ** 2))
         traces = self._trace + float(np.trace(sigma))
-        cross, error = self._cross_by_eigenvalues(sigma, rank)
-        value = squared + traces - 2.0 * cross
-        if 2.0 * error > tolerance * max(value, 1e-3 * traces):
-            value = squared + traces - 2.0 * self._cross_by_singular_values(sigma, rank)
+        with one_blas_thread:
+            cross, error = self._cross_by_eigenvalues(sigma, rank)
+            value = squared + traces - 2.0 * cross
+            if 2.0 * error > tolerance * max(value, 1e-3 * traces):
+                value = squared + traces - 2.0 * self._cross_by_singular_values(sigma, rank)
         return max(value, 0.0)
 
     def distance_to(self, moments: Moments, *, tolerance: float = _TOLERANCE) -> float:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from bench.device.threads import in_threads
 from bench.errors import UsageError
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.metric import scored
+from bench.metrics.moments import Moments
 from bench.metrics.parts import cut, sum_of_groups
 from bench.metrics.reference import Reference
 from bench.stats.resampling import jackknife
@@ -98,10 +101,9 @@ class _Level:
         for place, groups in enumerate(parts):
             moments = sum_of_groups(sample, groups)
             made.whole.append((moments.n, reference.frechet.distance_to(moments)))
-            for group in groups:
-                rest = moments - sample.group(group)
-                distance = reference.frechet.distance_to(rest, tolerance=TOLERANCE)
-                made.part_of[group], made.without[group] = place, (rest.n, distance)
+            found = in_threads(partial(_without, moments, sample, reference), groups)
+            made.part_of.update(dict.fromkeys(groups, place))
+            made.without.update(zip(groups, found, strict=True))
         return made
 
     def point(self, without: int | None = None) -> tuple[float, float]:
@@ -110,6 +112,13 @@ class _Level:
         if without is not None:
             parts[self.part_of[without]] = self.without[without]
         return float(np.mean([1.0 / n for n, _ in parts])), float(np.mean([one for _, one in parts]))
+
+
+def _without(
+    moments: Moments, sample: GroupedStatistics, reference: Reference, group: int
+) -> tuple[int, float]:
+    rest = moments - sample.group(group)
+    return rest.n, reference.frechet.distance_to(rest, tolerance=TOLERANCE)
 
 
 def intercept(points: Sequence[tuple[float, float]]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bench.device.threads import in_threads
 from bench.errors import UsageError
 from bench.metrics.groups import GroupedStatistics, Needs
 from bench.metrics.metric import reference_flags
@@ -60,16 +61,16 @@ class FrechetMetric:
                 f" {reference.mean.shape[0]}; build the reference in the same feature space"
             )
         value = reference.frechet.distance_to(total)
-        left: list[float] = []
-        fewest = total.n
-        for group in sample.present:
+
+        def without(group: int) -> tuple[int, float]:
             rest = sample.leave_out(group, total)
-            fewest = min(fewest, rest.n)
-            if fewest < 2:
-                left = []
-                break
-            left.append(reference.frechet.distance_to(rest, tolerance=_JACKKNIFE_TOLERANCE))
-        found = jackknife(value, left)
+            if rest.n < 2:
+                return rest.n, math.nan
+            return rest.n, reference.frechet.distance_to(rest, tolerance=_JACKKNIFE_TOLERANCE)
+
+        rests = in_threads(without, list(sample.present))
+        fewest = min((n for n, _ in rests), default=total.n)
+        found = jackknife(value, [distance for _, distance in rests] if fewest >= 2 else [])
         deficient = fewest - 1 < sample.dim
         left_over = remaining_bias(value, found.debiased, total.n, sample.dim)
         flags = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from bench.device.threads import one_blas_thread
 from bench.errors import UsageError
 from bench.metrics.frechet import FrechetReference
 from bench.metrics.frechet_score import FrechetMetric
@@ -30,6 +31,7 @@ def influence_of(metric: Metric, sample: GroupedStatistics, reference: Reference
         return None
 
 
+@one_blas_thread
 def influence(features: npt.ArrayLike, reference: Reference) -> Array:
     """Influence values (n,) of the samples on their Frechet distance to ``reference``.
 
@@ -57,6 +59,7 @@ def influence(features: npt.ArrayLike, reference: Reference) -> Array:
     return values - float(np.sum(moments.cov * q))
 
 
+@one_blas_thread
 def optimal_map(moments: Moments, reference: Reference) -> Array:
     """T with T S_g T = S, symmetric: the linear part of the optimal transport between the two Gaussians."""
     if moments.n <= moments.dim or not reference.frechet.full_rank:

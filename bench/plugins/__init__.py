@@ -5,6 +5,7 @@ from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard
 from bench.plugins.executor import Executor
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.plugins.lookup import get_card, load_model
+from bench.plugins.observer import TrialObserver
 
 __all__ = [
     "Executor",
@@ -13,6 +14,7 @@ __all__ = [
     "ModelCard",
     "PluginFailure",
     "Registry",
+    "TrialObserver",
     "get_card",
     "hookimpl",
     "hookspec",

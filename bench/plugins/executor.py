@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from bench.records.trial import BlockResult, Failure, Task, WorkerSetup
 
@@ -41,4 +41,25 @@ class Executor(Protocol):
 
         Raises:
             BenchError: if no worker can be made.
+        """
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """An executor that the command line gives options, as in ``ray:gpus_per_worker=0.5``.
+
+    Attributes:
+        elsewhere: whether it draws on other machines, so that ``--device`` names what these have.
+    """
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it draws on other machines."""
+
+    def with_options(self, options: Mapping[str, str]) -> Executor:
+        """Return the executor with options as text, ready to run.
+
+        Raises:
+            UsageError: if an option is unknown or cannot be, or what the executor needs is not installed.
+            BenchError: if what an option names does not answer.
         """

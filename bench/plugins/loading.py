@@ -1,4 +1,4 @@
-"""Plugins: who offers which samplers, models, spacings, metrics and executors.
+"""Plugins: who offers which samplers, models, spacings, metrics, executors and observers.
 
 Built-ins are registered by the same hooks as anybody else's. A plugin that fails to import, raises in a
 hook or registers a taken name costs its own entries and nothing else: the failure is kept, to be shown.
@@ -33,6 +33,7 @@ from bench.metrics.metric import Metric
 from bench.plugins import specs
 from bench.plugins.cards import ModelCard, SamplerSet
 from bench.plugins.executor import Executor
+from bench.plugins.observer import ObserverMaker
 
 BUILT_INS = (
     "samplers.ddpm",
@@ -63,6 +64,12 @@ BUILT_INS = (
     "bench.metrics.builtin",
     "bench.sweep.executors.serial",
     "bench.sweep.executors.processes",
+    "bench.sweep.executors.ray",
+    "bench.sweep.executors.submitit",
+    "bench.sweep.observers.csv_table",
+    "bench.sweep.observers.tensorboard_events",
+    "bench.sweep.observers.mlflow_runs",
+    "bench.sweep.observers.wandb_runs",
 )
 
 
@@ -107,6 +114,7 @@ class Registry:
         self.spacings: Catalog[Spacing] = Catalog("spacing") if spacings is None else spacings
         self.metrics: Catalog[Metric] = Catalog("metric")
         self.executors: Catalog[Executor] = Catalog("executor")
+        self.observers: Catalog[ObserverMaker] = Catalog("observer")
         self.downloads: Catalog[Download] = Catalog("file to fetch")
         self.failures: list[PluginFailure] = []
         self._files: set[Path] = set()
@@ -175,6 +183,7 @@ class Registry:
             ("bench_spacings", lambda item, origin: self.spacings.add(item[0], item[1], origin)),
             ("bench_metrics", lambda metric, origin: self.metrics.add(metric.name, metric, origin)),
             ("bench_executors", lambda ex, origin: self.executors.add(ex.name, ex, origin)),
+            ("bench_observers", lambda item, origin: self.observers.add(item[0], item[1], origin)),
             ("bench_downloads", lambda item, origin: self.downloads.add(item[0], item[1], origin)),
         ]
 

@@ -22,6 +22,7 @@ from bench.errors import BenchError, UsageError, sentence_of, users_code
 from bench.files.source import users_parts, walk
 from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
+from bench.plugins.executor import Configurable, Executor
 from bench.plugins.loading import import_file, registry
 from bench.plugins.objects import is_object, values_of
 from bench.spec import parse_options, refuse_repeated, split_spec
@@ -207,3 +208,22 @@ class _FileModel:
             raise UsageError(f"{self.path} defines no {self.name!r}; give a function that returns the model")
         self.make = cast(Callable[[], EpsilonModel], make)
         return self.make()
+
+
+def get_executor(spec: str) -> Executor:
+    """Return the executor for a registered name, with options where it takes any: ``NAME:key=value,...``.
+
+    Raises:
+        UsageError: if there is no such executor, or its options cannot be.
+        BenchError: if what its options name does not answer.
+    """
+    name, given = split_spec(spec)
+    what = f"executor {name!r}"
+    executor = registry().executors.get(name)
+    refuse_repeated(given, what)
+    options = parse_options(given, what)
+    if isinstance(executor, Configurable):
+        return executor.with_options(options)
+    if options:
+        raise UsageError(f"{what} takes no options, got {', '.join(options)}")
+    return executor

@@ -11,6 +11,7 @@ from bench.hooks import hookspec
 from bench.metrics.metric import Metric
 from bench.plugins.cards import ModelCard, SamplerSet
 from bench.plugins.executor import Executor
+from bench.plugins.observer import ObserverMaker
 
 
 @hookspec
@@ -70,3 +71,9 @@ def bench_metrics() -> Iterable[Metric]:
 def bench_executors() -> Iterable[Executor]:
     """Return executors: ways to spread blocks over processes, devices or machines."""
     return ()
+
+
+@hookspec
+def bench_observers() -> Mapping[str, ObserverMaker]:
+    """Return what ``run --log NAME[:WHERE]`` tells of every trial, by name: functions that make them."""
+    return {}

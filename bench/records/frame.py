@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from bench.device.modes import EAGER
 from bench.errors import UsageError
-from bench.records.record import Record
+from bench.records.record import DrawingInfo, Record
 from bench.records.store import Store
 
 
@@ -25,7 +26,10 @@ def load_results(folder: str | Path = "results") -> pd.DataFrame:
     peak_bytes, status, message, key, commit, dirty, versions...``;
     besides, every metric under its own name with ``_se`` and ``_debiased``, and with ``_influence_se`` where
     features were kept, and ``stopped``, why a trial that was drawn in rounds got no more samples: rows where
-    it is ``continued`` are the first samples of another row's. Seconds are of the whole trial.
+    it is ``continued`` are the first samples of another row's. Where a network was not run as it is there is
+    also ``mode``, and where it was not in float32 either, or memory did not hold a batch, ``answers_differ``,
+    ``images_differ`` and ``batch_held``; see `bench.records.record.DrawingInfo`. Seconds are of the whole
+    trial.
 
     Args:
         folder: what ``--results`` was given.
@@ -44,7 +48,20 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     records = list(records)
     named = dict.fromkeys(name for record in records for name in record.sampler.parameters)
     parameters = [name for name in named if name not in _HEAD]  # a parameter hides no column
-    return pd.DataFrame([_row(record, parameters) for record in records])
+    modes = any(record.trial.mode != EAGER for record in records)
+    drawn = any(record.drawing is not None for record in records)
+    return pd.DataFrame(
+        [{**_row(record, parameters), **_run_as(record, modes=modes, drawn=drawn)} for record in records]
+    )
+
+
+def _run_as(record: Record, *, modes: bool, drawn: bool) -> dict[str, Any]:
+    """Return how the network was run: columns of a frame in which some network was not run as it is."""
+    told: dict[str, Any] = {"mode": record.trial.mode} if modes else {}
+    if drawn:
+        one = record.drawing or DrawingInfo()
+        told |= {"answers_differ": one.answers, "images_differ": one.images, "batch_held": one.batch}
+    return told
 
 
 def plain_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:

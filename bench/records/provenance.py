@@ -40,7 +40,7 @@ def environment(device: str) -> Environment:
     commit, dirty = _commit()
     return Environment(
         versions={"python": platform.python_version(), **_versions()},
-        device_name=_device_name(device),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         commit=commit,
         dirty=dirty,
@@ -73,7 +73,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Return the name of a GPU, or of the processor with its cores."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return _processor()

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 from bench.errors import BenchError
 from bench.metrics.levels import Levels
 from bench.records.trial import BlockImages, Cost, Failure, Trial
+from bench.records.typed import check_fields
 from bench.stats.score import Score
 
 FORMAT = 2
@@ -146,6 +147,29 @@ class ImagesInfo(Part):
 
 
 @dataclass(frozen=True)
+class DrawingInfo(Part):
+    """How the network was run, and what that changes, where it was not as it is in float32 and all at once.
+
+    Attributes:
+        answers: greatest difference of its answers from those of the network as it is in float32, as a part
+            of the greatest value.
+        images: mean absolute difference, likewise, of images that the sampler drew from the same noise, in
+            levels of 256.
+        compared: number of these images; None where none were.
+        steps: numbers of steps that they were drawn in.
+        ready_seconds: what compiling, recording and comparing took, which no cost holds.
+        batch: samples drawn at a time at the least, where memory did not hold a block.
+    """
+
+    answers: float | None = None
+    images: float | None = None
+    compared: int | None = None
+    steps: int | None = None
+    ready_seconds: float | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
 class Environment(Part):
     """The machine, the versions and the command that made a record.
 
@@ -215,6 +239,8 @@ class Record:
         environment: machine, versions, command.
         failure: stage and traceback, None where there was no failure.
         stopping: the rounds of drawing that it was part of; None where its n was given.
+        drawing: how the network was run; None where it was as it is in float32 on whole blocks, as in all
+            records that do not say.
         format: version of the record format that it was written in.
         key: hash of what defines the trial, 16 hex digits; the trial's own where empty.
         unknown: fields of a newer version.
@@ -234,6 +260,7 @@ class Record:
     environment: Environment = field(default_factory=Environment)
     failure: Failure | None = None
     stopping: StopInfo | None = None
+    drawing: DrawingInfo | None = None
     format: int = FORMAT
     key: str = ""
     unknown: Mapping[str, Any] = field(default_factory=dict)
@@ -296,6 +323,7 @@ class Record:
             "environment": self.environment.to_json(),
             "failure": _failure_fields(self.failure),
             **({"stopping": self.stopping.to_json()} if self.stopping is not None else {}),
+            **({"drawing": self.drawing.to_json()} if self.drawing is not None else {}),
             **self.unknown,
         }
 
@@ -312,7 +340,7 @@ class Record:
         status, message, failure = fields["status"], fields.get("message", ""), fields.get("failure")
         if status not in get_args(Status):
             raise ValueError(f"unknown status {status!r}")
-        return cls(
+        made = cls(
             kind=fields.get("kind") or _kind_of_format_1(fields),
             trial=_trial_of(fields),
             status=status,
@@ -327,10 +355,17 @@ class Record:
             environment=Environment.from_json(fields.get("environment", {})),
             failure=Failure(status, failure["stage"], message, failure["traceback"]) if failure else None,
             stopping=StopInfo.from_json(fields["stopping"]) if fields.get("stopping") else None,
+            drawing=DrawingInfo.from_json(fields["drawing"]) if fields.get("drawing") else None,
             format=fields["format"],
             key=str(fields["trial"]["key"]),
             unknown={name: value for name, value in fields.items() if name not in _FIELDS},
         )
+        check_fields(made)
+        if made.trial.n < 1 or made.trial.batch < 1 or made.trial.steps < 0:
+            raise ValueError("a trial has samples, in batches")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", made.key):  # it is part of the names of files
+            raise ValueError(f"a key is hex digits, not {made.key!r:.40}")
+        return made
 
 
 _FIELDS = (frozenset(f.name for f in dataclasses.fields(Record)) - {"unknown"}) | {"digest"}

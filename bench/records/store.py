@@ -7,7 +7,9 @@ Blocks of trials under way are kept beside the records until their trial is whol
 from __future__ import annotations
 
 import json
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,11 @@ class Unreadable:
 
     def __str__(self) -> str:
         return f"record {self.path} cannot be read ({self.reason}); the next run computes it anew"
+
+
+def _refuse(constant: str) -> None:
+    """Raise ValueError: NaN and infinities are no JSON, and no version wrote them."""
+    raise ValueError(constant)
 
 
 class Store:
@@ -80,10 +87,19 @@ class Store:
         good, bad = [], []
         for path in sorted(self.records.glob("*.json")):
             try:
-                good.append(Record.from_json(json.loads(path.read_text(encoding="utf-8"))))
+                fields = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+                good.append(Record.from_json(fields))
             except BenchError as error:
                 bad.append(Unreadable(path, str(error)))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                ArithmeticError,
+                RecursionError,
+            ):
                 bad.append(Unreadable(path, "it is truncated or not a record"))
         return good, bad
 
@@ -199,14 +215,31 @@ def write_strip(path: Path, images: Tensor) -> None:
 
 
 def read_strip(path: Path) -> Tensor:
-    """Return the images (k, C, H, W) that `write_strip` put side by side; square ones if it says no shape."""
-    with Image.open(path) as picture:
-        strip, told = torch.from_numpy(np.array(picture)), picture.info.get("shape")
-    strip = strip[..., None] if strip.ndim == 2 else strip
-    side, planes = strip.shape[0], strip.shape[2]
-    channels, height, width = map(int, told.split(",")) if told else (planes, side, side)
-    shown = strip.reshape(side, -1, width, planes).permute(1, 3, 0, 2)
-    return shown.reshape(len(shown), channels, height, width)
+    """Return the images (k, C, H, W) that `write_strip` put side by side; square ones if it says no shape.
+
+    Raises:
+        BenchError: if the file is damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            strip, told = torch.from_numpy(np.array(picture)), picture.info.get("shape")
+        strip = strip[..., None] if strip.ndim == 2 else strip
+        side, planes = strip.shape[0], strip.shape[2]
+        channels, height, width = map(int, told.split(",")) if told else (planes, side, side)
+        shown = strip.reshape(side, -1, width, planes).permute(1, 3, 0, 2)
+        return shown.reshape(len(shown), channels, height, width)
+    except _NO_STRIP as error:
+        reason = f"{type(error).__name__} while it was read"
+        raise BenchError(
+            f"picture {path} is damaged ({reason}); delete it, or the record beside it to draw it anew"
+        ) from None
+
+
+_NO_STRIP = (
+    *(OSError, ValueError, RuntimeError, IndexError, TypeError, SyntaxError, EOFError, AttributeError),
+    *(zlib.error, struct.error, Image.DecompressionBombError),
+)
+"""What Pillow and PyTorch raise of a file that is no strip of pictures."""
 
 
 def shown_images(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.device.modes import EAGER
 from bench.errors import NotApplicable, sentence_of
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.levels import Levels
@@ -55,6 +56,8 @@ class Trial:
         device: ``cpu`` or ``cuda``.
         metrics: names of the scores; the first is the table's.
         reference: image set scored against where the user chose it, else None.
+        mode: how the network is run, see `bench.device.modes.Mode`; as it is, ``eager``, in records that do
+            not say.
     """
 
     model: str
@@ -68,6 +71,7 @@ class Trial:
     device: str
     metrics: tuple[str, ...]
     reference: str | None = None
+    mode: str = EAGER
 
     @cached_property
     def key(self) -> str:
@@ -81,8 +85,9 @@ class Trial:
         return replace(self, n=0, batch=0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "metrics": list(self.metrics)}
+        """Return the fields as plain values; the mode only where the network is not run as it is."""
+        plain = {**{f.name: getattr(self, f.name) for f in fields(self)}, "metrics": list(self.metrics)}
+        return plain if self.mode != EAGER else {k: v for k, v in plain.items() if k != "mode"}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Trial:
@@ -229,6 +234,11 @@ class BlockResult:
         levels: how the images' values are spread.
         images: one for each block that was added up; none of a block that an earlier version kept.
         changed: names of what was changed globally while it was drawn, and put back after it.
+        machine: name of the device that drew it, where that was in another process.
+        batch: samples drawn at a time; None where all of a block were.
+        answers: how far the network's answers are from those of the network as it is in float32, see
+            `bench.records.record.DrawingInfo`; None where it was run so.
+        ready_seconds: what making the network ready has taken in the process that drew it.
     """
 
     block: range
@@ -239,6 +249,10 @@ class BlockResult:
     levels: Levels
     images: tuple[BlockImages, ...] = ()
     changed: tuple[str, ...] = ()
+    machine: str = ""
+    batch: int | None = None
+    answers: float | None = None
+    ready_seconds: float = 0.0
 
     def to_arrays(self) -> dict[str, Any]:
         """Return all but the cost as arrays for ``numpy.savez``."""
@@ -248,6 +262,8 @@ class BlockResult:
             "levels": self.levels.to_array(),
             "images": np.array([str(one) for one in self.images], dtype=np.str_),
         }
+        if self.batch is not None:
+            arrays["batch"] = np.array(self.batch)
         for space, statistics in self.statistics.items():
             arrays |= {f"{space}/{name}": array for name, array in statistics.to_arrays().items()}
         return arrays
@@ -268,7 +284,8 @@ class BlockResult:
         previews, film = (torch.from_numpy(alone[name]) for name in ("previews", "film"))
         statistics = {space: GroupedStatistics.from_arrays(part) for space, part in by_space.items()}
         images = tuple(BlockImages.parse(str(one)) for one in alone.get("images", ()))
-        return cls(block, statistics, cost, previews, film, levels, images)
+        batch = int(alone["batch"]) if "batch" in alone else None
+        return cls(block, statistics, cost, previews, film, levels, images, batch=batch)
 
     def as_part_of(self, n: int) -> BlockResult:
         """Return the same samples as the first of a larger trial of n; see `GroupedStatistics.as_part_of`."""
@@ -293,6 +310,7 @@ class BlockResult:
         self.previews = torch.cat([self.previews, other.previews])
         self.levels += other.levels
         self.images += other.images
+        self.batch = min((one for one in (self.batch, other.batch) if one is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -332,6 +350,7 @@ class WorkerSetup:
         held_out: images of the same law as the reference that the user named, or None.
         timeout: seconds that a step of a block may take in a process of its own; made of what is measured
             where None.
+        backs_off: whether a block that memory does not hold is drawn in parts.
     """
 
     model: str
@@ -341,3 +360,4 @@ class WorkerSetup:
     keep_features: bool = False
     held_out: str | None = None
     timeout: float | None = None
+    backs_off: bool = False

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.metrics.levels import Levels
 from bench.published.presets import PRESETS
 from bench.records.record import FORMAT, ImagesInfo, Record, is_broken
@@ -96,6 +96,8 @@ def verify(folder: Path) -> Checked:
         for one in trainings(store, models_of(records))
         if one.damage
     ]
+    if torn := list(_damaged_pictures(store, records)):  # no plot or report can be made of them
+        return Checked(folder, 0, len(records), (*findings, *torn))
     here = sorted(
         path for name in ("tables", "plots") for path in (folder / name).glob("*") if path.is_file()
     )
@@ -121,6 +123,16 @@ def verify(folder: Path) -> Checked:
     made_again = set(texts) | set(drawn)
     findings += [Mismatch(path, "is made by no record") for path in here if path not in made_again]
     return Checked(folder, len(made_again), len(records), tuple(findings))
+
+
+def _damaged_pictures(store: Store, records: Iterable[Record]) -> Iterator[Mismatch]:
+    """Find the pictures and films of trials that cannot be read."""
+    for record in records:
+        for suffix, read in ((".png", store.previews), (".film.png", store.film)):
+            try:
+                read(record)
+            except BenchError:
+                yield Mismatch(store.records / f"{record.name}{suffix}", "cannot be read as a picture")
 
 
 def _presets_of(page: Path) -> list[str]:

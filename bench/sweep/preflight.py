@@ -103,7 +103,7 @@ def missing_requirements(preset: Preset, sweep: Sweep) -> Iterator[str]:
         if sweep.keep_features or any(metric.needs == "features" for metric in metrics):
             kept.append(spaces[-1])
     if model is not None:
-        yield from lacks_on_devices(sweep.devices, _batch(sweep, card), model, spaces)
+        yield from lacks_on_devices(sweep.devices_here, _batch(sweep, card), model, spaces)
     there, needed = available_memory(), memory(sweep, model, images, spaces, kept)
     if there is not None and there < needed.total:
         yield (

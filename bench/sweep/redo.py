@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.device.modes import EAGER
 from bench.diffusion.sampling import get_sampler
 from bench.errors import BenchError
 from bench.metrics.levels import Levels
@@ -28,7 +29,7 @@ from bench.records.trial import BlockImages, BlockResult, Cost, Failure, Task, T
 from bench.stats.score import Score
 from bench.sweep.request import Sweep
 from bench.sweep.runner import Runner
-from bench.sweep.worker import TOLERANCES
+from bench.sweep.tolerances import TOLERANCES
 
 WHOLE_SECONDS = 60.0
 """Seconds of sampling and scoring up to which a trial is drawn whole."""
@@ -181,7 +182,7 @@ def _reason(record: Record, error: BenchError) -> str:
 def _redone(store: Store, excerpt: Excerpt) -> Redone:
     record, trial = excerpt.record, excerpt.record.trial
     device = "cuda:0" if trial.device == "cuda" and torch.cuda.is_available() else "cpu"
-    machine = _other_machine(record, device)
+    machine = ", ".join(filter(None, [_other_machine(record, device), _otherwise_drawn(record)]))
     runner = Runner(_sweep_of(trial, device), store)
     (entry,) = runner.plan().entries
     changed = stale_fields(record, entry.cell.provenance)
@@ -217,6 +218,7 @@ def _sweep_of(trial: Trial, device: str) -> Sweep:
         devices=(device,),
         metrics=trial.metrics,
         reference=trial.reference,
+        mode=trial.mode,
     )
 
 
@@ -227,6 +229,15 @@ def _other_machine(record: Record, device: str) -> str:
     pairs = [(f"{name} {then.versions.get(name)}", f"{name} {now.versions.get(name)}") for name in names]
     pairs.append((then.device_name or "an unnamed processor", now.device_name))
     told = [f"{there} there, {here} here" for there, here in pairs if there != here]
+    return ", ".join(told)
+
+
+def _otherwise_drawn(record: Record) -> str:
+    """Return in what a record was drawn otherwise than a block at a time by the network as it is."""
+    mode = record.trial.mode
+    told = [f"the network was run in mode {mode}"] if mode != EAGER else []
+    if record.drawing is not None and record.drawing.batch is not None:
+        told.append(f"memory held {record.drawing.batch} samples at a time")
     return ", ".join(told)
 
 
@@ -258,7 +269,7 @@ class _Comparison:
     @property
     def _levels(self) -> float:
         """How far apart images may be, in levels of 256."""
-        return 0.0 if self.exact else 127.5 * TOLERANCES[self.excerpt.record.trial.precision]
+        return 0.0 if self.exact else 127.5 * TOLERANCES[self.excerpt.record.trial.precision].answers
 
     def images(self, drawn: BlockResult) -> Iterator[Item]:
         """Compare the images of each block by their digests, and those of the trial by their sums."""
@@ -295,7 +306,7 @@ class _Comparison:
             if not len(now):
                 continue
             kept = None
-            with suppress(OSError, RuntimeError, ValueError):  # a picture that cannot be read tells nothing
+            with suppress(BenchError):  # a picture that cannot be read tells nothing
                 kept = read(record)
             if kept is not None:
                 yield self._pictures(name, kept[begin : begin + len(now)], shown_images(now))

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
+from bench.device.modes import EAGER, Mode
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
 from bench.diffusion.schedule import NoiseSchedule
@@ -14,6 +17,9 @@ from bench.diffusion.spacing import steps_of
 from bench.diffusion.stages import unclipped
 from bench.errors import UsageError
 from bench.records.ledger import check_numbers
+
+AUTO = "auto"
+"""Asks for what is found out here: the fastest mode and precision that are admitted."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,16 @@ class Sweep:
         spacings: rules that choose the time steps, as many rows of each sampler.
         spacing_at: another rule at some numbers of steps.
         batch: samples at a time; the model's default where None.
-        precision: the key in `PRECISIONS` of the network's arithmetic.
+        auto_batch: whether the largest batch that pays is looked for, and a block that memory does not hold
+            is drawn in parts.
+        precision: the key in `PRECISIONS` of the network's arithmetic, or ``auto`` with the mode ``auto``.
+        mode: how the network is run, see `bench.device.modes.Mode`, or ``auto``: the fastest one that is
+            admitted.
         devices: torch devices.
         metrics: names; the model's default where empty.
         reference: image set to score against instead of the model's.
         held_out: image set whose score is the row of real images, instead of the model's.
-        executor: its name.
+        executor: its name, with options as in ``ray:gpus_per_worker=0.5``.
         timeout: seconds that a step of a block may take in a worker process; made of what is measured where
             None.
         strict: stop at the first failure.
@@ -68,8 +78,14 @@ class Sweep:
     unasked: bool = False
     calls: tuple[int, ...] = ()
     timeout: float | None = None
+    mode: str = EAGER
+    auto_batch: bool = False
 
     def __post_init__(self) -> None:
+        if self.mode != AUTO:
+            Mode.parse(self.mode)
+        if self.precision == AUTO != self.mode:
+            raise UsageError("--precision auto belongs to --mode auto: name a precision")
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
         if not self.samplers:
             raise UsageError(
@@ -81,6 +97,12 @@ class Sweep:
             raise UsageError(f"--timeout takes seconds above 0, got {self.timeout:g}")
         if self.calls and min(self.calls) < 1:
             raise UsageError(f"--calls takes numbers from 1 on, got {min(self.calls)}")
+
+    @property
+    def devices_here(self) -> tuple[str, ...]:
+        """What this process can use of them: the CPU where only the machines that draw have a GPU."""
+        elsewhere = torch.device(self.devices[0]).type == "cuda" and not torch.cuda.is_available()
+        return ("cpu",) if elsewhere else self.devices
 
     def spacings_of(self, steps: int) -> tuple[str, ...]:
         """Return the rules that choose S time steps; of several, a list where it has S times."""

@@ -16,6 +16,7 @@ import torch
 
 from bench.data.images import from_uint8, to_uint8
 from bench.data.sets import content_hash, count_shared, load_images
+from bench.device.modes import EAGER
 from bench.diffusion.calls import count_calls
 from bench.diffusion.film import forward_film
 from bench.diffusion.grid import Grid, grid_for
@@ -30,19 +31,31 @@ from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
 from bench.plugins.loading import registry
-from bench.plugins.lookup import shuffled
+from bench.plugins.lookup import get_executor, shuffled
 from bench.plugins.objects import values_in
 from bench.records import ledger
 from bench.records.blocks import drop_blocks, merge_blocks, read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash, short_hash
-from bench.records.record import FLOOR, SPLIT_OFF, GridInfo, ImagesInfo, ModelInfo, Record, RowInfo
+from bench.records.record import (
+    FLOOR,
+    SPLIT_OFF,
+    DrawingInfo,
+    GridInfo,
+    ImagesInfo,
+    ModelInfo,
+    Record,
+    RowInfo,
+)
 from bench.records.store import Store
 from bench.records.trial import BlockResult, Failure, Task, Trial, WorkerSetup, kept_of
 from bench.stats.resampling import influence_se
+from bench.sweep.admission import Compared, compare_images, compared_as, fewest_steps, is_as_it_is
+from bench.sweep.choices import Choice, Chooser, Kept, key_of, refuse_lacking
 from bench.sweep.collect import Collected
+from bench.sweep.readiness import ModeRefused
 from bench.sweep.references import reference_images
-from bench.sweep.request import Sweep
+from bench.sweep.request import AUTO, Sweep
 from bench.sweep.scoring import Scoring, mean_of_scores
 from bench.sweep.worker import Worker, draw, worker
 
@@ -52,6 +65,10 @@ FLOOR_FOLDS = 5
 SPLIT = 5
 """At most a fifth of a reference is split off to stand in the place of samples: against the rest a distance
 is larger by a few per cent at most."""
+
+
+CHOICE_STEPS = 2
+"""Steps of the grid at whose times modes and batches are measured: they cost the same at all times."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +122,65 @@ class Runner:
             sweep.keep_features,
             sweep.held_out,
             sweep.timeout,
+            sweep.auto_batch,
         )
-        self.worker: Worker = worker(self.setup, sweep.devices[0])
+        refuse_lacking(sweep)
+        self.worker: Worker = worker(self.setup, sweep.devices_here[0])
         self.loaded = self.worker.loaded
         self.sweep = sweep.fitted_to(self.loaded.model)
         self._asked = sweep
         self._larger: Runner | None = None
         self._changes: dict[str, dict[str, None]] = {}
+        self._machines: dict[str, set[str]] = {}
         self.metrics = sweep.metrics or self.loaded.metrics
         self.scoring = Scoring(self.metrics, self.worker, progress)
+        self._compared: dict[tuple[str, str, str], Compared] = {}
+        self._chosen: tuple[str, ...] = ()
+        if self.sweep.mode == AUTO or self.sweep.auto_batch:
+            choice = self._choice()
+            self._chosen = choice.told
+            self.sweep = choice.of(self.sweep)
+
+    def _choice(self) -> Choice:
+        """Return the batch and the mode of a sweep that leaves them open, as found before or found now."""
+        key, kept = key_of(self.sweep, self.loaded.weights_hash), Kept(self.store.folder)
+        if (known := kept.read(key)) is not None:
+            return known
+        chooser = Chooser(self.sweep, self.worker, grid_for(self.loaded.model, CHOICE_STEPS, "uniform"))
+        choice = chooser.choose(self._admits)
+        kept.write(key, choice)
+        return choice
+
+    def _admits(self, choice: Choice) -> str:
+        """Return why a mode is refused by the images that the sweep's samplers draw in it; empty if not."""
+        other = copy(self)
+        other.sweep = choice.of(self.sweep)
+        cells = other._within_calls() if self.sweep.calls else other._of_steps()
+        try:
+            other._admit(cell.trial for cell in cells)
+        except ModeRefused as refused:
+            return str(refused)
+        return ""
+
+    def _admit(self, trials: Iterable[Trial]) -> None:
+        """Hold the images of trials whose network is not run as it is to those of the network as it is.
+
+        Raises:
+            ModeRefused: if they differ by too much.
+        """
+        new = [one for one in trials if not is_as_it_is(one) and compared_as(one) not in self._compared]
+        if not new:
+            return
+        executor = registry().executors.get(self.sweep.executor)
+        run = partial(executor.run, setup=self.setup, devices=self.sweep.devices, wanted=lambda task: True)
+        self._compared |= compare_images(fewest_steps(new), run)
+
+    def _drawing(self, trial: Trial, batch: int | None) -> DrawingInfo | None:
+        """Return what a record says of how the network was run; None where it was run as it is."""
+        compared = self._compared.get(compared_as(trial))
+        if compared is None and batch is None:
+            return None
+        return replace(compared.info if compared is not None else DrawingInfo(), batch=batch)
 
     def at(self, n: int, larger: int | None = None) -> Runner:
         """Return a runner of the same sweep, with the same model and references, at another n.
@@ -137,7 +204,7 @@ class Runner:
             UsageError: if a number of steps does not fit the model's schedule, or samples or reference images
                 are too few for a metric.
         """
-        registry().executors.get(self.sweep.executor)  # an unknown name is told before anything is done
+        get_executor(self.sweep.executor)  # an unknown name is told before anything is done
         for metric in self.scoring.metrics:
             check_enough(metric, self.sweep.n, self.scoring.references.count)
         cells = self._within_calls() if self.sweep.calls else self._of_steps()
@@ -181,7 +248,8 @@ class Runner:
             return 0  # planned, so that the table says why it is skipped
 
     def notes(self, plan: Plan[SampledCell]) -> Iterator[str]:
-        """Yield a sentence for everything that is done other than it was asked for."""
+        """Yield a sentence for everything that is done other than it was asked for, or was found out."""
+        yield from self._chosen
         if self.sweep.steps != self._asked.steps:
             steps = ", ".join(map(str, self.sweep.steps))
             yield f"the model has {self.sweep.steps[-1]} time steps: S = {steps}"
@@ -339,15 +407,16 @@ class Runner:
             own[SPLIT_OFF] = short_hash({"count": self.scoring.references.count, "places": split.tolist()})
         return Cell(
             kind="real",
-            trial=self._trial(FLOOR, 0, self.sweep.spacings[0], n=len(sets[0])),
+            trial=replace(self._trial(FLOOR, 0, self.sweep.spacings[0], n=len(sets[0])), mode=EAGER),
             row=RowInfo(label=FLOOR),
             model=ModelInfo(self.loaded.weights_hash),
             grid=GridInfo(folds=len(sets)),
             provenance={**self._common_provenance, **own},
-            device=self.sweep.devices[0],
+            device=self.sweep.devices_here[0],
         )
 
     def _compute(self, plan: Plan[SampledCell], observer: Observer) -> Iterator[Record]:
+        self._admit(cell.trial for cell in plan.pending)
         keep = self.worker.keep_features
         cells = {cell.key: cell for cell in plan.pending}
         collected = {key: Collected(cell.trial, keep) for key, cell in cells.items()}
@@ -360,7 +429,7 @@ class Runner:
         tasks = [Task(cells[key].trial, block) for key, mine in collected.items() for block in mine.missing()]
         for key in [key for key, mine in collected.items() if mine.whole]:
             yield self._finish(cells[key], collected.pop(key).prefix)
-        executor = registry().executors.get(self.sweep.executor)
+        executor = get_executor(self.sweep.executor)
         outcomes = executor.run(
             _interleaved(tasks), self.setup, self.sweep.devices, lambda task: task.trial.key in collected
         )
@@ -372,6 +441,7 @@ class Runner:
                 del collected[cell.key]
                 yield self._fail(cell, outcome)
                 continue
+            self._machines.setdefault(cell.key, set()).add(outcome.machine)
             if outcome.changed:
                 self._changes.setdefault(cell.row.label, {}).update(dict.fromkeys(outcome.changed))
             folder = block_folder(self.store, cell)
@@ -399,8 +469,12 @@ class Runner:
         scores, failures = self.scoring.scores(result.statistics, result.levels)
         every = len(result.images) == cell.trial.block_count
         images = ImagesInfo.of(result.levels, result.images if every else ())
-        record = replace(cell.record(), images=images, scores=scores, cost=result.cost)
+        drawing = self._drawing(cell.trial, result.batch)
+        record = replace(cell.record(), images=images, scores=scores, cost=result.cost, drawing=drawing)
         record = record.failed(failures[0]) if failures else record
+        if machines := sorted(filter(None, self._machines.pop(cell.key, ()))):
+            drawn_on = replace(record.environment, device_name=", ".join(machines))
+            record = replace(record, environment=drawn_on)
         self.store.drop_features(record)
         if self.sweep.keep_features:
             record = self._keep_features(record, result.statistics)
@@ -457,7 +531,7 @@ class Runner:
                 tuning_calls=_tuning_calls(sampler, spacing) or None,
             ),
             provenance={**self._common_provenance, **own},
-            device=self.sweep.devices[0],
+            device=self.sweep.devices_here[0],
             sampler=sampler,
             walk=walk,
         )
@@ -477,6 +551,7 @@ class Runner:
             device=torch.device(sweep.devices[0]).type,
             metrics=self.metrics,
             reference=sweep.reference,
+            mode=sweep.mode,
         )
 
     @cached_property

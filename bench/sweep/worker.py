@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.data.images import to_device, to_uint8
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
+from bench.device.modes import EAGER
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.device.state import PROCESS, changed_since, put_back, read_state, seed_everything
 from bench.diffusion.answers import ModelError, check_function
@@ -35,9 +36,8 @@ from bench.plugins.loading import registry
 from bench.plugins.lookup import load_model
 from bench.records.trial import BlockImages, BlockResult, Cost, Failure, Task, Trial, WorkerSetup, kept_of
 from bench.sweep.meter import metered
-
-TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 0.05}
-"""How far a network's answers for one input may differ with the batch around it, by precision."""
+from bench.sweep.readiness import AS_IT_IS, Readiness, is_out_of_memory
+from bench.sweep.tolerances import TOLERANCES
 
 
 class Drawn(NamedTuple):
@@ -156,8 +156,16 @@ class Worker:
     device: torch.device
     spaces: Mapping[str, FeatureSpace]
     keep_features: frozenset[str]
+    backs_off: bool = False
     _asked: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
     """The least and the greatest time at which the model was checked, by size of block and precision."""
+    _fits: int | None = None
+    """Samples that memory holds at a time, as far as it was found too small; None where it never was."""
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        """The model made ready to be run otherwise than it is."""
+        return Readiness(self.loaded.model, repr(self.loaded.card.name), self.device)
 
     @classmethod
     def make(cls, setup: WorkerSetup, device: str) -> Worker:
@@ -173,7 +181,7 @@ class Worker:
         shape = image_shape(loaded.model)
         spaces = spaces_of(metrics, shape, device)
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
-        return cls(loaded, torch.device(device), spaces, keep)
+        return cls(loaded, torch.device(device), spaces, keep, setup.backs_off)
 
     def __call__(self, task: Task, told: Callable[[str], None] = lambda stage: None) -> BlockResult | Failure:
         """Draw and score a block; whatever a plugin raises comes back as a `Failure`.
@@ -186,11 +194,15 @@ class Worker:
             told: told the stage whenever one is reached, as in ``step 3``.
         """
         with put_back(PROCESS):
+            ready = self._make_ready(task, told)  # first: a compiler changes the environment, and may dice
+            if isinstance(ready, Failure):
+                return ready
             seed_everything(_seed_of(task))
             before = read_state(PROCESS)
             outcome = self._draw(task, told)
             if isinstance(outcome, BlockResult):
                 outcome.changed = tuple(changed_since(before, PROCESS))
+                outcome.answers, outcome.ready_seconds = ready, self.readiness.seconds
         return outcome
 
     def _draw(self, task: Task, told: Callable[[str], None]) -> BlockResult | Failure:
@@ -204,22 +216,54 @@ class Worker:
 
         reached("setup")
         try:
-            sampler = get_sampler(trial.sampler)
-            grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
             with torch.no_grad():  # not inference mode: a classifier's gradient turns gradients on
-                self._warm_up(trial, len(block), grid, reached)
-                reset_peak_memory(self.device)
-                drawn = draw(
-                    self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
-                )
-                reached("scoring")
-                return self._score(trial, block, drawn)
+                return self._in_parts(trial, block, reached)
         except ModelError as error:
             return Failure.of(error, f"model at {stage}")
         except users_code() as error:
             return Failure.of(error, stage)
 
-    def _score(self, trial: Trial, block: range, drawn: Drawn) -> BlockResult:
+    def _make_ready(self, task: Task, told: Callable[[str], None]) -> float | Failure | None:
+        """Prepare the networks for a trial's mode and precision, where they are not run as they are.
+
+        Return how far their answers are then from before, or why it cannot be.
+        """
+        trial = task.trial
+        if (trial.mode, trial.precision) == AS_IT_IS:
+            return None
+        told("setup")
+        batch = min(self._fits or len(task.block), len(task.block))
+        try:
+            grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
+            return self.readiness.make_ready(trial.mode, trial.precision, batch, grid, trial.seed)
+        except users_code() as error:
+            return None if is_out_of_memory(error) else Failure.of(error, "model at setup")
+
+    def _in_parts(self, trial: Trial, block: range, reached: Callable[[str], None]) -> BlockResult:
+        """Draw and score a block whole, or in parts where memory did not hold it and parts are allowed."""
+        most = min(self._fits or len(block), len(block))
+        while True:
+            try:
+                return joined([self._part(trial, part, reached) for part in _split(block, most)])
+            except users_code() as error:
+                if not self.backs_off or most == 1 or not is_out_of_memory(error):
+                    raise
+            most = self._fits = -(-most // 2)  # the error is gone, and with it what its frames held
+            free_memory(self.device)
+
+    def _part(self, trial: Trial, block: range, reached: Callable[[str], None]) -> Scored:
+        sampler = get_sampler(trial.sampler)
+        grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
+        self._warm_up(trial, len(block), grid, reached)
+        reset_peak_memory(self.device)
+        with self.readiness.running(trial.mode):
+            drawn = draw(
+                self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
+            )
+        reached("scoring")
+        return self._score(trial, block, drawn)
+
+    def _score(self, trial: Trial, block: range, drawn: Drawn) -> Scored:
         clock = Clock(self.device)
         with clock.running():
             images = to_uint8(drawn.x0)
@@ -228,7 +272,7 @@ class Worker:
         previews = kept_of(images, block.start).cpu()
         cost = drawn.cost + Cost(scoring_seconds=clock.seconds, peak_bytes=peak_memory(self.device))
         kept = (BlockImages.of(images, levels),)
-        return BlockResult(block, statistics, cost, previews, drawn.film, levels, kept)
+        return Scored(BlockResult(block, statistics, cost, previews, drawn.film, levels, kept), images)
 
     def measure(
         self,
@@ -280,6 +324,8 @@ class Worker:
         Raises:
             ModelError: if it is none; see `check_function`.
         """
+        if trial.mode != EAGER:
+            self.readiness.make_ready(trial.mode, trial.precision, batch, grid, trial.seed)
         key, model = (batch, trial.precision), self.loaded.model
         first, middle, last = grid[0], grid[len(grid) // 2], grid[len(grid) - 1]
         low, high = self._asked.get(key, (math.inf, -math.inf))
@@ -296,13 +342,44 @@ class Worker:
             answer = metered(mine, Clock(self.device), PRECISIONS[trial.precision])(x, step.times(x))
             return answer._replace(raw_variance=None) if model.variance == "fixed" else answer
 
-        check_function(repr(self.loaded.card.name), ask, x, steps, TOLERANCES[trial.precision])
+        check_function(repr(self.loaded.card.name), ask, x, steps, TOLERANCES[trial.precision].answers)
         images = torch.zeros((batch, *image_shape(model)), device=self.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for space in self.spaces.values():
             reached("setup")
             features_of(space, to_uint8(images), images, labels)
         self._asked[key] = min(low, last.t), max(high, first.t)
+
+
+class Scored(NamedTuple):
+    """What is left of a block or a part of it, and its uint8 images (B, C, H, W), which will not be kept."""
+
+    result: BlockResult
+    images: Tensor
+
+
+def joined(parts: Sequence[Scored]) -> BlockResult:
+    """Return a block that was drawn in parts, as if it had been drawn whole but for their number."""
+    (whole, _), *others = parts
+    if not others:
+        return whole
+    size = len(whole.block)
+    for other, _ in others:
+        whole.extend(other)
+    images = torch.cat([images.cpu() for _, images in parts])
+    whole.images, whole.batch = (BlockImages.of(images, whole.levels),), size
+    return whole
+
+
+def _split(block: range, most: int) -> list[range]:
+    """Return the parts of a block, of ``most`` samples each but for the last."""
+    return [block[start : start + most] for start in range(0, len(block), most)]
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _seed_of(task: Task) -> int:

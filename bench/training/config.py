@@ -63,7 +63,8 @@ class TrainConfig:
         ema: decay of the exponential moving average; at step i it is at most (1 + i) / (10 + i).
         clip: largest global norm of a gradient; infinity for none.
         flip: mirror half of the images left to right.
-        precision: ``float32``, or ``bf16`` for the network under autocast.
+        precision: ``float32``, ``bf16`` for the network under autocast, or ``auto``: bf16 where the device
+            computes in it, else float32, since to emulate it takes many times as long.
         channels_last: memory format of network and images.
         compile: whether the network goes through torch.compile.
         seed: the seed of everything random: initial weights, data order, t, noise, flips, dropout.
@@ -105,7 +106,7 @@ class TrainConfig:
     ema: float = 0.9999
     clip: float = 1.0
     flip: bool = False
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "auto"] = "float32"
     channels_last: bool = False
     compile: bool = False
     seed: int = 0
@@ -182,6 +183,8 @@ class TrainConfig:
     def hash(self) -> str:
         """16 hex digits over everything that decides the weights."""
         parts = {k: v for k, v in self.to_json().items() if k not in _BOOKKEEPING}
+        if self.precision == "auto":
+            parts["precision"] = "bf16"  # what presets asked for before: a run begun then goes on
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.data.images import from_uint8
 from bench.data.sets import ImageData
+from bench.device.bfloat16 import computes_bfloat16
 from bench.diffusion.interfaces import Variance
 from bench.errors import UsageError
 from bench.plugins.lookup import weights_hash
@@ -93,7 +94,7 @@ def train(
         report: called with the progress at every row of the table.
         stop_after: end early, with a checkpoint, after this many steps in all.
         strict: whether a training image that cannot be decoded is an error.
-        warn: called with a sentence that names those left out.
+        warn: called with a sentence that names those left out, and one where bf16 is not to be had.
 
     Raises:
         UsageError: if there are no images, or ``out_dir`` holds a run with another config or a broken
@@ -107,10 +108,19 @@ def train(
         run = _Run(config, out, device, load_training_images(config, strict, warn))
         resumed_at = run.restore(resume)
         run.processes.agree(resumed_at)
+        for sentence in run.told_of_precision():
+            warn(sentence)
         end = config.steps if stop_after is None else min(stop_after, config.steps)
         with disk_errors(out):
             run.go(end, report)
     return TrainResult(out / WEIGHTS, out / TRAINING_TABLE, out / LOSS_BY_T, run.step, resumed_at)
+
+
+def _precision(config: TrainConfig, device: torch.device) -> str:
+    """Return what a run computes its network in: ``float32`` or ``bf16``."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if computes_bfloat16(device) else "float32"
 
 
 class _Run:
@@ -125,6 +135,7 @@ class _Run:
             self.data_hash = f"{data.hash[:16]} {weights_hash(self.autoencoder)}"
             self.autoencoder.to(device)
         self.images = x0.to(device)
+        self.precision = _precision(config, device)
         self.labels = data.labels
         self.no_label = 0 if data.labels is None else int(data.labels.max()) + 1
         if config.label_dropout is not None and self.labels is None:
@@ -195,9 +206,21 @@ class _Run:
         self.timesteps.load_state(under("timesteps", tensors))
         self.by_t, self.sums = tensors["by_t"], tensors["sums"]
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        if self.config.precision == "auto":
+            self.precision = metadata.get("precision", "bf16")  # a run goes on as it began, on any machine
         if self.processes.writes:
             self.table.begin(self.step)
         return self.step
+
+    def told_of_precision(self) -> Iterator[str]:
+        """Yield a sentence where the network is not computed in bf16 as asked, or only with great pains."""
+        if self.config.precision == "float32" or computes_bfloat16(self.device):
+            return
+        here = f"this {'GPU' if self.device.type != 'cpu' else 'processor'} does not compute in bf16 itself"
+        if self.precision == "float32":
+            yield f"precision: float32, since {here}"
+        else:
+            yield f"{here}: it is emulated, which takes many times as long; precision = 'float32' does not"
 
     def go(self, end: int, report: Callable[[Progress], None] | None) -> None:
         if self.step and self.processes.writes and not self._samples.exists():
@@ -279,7 +302,7 @@ class _Run:
         x_t = self.loss.diffuse(x0, t, noise)
         times = t * (1000.0 / config.timesteps) if config.rescale_timesteps else t
         condition = () if draw.hidden is None else (self._labels_of(draw.indices[part], draw.hidden[part]),)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.forward(x_t, times, *condition)
         return self.loss(output, x0, x_t, t, noise)
 
@@ -307,6 +330,7 @@ class _Run:
         return {
             "config": self.config.to_json(),
             "config_hash": self.config.hash,
+            "precision": self.precision,
             "data_hash": self.data_hash,
             "step": self.step,
             "seconds": round(self.seconds, 1),

@@ -32,7 +32,7 @@ DIGITS = TrainConfig(
     decay="linear",
     decay_steps=3500,
     ema=0.999,
-    precision="bf16",
+    precision="auto",
     log_every=100,
     checkpoint_every=500,
 )
@@ -155,7 +155,7 @@ CIFAR10_SMALL = CIFAR10_DDPM.but(
     decay="linear",
     decay_steps=3500,
     ema=0.999,
-    precision="bf16",
+    precision="auto",
     channels_last=True,
     log_every=25,
     checkpoint_every=500,

@@ -1,5 +1,8 @@
 """The counter-based noise: known answers, independence of batches, and the law it should have."""
 
+import multiprocessing
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -43,8 +46,9 @@ def test_both_generators_count_alike():
 
 
 def test_a_gpu_s_arithmetic_gives_the_same_numbers_up_to_rounding():
-    cpu = _normals_numpy(3, range(7, 107), 50, 5, 0, torch.device("cpu"))
-    gpu = _normals_torch(3, range(7, 107), 50, 5, 0, torch.device("cpu"))
+    cpu, gpu = torch.empty(2, 100, 400)
+    _normals_numpy(3, range(7, 107), 50, 5, 0, cpu)
+    _normals_torch(3, range(7, 107), 50, 5, 0, gpu)
     assert torch.allclose(cpu, gpu, rtol=0, atol=2e-6)
 
 
@@ -54,6 +58,42 @@ def test_noise_on_a_gpu_is_that_of_the_cpu():
     cpu = normal_noise(1, range(64), 3, (3, 32, 32))
     gpu = normal_noise(1, range(64), 3, (3, 32, 32), device="cuda").cpu()
     assert torch.allclose(cpu, gpu, rtol=0, atol=4e-6)
+
+
+def _forked():
+    """Return what a process that is forked off gets for noise that is made in several threads."""
+    made, told = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: told.send(normal_noise(1, range(64), 3, (3, 32, 32)).numpy().sum())
+    )
+    process.start()
+    answered = made.poll(30)
+    process.kill()
+    return made.recv() if answered else None
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("indices", [range(64), range(5, 200, 3), [9, 8, 7, 40, 41, 42, 43]])
+def test_noise_does_not_depend_on_the_number_of_threads(threads, indices):
+    shape = (3, 32, 33)
+    alone = torch.cat([normal_noise(4, [index], 2, shape) for index in indices])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(normal_noise(4, indices, 2, shape), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_noise_is_made_in_a_process_that_was_forked_off():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        here = normal_noise(1, range(64), 3, (3, 32, 32)).numpy().sum()
+        assert _forked() == here
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 5, 7), (1, 1, 1), (2,)])

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import browser as chromium
-from support.reports import results
+from support.pages import CONTRAST
+from support.reports import record, results
 
+from bench.records.store import Store
 from bench.report.page.html import report
 
 pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium is installed")
@@ -169,31 +171,6 @@ def test_the_pointer_tells_seed_and_index_and_marks_the_same_noise(page):
     assert page.run("document.getElementById('tip').hidden")
 
 
-CONTRAST = """(() => {
-  const channels = (text) => text.match(/[\\d.]+/g).map(Number);
-  const linear = (c) => c <= .04045 * 255 ? c / 255 / 12.92 : ((c / 255 + .055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
-  const behind = (element) => {
-    for (let e = element; e; e = e.parentElement) {
-      const colour = channels(getComputedStyle(e).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-    return [255, 255, 255];
-  };
-  document.querySelectorAll('details').forEach(d => { d.open = true; });
-  const low = [];
-  const walker = document.createTreeWalker(document.querySelector('body'), NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const parent = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
-    if (!text || parent.closest('svg, script, style, [hidden], .tile')) continue;
-    const ink = luminance(channels(getComputedStyle(parent).color)), paper = luminance(behind(parent));
-    const ratio = (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05);
-    if (ratio < 4.5) low.push([text, ratio]);
-  }
-  return low;
-})()"""
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_all_text_has_the_contrast_that_wcag_asks_for(browser, path, theme):
     browser.open(path, prefers_color_scheme=theme)
@@ -242,3 +219,53 @@ def test_without_scripts_everything_is_still_there(browser, path):
         assert "Traceback: it broke" in json.dumps(shown)
     finally:
         browser.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_pointer_tells_a_point_of_a_plot_and_lights_its_sampler(page):
+    page.run(
+        "document.querySelector('#g0-steps-row-0').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    page.hover("#g0-steps-row-0 use[data-told^='ddim eta=0, S=50']")
+    assert page.run("document.getElementById('tip').textContent") == "ddim eta=0, S=50: 1.000 ± 0.010"
+    lit = page.run("Array.from(document.querySelectorAll('.lit')).map(e => e.id || e.dataset.label)")
+    assert lit == ["ddim eta=0", *(f"g0-{plot}-row-0" for plot in ("steps", "time", "calls", "limit"))]
+    page.hover("h1")
+    assert page.run("document.querySelectorAll('.lit').length") == 0
+    page.hover(".wide tr[data-label='ddim eta=1'] th")
+    assert "g0-calls-row-2" in page.run("Array.from(document.querySelectorAll('.lit')).map(e => e.id)")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A report whose table has more rows and columns than a narrow screen shows."""
+    store = Store(tmp_path_factory.mktemp("wide"))
+    specs = ["ddim:eta=0", "ddim:eta=0.2", "ddim:eta=0.5", "ddim:eta=1", "sigma-hat", "ddpm", "dpmpp:order=2",
+             "dpmpp:order=3", "deis", "ipndm"]  # fmt: skip
+    made = [record(s, n, 2.0 + n / 100, seed=n) for s in specs for n in (10, 20, 50, 100, 200, 500)]
+    path = store.folder / "report.html"
+    path.write_text(report(store, made), encoding="utf-8")
+    return path
+
+
+def test_the_rows_of_a_table_are_filtered(browser, wide):
+    browser.open(wide)
+    browser.click("form[data-rows^='#g0-table'] input")
+    browser.type("ddim 0.")
+    rows = "Array.from(document.querySelectorAll('#g0-table tbody tr')).filter(r => !r.hidden)"
+    shown = browser.run(f"{rows}.map(r => r.dataset.label)")
+    assert shown == ["ddim eta=0.2", "ddim eta=0.5"]
+    told = browser.run("document.querySelector(\"form[data-rows^='#g0-table'] output\").textContent")
+    assert told == "2 of 10 shown"
+
+
+def test_the_samplers_stay_in_sight_while_the_numbers_move(browser, wide):
+    browser.open(wide, width=360)
+    moved = browser.run(
+        "(() => { const table = document.getElementById('g0-table'), box = table.closest('.scroll');"
+        " box.scrollLeft = 300; const left = (e) => e.getBoundingClientRect().x;"
+        " const at = (e) => left(e) - left(box);"
+        " return [box.scrollLeft, at(table.querySelector('tbody th')),"
+        " at(table.querySelector('tbody td'))]; })()"
+    )
+    assert moved[:2] == [300, 0] and moved[2] < 0
+    assert browser.run("document.documentElement.scrollWidth") <= 360

@@ -3,9 +3,9 @@
 import argparse
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from support.pages import EVIL, Elements
 from support.reports import record, results, table
 
 from bench.commands import run
@@ -20,33 +20,6 @@ from bench.report.page.html import report
 from bench.report.tables.findings import find_claims
 from bench.report.tables.summary import best_of_columns, plus_minus, sentences, short
 from bench.report.verify import verify
-
-
-class Elements(HTMLParser):
-    """Every element of a page, with its attributes, and the text outside scripts and styles."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.texts, self._inside = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-        self._inside = tag
-
-    def handle_endtag(self, tag):
-        self._inside = ""
-
-    def handle_data(self, data):
-        if self._inside not in ("script", "style"):
-            self.texts.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +98,6 @@ def test_plots_have_the_colours_of_the_page(text):
     for theme in (LIGHT, DARK):
         assert f"--ink:{theme.ink};" in text
         assert f"--series-7:{theme.series[7]}" in text
-
-
-EVIL = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}\"'"
 
 
 def test_whatever_a_record_says_is_text(tmp_path):

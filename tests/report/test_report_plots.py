@@ -110,6 +110,19 @@ def test_published_values_are_open_markers_of_their_own_model_and_score_only(gro
     assert published_for(other) == ()
 
 
+@pytest.mark.parametrize(
+    ("draw", "costs"),
+    [(plots.score_against_calls, [10, 50, 1000]), (plots.score_against_time, [0.2, 1.0, 20.0])],
+)
+def test_what_a_sampler_costs_is_where_its_points_are_and_they_are_joined(group, draw, costs):
+    """Two samplers of equal calls stand at equal calls: not aside, as on the axis of S."""
+    figure = draw(group)
+    for points in _series(figure).values():
+        assert points[:, 0] == pytest.approx(costs)
+    drawn = [c.lines[0] for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer)]
+    assert [line.get_linestyle() for line in drawn] == ["-"] * 3
+
+
 def test_the_pareto_front_joins_what_nothing_cheaper_beats(group):
     figure = plots.score_against_calls(group)
     (front,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]

@@ -60,7 +60,7 @@ def test_a_file_changes_a_preset(tmp_path):
         ('preset = "digits"\nbatch = true', "batch must be a whole number, got True"),
         ('preset = "digits"\nflip = 1', "flip must be true or false, got 1"),
         ('preset = "digits"\nobjective = "hybird"', "unknown objective 'hybird'; did you mean hybrid"),
-        ('preset = "digits"\nprecision = "fp8"', "unknown precision 'fp8'; known: bf16, float32"),
+        ('preset = "digits"\nprecision = "fp8"', "unknown precision 'fp8'; known: auto, bf16, float32"),
         ('preset = "digits"\nlabel_dropout = "half"', "label_dropout must be a number, got 'half'"),
         ('preset = "digits"\nlabel_dropout = true', "label_dropout must be a number, got True"),
         ('preset = "digits"\nlabel_dropout = 1.5', r"label_dropout must lie in \[0, 1\), got 1.5"),

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.records.record import Record
+from bench.device.modes import EAGER, Mode
+from bench.records.record import DrawingInfo, Record
 from bench.records.store import Store, shown_images
 from bench.records.trial import is_points
 from bench.report.tables.summary import plus_minus, short
@@ -117,9 +118,9 @@ def facts_of(record: Record) -> dict[str, str]:
     facts: dict[str, str] = {
         "sampler": record.sampler.source,
         "parameters": _pairs(record.sampler.parameters),
-        "trial": _pairs(
-            {k: getattr(trial, k) for k in ("n", "seed", "spacing", "batch", "precision", "device")}
-        ),
+        "trial": _pairs({name: getattr(trial, name) for name in DRAWING}),
+        "mode": trial.mode if trial.mode != EAGER else "",
+        "differs": _differs(record.drawing),
         "grid": _pairs(record.grid.to_json()),
     }
     if cost:
@@ -169,6 +170,9 @@ def command_of(record: Record) -> str:
     """
     trial = record.trial
     drawing = [text for name in DRAWING for text in (f"--{name}", getattr(trial, name))]
+    mode = Mode.parse(trial.mode)
+    drawing += [] if mode.is_eager else ["--mode", mode.engine]
+    drawing += ["--channels-last"] if mode.channels_last else []
     if record.kind == "real":
         return ""
     if record.kind == "bound":
@@ -184,6 +188,23 @@ def command_of(record: Record) -> str:
         given = zip(options[1::2], options[2::2], strict=True)
         return f"bench.run({', '.join(f'{name[2:]}={value!r}' for name, value in given)})"
     return shlex.join(["python", "-m", "bench", *map(str, options)])
+
+
+def _differs(drawing: DrawingInfo | None) -> str:
+    """Return what is changed by how the network was run, from as it is in float32 on whole batches."""
+    if drawing is None:
+        return ""
+    told = []
+    if drawing.answers is not None:
+        told.append(f"answers by at most {drawing.answers:.2g} of the greatest value from eager float32")
+    if drawing.images is not None:
+        which = f"{drawing.compared} at S={drawing.steps}"
+        told.append(f"images by {drawing.images:.2g} of 256 levels on average ({which})")
+    if drawing.ready_seconds:
+        told.append(f"made ready in {drawing.ready_seconds:.3g} s, which no cost holds")
+    if drawing.batch is not None:
+        told.append(f"memory held {drawing.batch} samples at a time")
+    return ", ".join(told)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bench.drawing.style import DARK, LIGHT, Theme
@@ -28,12 +29,31 @@ def report(store: Store, records: Sequence[Record], presets: Sequence[str] = ())
         records: what it is about.
         presets: published tables to be set beside ours even where no cell can be compared.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return rendered_page("report", page(store, records, presets))
+
+
+def rendered_page(
+    name: str,
+    values: Mapping[str, Any],
+    generator: str = "sampler-bench",
+    styles: Sequence[str] = ("report",),
+) -> str:
+    """Return a page: the template NAME.html.j2 with its own scripts after those of all pages.
+
+    Args:
+        name: the template's name, without its endings.
+        values: what it shows; every text is escaped.
+        generator: what the page says that it is made by.
+        styles: names of its style sheets, in their order.
+    """
+    loader = FunctionLoader(_asset)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["arxiv"] = _linked
-    template = environment.from_string(_asset("report.html.j2"))
-    # Ours, and neither has a tag that would end its element.
-    code = {name: Markup(_asset(f"report.{name}")) for name in ("css", "js")}
-    return template.render(**page(store, records, presets), **code, theme=Markup(theme_rules()))
+    # Ours, and none has a tag that would end its element.
+    css = "".join(_asset(f"{style}.css") for style in styles)
+    code = {"css": Markup(css), "js": Markup(_asset("common.js") + _asset(f"{name}.js"))}
+    made = environment.get_template(f"{name}.html.j2")
+    return made.render(**values, **code, theme=Markup(theme_rules()), generator=generator)
 
 
 def theme_rules() -> str:

@@ -34,7 +34,7 @@ def score_against_steps(
     with panels(table, "Score against steps", theme, axes) as plot:
         for panel in plot.parts:
             here, part = panel.axes, panel.table
-            _draw_rows(panel, lambda steps, _: steps, shifted=True, joined=True)
+            _draw_rows(panel, lambda steps, _: steps, shifted=True)
             of_grid = [f for f in published if not several or f.spacing in ("", part.spacings[0])]
             if _draw_published(here, part, panel.looks, of_grid):
                 (open_one,) = here.plot([], [], ls="none", marker="o", mfc="none", mec=theme.muted)
@@ -72,7 +72,7 @@ def _against_cost(
         )
         for panel in plot.parts:
             here, part = panel.axes, panel.table
-            _draw_rows(panel, lambda _, cell: cost(cell), shifted=cost is calls, joined=False)
+            _draw_rows(panel, lambda _, cell: cost(cell), shifted=False)
             if front:
                 joined = list(zip(*front, strict=True))
                 here.plot(*joined, color=theme.muted, lw=1, ls="--", zorder=0, label="Pareto front")
@@ -84,8 +84,8 @@ def _against_cost(
     return plot.figure
 
 
-def _draw_rows(panel: Panel, at: Callable[[int, Cell], float], *, shifted: bool, joined: bool) -> None:
-    """Draw every row of a panel with its errors, x by (S, cell)."""
+def _draw_rows(panel: Panel, at: Callable[[int, Cell], float], *, shifted: bool) -> None:
+    """Draw every row of a panel with its errors, x by (S, cell), its points joined in the order of S."""
     rows = panel.table.rows
     for place, row in enumerate(rows):
         points = panel.table.series(row)
@@ -98,7 +98,7 @@ def _draw_rows(panel: Panel, at: Callable[[int, Cell], float], *, shifted: bool,
             values,
             errors,
             label=row,
-            linestyle="-" if joined else "none",
+            linestyle="-",
             color=colour,
             marker=marker,
             capsize=2,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from bench.device.modes import EAGER
 from bench.diffusion.sampling import get_sampler
 from bench.published.presets import Preset, PresetRow, get_preset, tolerance
 from bench.published.values import SOURCES, PublishedValue
@@ -248,6 +249,8 @@ def incomparable(preset: Preset, record: Record, row: PresetRow) -> tuple[str, .
         reasons.append(f"other spacing: {trial.spacing}, not {spacing}")
     if trial.precision != "float32":
         reasons.append(f"other precision: {trial.precision}, not float32")
+    if trial.mode != EAGER:
+        reasons.append(f"other mode: {trial.mode}, not {EAGER}")
     if score is not None:
         flags = [flag for flag in score.flags if flag in ("other-weights", "incomplete", "rank-deficient")]
         reasons += [f"the score is flagged {flag}" for flag in flags]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.records.record import FLOOR, Outcome
+from bench.records.record import FLOOR, DrawingInfo, Outcome
 from bench.report.tables.sheets import Mark, Sheet
 from bench.report.tables.table import Cell, Table, calls, is_split_off, short_spacing
 
@@ -75,6 +75,7 @@ def score_sheet(table: Table) -> Sheet:
                 *call_notes(table),
                 *step_notes(table),
                 *tuning_notes(table),
+                *mode_notes(table),
                 *floor_note(table),
                 *clip_notes(table),
                 *unjudged_notes(table),
@@ -164,6 +165,30 @@ def clip_notes(table: Table) -> list[str]:
     return [
         f"{told}: rows so labelled clip the predicted x_0, the others do not; part of their contrast is that"
     ]
+
+
+def mode_notes(table: Table) -> list[str]:
+    """Return what is changed by how the network was run, and where memory did not hold a batch."""
+    told: dict[str, None] = {}
+    cells = [cell.record for cell in table.cells.values() if cell.record.drawing is not None]
+    drawn = [record.drawing for record in cells if record.drawing is not None]
+    answers = [one.answers for one in drawn if one.answers is not None]
+    images = [one.images for one in drawn if one.images is not None]
+    if images:
+        how = f"network run in mode {table.trial.mode}, {table.trial.precision}"
+        told[
+            f"{how}: its answers differ from those of eager float32 by at most {max(answers):.2g} of the"
+            f" greatest value, images by {max(images):.2g} of 256 levels on average in the worst row"
+        ] = None
+    batches = sorted({one.batch for one in drawn if one.batch is not None})
+    if batches:
+        told[f"memory held {', '.join(map(str, batches))} samples at a time in {_counted(drawn)}"] = None
+    return [*told]
+
+
+def _counted(drawn: list[DrawingInfo]) -> str:
+    count = sum(one.batch is not None for one in drawn)
+    return f"{count} cell{'s' if count != 1 else ''}"
 
 
 def floor_note(table: Table) -> list[str]:

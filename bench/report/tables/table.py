@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from bench.device.modes import EAGER
 from bench.diffusion.learned import is_learned
 from bench.diffusion.spacing import count_listed
 from bench.errors import UsageError
@@ -20,7 +21,7 @@ from bench.spec import split_spec
 from bench.stats.comparison import estimate, not_judged, refuse_mixed, ties_with_best
 from bench.stats.score import Score
 
-SAME = ("model", "n", "seed", "precision", "device", "reference")
+SAME = ("model", "n", "seed", "precision", "device", "reference", "mode")
 """Fields of a trial that are equal all over a table."""
 
 
@@ -360,7 +361,7 @@ def _marked_by_content(tables: Sequence[Table]) -> list[Table]:
     for table in tables:
         slug, own = table.slug, _contents(table)
         if slugs[slug] > 1:
-            slug = f"{slug}-{short_hash({**{name: getattr(table.trial, name) for name in SAME}, **own})[:8]}"
+            slug = f"{slug}-{short_hash({**_common_fields(table.trial), **own})[:8]}"
         differing = values[table.title]
         facts = [f"{name} {value}" for name, value in own.items() if value and len(differing[name]) > 1]
         made.append(replace(table, slug=slug, title=", ".join([table.title, *facts])))
@@ -377,6 +378,11 @@ def _contents(table: Table) -> dict[str, str]:
         "reference hash": measure.reference,
         "quantisation": measure.quantisation,
     }
+
+
+def _common_fields(trial: Trial) -> dict[str, Any]:
+    """Return the fields of `SAME`, without the usual mode: names of files stay as they were."""
+    return {name: value for name in SAME if (value := getattr(trial, name)) != EAGER}
 
 
 def _mark(name: str, value: Any) -> str:
@@ -435,6 +441,7 @@ def _group(members: list[Record], floors: list[Record], model: str, name: str, m
         f"spacing {' and '.join(map(short_spacing, spacings))}",
         f"seed {trial.seed}",
         trial.precision,
+        *([f"mode {trial.mode}"] if trial.mode != EAGER else []),
     ]
     facts += [trial.device, *_images_of(members[0])]
     title = f"{model}: {name}, {', '.join(facts)}"

@@ -20,7 +20,8 @@ import torch
 
 from bench.errors import BenchError, sentence_of, users_code
 from bench.plugins.executor import Outcome
-from bench.records.trial import Failure, Task, WorkerSetup
+from bench.records.provenance import device_name
+from bench.records.trial import BlockResult, Failure, Task, WorkerSetup
 from bench.sweep.worker import worker
 
 LOOK = 0.5
@@ -110,6 +111,11 @@ class Child:
             limit = f"{self._limit:.3g} s"
             return self._lost(f"it took longer than {limit}; --timeout SECONDS allows another time a step")
         return None
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process: not before the first block, nor once it died or was ended."""
+        return self._process is not None
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
@@ -218,6 +224,8 @@ def _serve(setup: WorkerSetup, device: str, threads: int, pulse: Pulse, pipe: Co
             return
         since = time.monotonic()
         outcome = draw(task, told)
+        if isinstance(outcome, BlockResult):
+            outcome.machine = device_name(device)
         sys.stdout.flush()  # what a plugin prints is not lost when the process is ended
         pipe.send_bytes(pickle.dumps(outcome))  # whole: shared memory would end with the process
 

@@ -1,0 +1,1 @@
+"""Observers that ship with the project: CSV, TensorBoard, MLflow and Weights & Biases."""

@@ -1,0 +1,84 @@
+"""Blocks drawn on a Ray cluster: driver or node killed, the records are those of one process."""
+
+import os
+
+import pytest
+from support.clusters import PLUGIN, drawn, is_alive, records, start, two_nodes, until
+from support.commands import bench
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'sampler-bench[ray]'")
+
+N, BATCH = 100, 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ray")
+    (folder / "slow.py").write_text(PLUGIN)
+    return folder
+
+
+def command(folder, results):
+    return (
+        *("run", "--model", "exact-gaussian", "--plugin", folder / "slow.py", "--samplers", "slow"),
+        *("--steps", "4", "--n", N, "--batch", BATCH, "--results", folder / results),
+    )
+
+
+def kept(folder):
+    return list((folder / "results").rglob("*.npz"))
+
+
+@pytest.fixture(scope="module")
+def told(folder):
+    """What happened: the driver is killed, the same command goes on, a node is killed, it ends."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with two_nodes() as cluster:
+        asked = (*command(folder, "results"), "--executor", "ray", "--address", cluster.address)
+        first = start(*asked)
+        until(lambda: len(kept(folder)) > 1 and len({two for *_, two in drawn(folder, "slow")}) == 2)
+        first.kill()
+        first.wait()
+        before = drawn(folder, "slow")
+        until(lambda: not any(is_alive(one) for _, *both in before for one in both))
+        there = len(kept(folder))
+        second = start(*asked)
+        until(lambda: len({two for *_, two in drawn(folder, "slow")[len(before) :]}) == 2)
+        lost = drawn(folder, "slow")
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        _, errors = second.communicate(timeout=120)
+    return {
+        "status": second.returncode,
+        "errors": errors,
+        "there": there,
+        "before": before,
+        "lost": lost,
+        "after": drawn(folder, "slow"),
+    }
+
+
+def test_the_driver_and_a_node_are_killed_and_the_sweep_ends(told):
+    assert told["status"] == 0, told["errors"]
+
+
+def test_the_records_are_those_of_one_process(told, folder):
+    assert bench(*command(folder, "alone"), "--executor", "serial", SAMPLER_BENCH_PAUSE="0").returncode == 0
+    ours, alone = records(folder / "results")["slow"], records(folder / "alone")["slow"]
+    assert ours["images"] == alone["images"]
+    assert ours["scores"] == alone["scores"]
+    assert ours["environment"]["device_name"] == alone["environment"]["device_name"]
+
+
+def test_only_what_was_lost_is_drawn_again(told):
+    """At most a block a worker with the driver, and the one of the node."""
+    blocks = N // BATCH
+    assert len({total for total, *_ in told["after"]}) == blocks
+    assert told["there"] > 1
+    assert blocks < len(told["after"]) <= blocks + 3
+    assert len(told["after"]) <= len(told["before"]) + blocks - told["there"] + 1
+
+
+def test_the_model_is_loaded_once_a_worker(told):
+    """Both workers of the second run, and of one node one more at most, drew all their blocks."""
+    second = told["after"][len(told["before"]) :]
+    assert len({process for _, process, _ in second}) <= 3
