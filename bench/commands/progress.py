@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from rich.progress import (
@@ -19,6 +19,7 @@ from rich.progress import (
 from bench.commands.options import console, warn
 from bench.records.ledger import CellType, Plan
 from bench.records.record import Record, Stale
+from bench.records.running import Run
 from bench.records.trial import Trial
 from bench.sweep.runner import SampledCell
 
@@ -98,6 +99,7 @@ class Display(Bar):
         self._done = 0
         self._total = 0
         self._work = 0.0
+        self._waits = False
 
     def planned(self, plan: Plan[SampledCell]) -> None:
         """Say what was found and set the bar up."""
@@ -113,6 +115,13 @@ class Display(Bar):
         self._work += trial.steps * samples
         if self._progress.tasks:
             self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Say once what is waited for."""
+        if not self._waits and not self._quiet:
+            self._waits = True
+            for run in runs:
+                self._progress.console.print(f"what is left is with {run}", soft_wrap=True)
 
     def ended(self, record: Record) -> None:
         """Print a line where there is no bar."""

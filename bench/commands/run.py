@@ -6,9 +6,11 @@ What is done already is not done again: the same command goes on where it was st
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 from bench.commands.estimate import dry_run, say_cost, say_fits
@@ -18,6 +20,7 @@ from bench.commands.options import (
     parse_devices,
     parse_metrics,
     parse_samplers,
+    parse_shard,
     parse_spacings,
     parse_steps,
     parse_time,
@@ -28,7 +31,9 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Display, Measuring
+from bench.commands.together import at_work
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
+from bench.device.ranks import own_device, own_rank
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
@@ -53,7 +58,14 @@ DEFAULT_N = 1000
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the sweep."""
+    """Run the sweep; of several processes that ``torchrun`` started, the first alone tells of it."""
+    if own_rank() == 0:
+        return _execute(options)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return 0 if options.dry_run else _execute(options)
+
+
+def _execute(options: argparse.Namespace) -> int:
     if load_plugins(options.plugin).failures and options.strict:
         return 1
     rule = _rule(options)
@@ -75,12 +87,18 @@ def execute(options: argparse.Namespace) -> int:
     if options.dry_run:
         return max(_dry_run(one, store, options, rule) for one in sweeps)
     started, records = time.perf_counter(), list[Record]()
-    for place, one in enumerate(sweeps):
-        if rule is None:
-            records += swept(one, store, quiet=options.json, preset=preset)
-        else:
-            share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
-            records += _swept_in_rounds(one, store, options, share)
+    with at_work(store, rule):
+        for place, one in enumerate(sweeps):
+            if rule is None:
+                records += swept(one, store, quiet=options.json, preset=preset)
+            else:
+                share = _share(rule, time.perf_counter() - started, len(sweeps) - place)
+                records += _swept_in_rounds(one, store, options, share)
+    if own_rank() != 0:
+        return 0  # the first process answers for all: torchrun would end it for another's failed trial
+    if not records:
+        print(f"shard {options.shard} is empty: there are fewer trials than shards")
+        return 0
     return _report(records, store, time.perf_counter() - started, options.json, preset)
 
 
@@ -130,7 +148,7 @@ def swept(sweep: Sweep, store: Store, *, quiet: bool, preset: Preset | None = No
             runner.scoring.references.measure()
     with Display(quiet=quiet) as display:
         records = runner.run(plan, display)
-        floor = runner.floor()
+        floor = runner.floor() if plan.entries else None
     _say_changes(runner)
     return records + ([floor] if floor else [])
 
@@ -175,6 +193,16 @@ def _say_changes(runner: Runner) -> None:
         warn(sentence)
 
 
+def _shard(options: argparse.Namespace) -> tuple[int, int]:
+    if options.shard is None:
+        return 1, 1
+    if _rule(options) is not None:
+        raise UsageError(
+            "--shard parts trials that rounds compare: leave --until-tie, --until-se, --budget out"
+        )
+    return parse_shard(options.shard)
+
+
 def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
     """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
     if options.executor is not None:
@@ -204,7 +232,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     spacings = parse_spacings(options.spacing) if options.spacing is not None else ()
     told = [steps_of(one) for one in spacings]
     alone = tuple(sorted({count for one in told for count in one})) if all(told) else ()
-    devices = parse_devices(options.device)
+    devices = parse_devices(own_device(options.device))
     return Sweep(
         model=model,
         samplers=parse_samplers(options.samplers or (preset.samplers if preset else ["all"]), options.clip),
@@ -223,6 +251,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         held_out=options.held_out,
         executor=_executor(options, model, devices),
         timeout=options.timeout,
+        shard=_shard(options),
         strict=options.strict,
         keep_features=options.keep_features,
         plugins=tuple(options.plugin),

@@ -38,6 +38,7 @@ class Sweep:
         reference: image set to score against instead of the model's.
         held_out: image set whose score is the row of real images, instead of the model's.
         executor: its name.
+        shard: (I, N): every N-th trial from the I-th, in the order of `trials`; N machines make all of them.
         timeout: seconds that a step of a block may take in a worker process; made of what is measured where
             None.
         strict: stop at the first failure.
@@ -68,6 +69,7 @@ class Sweep:
     unasked: bool = False
     calls: tuple[int, ...] = ()
     timeout: float | None = None
+    shard: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
