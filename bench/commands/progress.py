@@ -55,6 +55,7 @@ class Bar:
         terminal = console()
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
+        self._waits = False
         shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn())
         self._progress = Progress(*shown, console=terminal, disable=not self._live)
 
@@ -64,6 +65,13 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Say once which other runs have what is left."""
+        if not self._waits and not self._quiet:
+            self._waits = True
+            for run in runs:
+                print(f"what is left is with {run}", file=sys.stderr, flush=True)
 
 
 class Measuring(Bar):
@@ -99,7 +107,6 @@ class Display(Bar):
         self._done = 0
         self._total = 0
         self._work = 0.0
-        self._waits = False
 
     def planned(self, plan: Plan[SampledCell]) -> None:
         """Say what was found and set the bar up."""
@@ -115,13 +122,6 @@ class Display(Bar):
         self._work += trial.steps * samples
         if self._progress.tasks:
             self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
-
-    def waiting(self, runs: Sequence[Run]) -> None:
-        """Say once what is waited for."""
-        if not self._waits and not self._quiet:
-            self._waits = True
-            for run in runs:
-                self._progress.console.print(f"what is left is with {run}", soft_wrap=True)
 
     def ended(self, record: Record) -> None:
         """Print a line where there is no bar."""

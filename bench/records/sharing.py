@@ -8,6 +8,7 @@ locks do not reach from one machine to the other and two runs draw a block, it i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from bench.files.claims import SUFFIX, Claim, claim, claimed, tidy
 from bench.records.ledger import Cell, block_folder
 from bench.records.record import Record, stale_fields
 from bench.records.store import Store, read_record
+
+LOOK = 0.2
+"""Seconds between two looks at what other runs have done, where nothing else is left to do."""
 
 Stamp = tuple[int, int, int]
 """What tells one writing of a file from the next: its number, its time, its length."""
@@ -37,6 +41,7 @@ class Share:
     ) -> None:
         self._store, self._missing = store, missing
         self._held: dict[Path, Claim] = {}
+        self._found: dict[str, Record] = {}
         self._records = {cell.key: store.records / f"{cell.record().name}.json" for cell in cells}
         self._seen = {key: stamp for key, path in self._records.items() if (stamp := _failed_before(path))}
 
@@ -89,13 +94,18 @@ class Share:
         path = self._records[cell.key]
         stamp = _stamp(path)
         if stamp is None or stamp == self._seen.get(cell.key):
-            return None
+            return self._found.get(cell.key)
         self._seen[cell.key] = stamp
         record = read_record(path)
         if not isinstance(record, Record) or stale_fields(record, cell.provenance) or self._missing(record):
             return None
         tidy(block_folder(self._store, cell))
+        self._found[cell.key] = record
         return record
+
+    def wait(self) -> None:
+        """Let other runs go on for a moment."""
+        time.sleep(LOOK)
 
     def _claim_of(self, cell: Cell, block: range) -> Path:
         return block_folder(self._store, cell) / f"{block.start:08d}-{block.stop:08d}{SUFFIX}"

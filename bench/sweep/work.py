@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import dropwhile
 from typing import Generic
@@ -15,9 +14,6 @@ from bench.records.sharing import Share
 from bench.records.store import Store
 from bench.records.trial import BlockResult, Failure, Task, Trial
 from bench.sweep.collect import Collected
-
-LOOK = 0.2
-"""Seconds between two looks at what other runs have done, where nothing else is left to do."""
 
 
 class Work(Generic[CellType]):
@@ -110,7 +106,7 @@ class Work(Generic[CellType]):
 
     def wait(self) -> None:
         """Let others go on for a moment, and look at what they have done."""
-        time.sleep(LOOK)
+        self._share.wait()
         for key in self._open:
             self._look(key)
 
