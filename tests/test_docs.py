@@ -204,7 +204,7 @@ def test_every_picture_and_page_a_document_names_is_there(document):
 
 def commands(document):
     """The arguments of every command shown in a document, from lines that begin with it."""
-    for line in text_of(document).splitlines():
+    for line in re.sub(r"\\\n\s*", "", text_of(document)).splitlines():
         shown = re.match(r"(?: {4,}|)(?:sampler-bench|python -m bench) (.+)", line)
         if shown:
             yield shlex.split(shown[1], comments=True)

@@ -28,6 +28,7 @@ from bench.commands.options import (
     say_skipped,
 )
 from bench.commands.progress import Bar, say_plan
+from bench.commands.together import at_work
 from bench.diffusion.bound import ReverseVariance
 from bench.errors import UnknownNameError, UsageError, one_line
 from bench.nll.parts import METRICS, read_terms
@@ -63,7 +64,7 @@ def execute(options: argparse.Namespace) -> int:
     )
     store, started = Store(options.results), time.perf_counter()
     store.prepare()
-    with _Display(quiet=options.json) as display:
+    with at_work(store), _Display(quiet=options.json) as display:
         records = BoundRunner(request, store).run(display)
     if options.json:
         print_json([_row(record, store) for record in records])

@@ -172,6 +172,19 @@ def parse_spacings(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(parse_spacing, found)))
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (I, N) of ``I/N``.
+
+    Raises:
+        UsageError: if it is no such part.
+    """
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    place, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= place <= count:
+        raise UsageError(f"--shard takes I/N with I from 1 to N, as in 1/4 to 4/4, got {text!r}")
+    return place, count
+
+
 def parse_devices(text: str) -> tuple[str, ...]:
     """Return torch devices for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or several with commas between.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,6 +20,7 @@ from rich.progress import (
 from bench.commands.options import console, warn
 from bench.records.ledger import CellType, Plan
 from bench.records.record import Record, Stale
+from bench.records.running import Run
 from bench.records.trial import Trial
 from bench.sweep.runner import SampledCell
 
@@ -55,6 +56,7 @@ class Bar:
         terminal = console()
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
+        self._waits = False
         shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn())
         self._progress = Progress(*shown, console=terminal, disable=not self._live)
 
@@ -64,6 +66,13 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Say once which other runs have what is left."""
+        if not self._waits and not self._quiet:
+            self._waits = True
+            for run in runs:
+                print(f"what is left is with {run}", file=sys.stderr, flush=True)
 
 
 class Measuring(Bar):

@@ -6,9 +6,11 @@ What is done already is not done again: the same command goes on where it was st
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +22,7 @@ from bench.commands.options import (
     parse_devices,
     parse_metrics,
     parse_samplers,
+    parse_shard,
     parse_spacings,
     parse_steps,
     parse_time,
@@ -30,9 +33,11 @@ from bench.commands.options import (
 )
 from bench.commands.plot import draw
 from bench.commands.progress import Shown
+from bench.commands.together import at_work
 from bench.commands.trackers import Trackers, check_trackers, tracking
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
 from bench.device.modes import Mode
+from bench.device.ranks import own_device, own_rank
 from bench.diffusion.spacing import steps_of
 from bench.errors import BenchError, UsageError, one_line
 from bench.plugins.cards import ModelCard
@@ -77,7 +82,14 @@ class Asked:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the sweep."""
+    """Run the sweep; of several processes that ``torchrun`` started, the first alone tells of it."""
+    if own_rank() == 0:
+        return _execute(options)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return 0 if options.dry_run else _execute(options)
+
+
+def _execute(options: argparse.Namespace) -> int:
     if load_plugins(options.plugin).failures and options.strict:
         return 1
     check_trackers(options.log)
@@ -92,6 +104,11 @@ def execute(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     with tracking(options.log, options.results) as trackers:
         records = computed(wanted, store, Shown(quiet=options.json), trackers)
+    if own_rank() != 0:
+        return 0  # the first process answers for all: torchrun would end it for another's failed trial
+    if not records:
+        print(f"shard {options.shard} is empty: there are fewer trials than shards")
+        return 0
     status = _report(records, store, time.perf_counter() - started, options.json, wanted.preset)
     return max(status, int(bool(trackers.failed)))
 
@@ -127,14 +144,15 @@ def computed(wanted: Asked, store: Store, shown: Shown, trackers: Trackers) -> l
     """
     store.prepare()
     started, records = time.perf_counter(), list[Record]()
-    for place, one in enumerate(wanted.sweeps):
-        if wanted.rule is None:
-            records += swept(one, store, shown, preset=wanted.preset, trackers=trackers)
-        else:
-            share = _share(wanted.rule, time.perf_counter() - started, len(wanted.sweeps) - place)
-            records += _swept_in_rounds(one, store, shown, share)
-        for record in records:  # those that were there already, and real images, are told as well
-            trackers.tell(record)
+    with at_work(store, wanted.rule, shown.say):
+        for place, one in enumerate(wanted.sweeps):
+            if wanted.rule is None:
+                records += swept(one, store, shown, preset=wanted.preset, trackers=trackers)
+            else:
+                share = _share(wanted.rule, time.perf_counter() - started, len(wanted.sweeps) - place)
+                records += _swept_in_rounds(one, store, shown, share)
+            for record in records:  # those that were there already, and real images, are told as well
+                trackers.tell(record)
     return records
 
 
@@ -192,7 +210,7 @@ def swept(
             runner.scoring.references.measure()
     with shown.display() as display:
         records = runner.run(plan, trackers.beside(display) if trackers else display)
-        floor = runner.floor()
+        floor = runner.floor() if plan.entries else None
     _say_changes(runner)
     return records + ([floor] if floor else [])
 
@@ -237,6 +255,16 @@ def _say_changes(runner: Runner) -> None:
         warn(sentence)
 
 
+def _shard(options: argparse.Namespace) -> tuple[int, int]:
+    if options.shard is None:
+        return 1, 1
+    if _rule(options) is not None:
+        raise UsageError(
+            "--shard parts trials that rounds compare: leave --until-tie, --until-se, --budget out"
+        )
+    return parse_shard(options.shard)
+
+
 def _executor(options: argparse.Namespace, model: str, devices: Sequence[str]) -> str:
     """Return who draws: what was named; a process of its own for each of several devices or a user's file."""
     own = _of_executors(options)
@@ -277,7 +305,7 @@ def _devices(options: argparse.Namespace) -> tuple[str, ...]:
     executor = registry().executors.entries.get(split_spec(options.executor or "")[0])
     elsewhere = isinstance(executor, Configurable) and executor.elsewhere
     gpus = options.device == "cuda" or (options.device == "auto" and options.gpus_per_worker is not None)
-    return ("cuda:0",) if elsewhere and gpus else parse_devices(options.device)
+    return ("cuda:0",) if elsewhere and gpus else parse_devices(own_device(options.device))
 
 
 def _mode(options: argparse.Namespace) -> str:
@@ -324,6 +352,7 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
         held_out=options.held_out,
         executor=_executor(options, model, devices),
         timeout=options.timeout,
+        shard=_shard(options),
         strict=options.strict,
         keep_features=options.keep_features,
         plugins=tuple(options.plugin),

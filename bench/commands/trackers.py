@@ -12,6 +12,7 @@ from bench.plugins.loading import registry
 from bench.plugins.observer import TrialObserver
 from bench.records.ledger import Plan
 from bench.records.record import Record
+from bench.records.running import Run
 from bench.records.trial import Trial
 from bench.sweep.runner import Observer, SampledCell
 
@@ -76,6 +77,9 @@ class _Beside:
     def ended(self, record: Record) -> None:
         self._display.ended(record)
         self._trackers.tell(record)
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        self._display.waiting(runs)
 
 
 def check_trackers(given: Sequence[str]) -> None:

@@ -17,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from bench.commands.options import console, parse_devices, warn
+from bench.device.ranks import own_device
 from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
 from bench.training.autoencoder import train_digits_autoencoder
 from bench.training.classifier import CIFAR, DIGITS, train_cifar_classifier, train_digits_classifier
-from bench.training.processes import joined, own_device
+from bench.training.processes import joined
 
 
 class Training(Protocol):

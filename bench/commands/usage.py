@@ -70,6 +70,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
     --until-tie draws at n = 250, 500, 1000, ... up to --n, drops the samplers of a column that are beaten and
     ends when those left differ by less than 2%. At 95% nothing that it says of a column is false.
+
+    Runs in one results folder share the work, also those that `torchrun -m bench run --samples 1000` starts,
+    which would take --n for an option of its own. Machines without a common folder take --shard 1/4 to 4/4,
+    and `merge` puts their results together.
     """
     parser.add_argument(
         "--preset",
@@ -96,7 +100,11 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="network calls: each sampler takes the most steps within them",
     )
     parser.add_argument(
-        "--n", type=int, help="samples a trial, with the next three the most [1000, with --budget 50000]"
+        "--n",
+        "--samples",
+        dest="n",
+        type=int,
+        help="samples a trial, with the next three the most [1000, with --budget 50000]",
     )
     parser.add_argument(
         "--until-tie",
@@ -181,6 +189,9 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME[:WHERE]",
         help="tell every trial to csv, tensorboard, mlflow, wandb or a plugin's observer; repeatable",
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="every N-th trial from the I-th, for machines that share no folder"
     )
     parser.add_argument(
         "--keep-features", action="store_true", help="keep features and influence values in RESULTS/features"

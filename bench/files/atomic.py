@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from typing import BinaryIO
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
     """Give a path beside ``path``, to be written and renamed to it; what is left there is gone in the end."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    mine = f"{os.getpid()}-{secrets.token_hex(4)}"  # processes of two machines may have one number
+    beside = path.with_name(f".{path.name}.{mine}.tmp")
     try:
         yield beside
     finally:

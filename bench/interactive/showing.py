@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ from bench.commands.progress import Display, Measuring, Shown, say_plan
 from bench.drawing.figures import rendered
 from bench.drawing.style import Theme
 from bench.records.ledger import Plan
+from bench.records.running import Run
 from bench.records.trial import Trial
 from bench.sweep.runner import SampledCell
 
@@ -156,6 +158,11 @@ class _SweepBelow(Display):
         if self._whole:  # what was found drawn is told before the plan
             told = f"S={trial.steps}, {self._done} of {self._total} trials"
             self._below.draw(self._work, self._whole, told)
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Say beside the bar which other runs have what is left."""
+        told = "; ".join(map(str, runs))
+        self._below.draw(self._work, self._whole or 1, f"what is left is with {told}")
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from bench.data.images import to_device
 from bench.errors import UsageError
+from bench.files.claims import SUFFIX, claimed
 from bench.metrics.groups import Needs
 from bench.metrics.moments import Accumulator
 from bench.metrics.reference import (
@@ -69,6 +71,7 @@ def measure_references(
 ) -> list[Reference]:
     """Return the reference statistics of ``images`` in several spaces, measured in one pass over them.
 
+    Of several processes that want the same, one measures and the others wait for it.
     The cache is keyed by the bytes of the images, their number and shape, and the fingerprint of the
     space: it never answers for other data or other weights. What a stopped measurement had done is kept
     there too, every `KEEP_EVERY` seconds: the next one goes on from it, to the same bits.
@@ -93,30 +96,48 @@ def measure_references(
     if not once:
         for part in _batches(images, batch):
             digest.update(part)
-    known = [None if once else _known(folder, digest, space, needs, name) for space, needs in wanted]
-    missing = [
-        _Measurement(*one, folder, device) for one, found in zip(wanted, known, strict=True) if not found
-    ]
-    for measurement in missing if not once else ():
-        measurement.go_on(digest)
-    reached, kept_at = 0, time.monotonic()
-    for part in _batches(images, batch) if missing else ():
-        if once:
-            digest.update(part)
-        moved = to_device(part, device)
-        for measurement in missing:
-            measurement.add(moved, reached)
-        reached += len(part)
-        if progress is not None:
-            progress(reached, 0 if once else digest.n)
-        if not once and time.monotonic() - kept_at >= KEEP_EVERY:
+
+    def known() -> list[Reference | None]:
+        return [_known(folder, digest, space, needs, name) for space, needs in wanted]
+
+    found: list[Reference | None] = [None] * len(wanted) if once else known()
+    if all(found):
+        return [one for one in found if one]
+    with nullcontext() if once else _alone_at(folder / f"{digest.hexdigest()}{SUFFIX}"):
+        if not once:
+            found = known()  # another process may have measured them while it was waited for
+        missing = [
+            _Measurement(*one, folder, device) for one, there in zip(wanted, found, strict=True) if not there
+        ]
+        for measurement in missing if not once else ():
+            measurement.go_on(digest)
+        reached, kept_at = 0, time.monotonic()
+        for part in _batches(images, batch) if missing else ():
+            if once:
+                digest.update(part)
+            moved = to_device(part, device)
             for measurement in missing:
-                measurement.keep(digest)
-            kept_at = time.monotonic()
-    if missing and reached < 2:
-        raise UsageError(f"a reference needs at least 2 images, {name!r} has {reached}")
-    measured = iter([measurement.finish(name, digest) for measurement in missing])
-    return [found or next(measured) for found in known]
+                measurement.add(moved, reached)
+            reached += len(part)
+            if progress is not None:
+                progress(reached, 0 if once else digest.n)
+            if not once and time.monotonic() - kept_at >= KEEP_EVERY:
+                for measurement in missing:
+                    measurement.keep(digest)
+                kept_at = time.monotonic()
+        if missing and reached < 2:
+            raise UsageError(f"a reference needs at least 2 images, {name!r} has {reached}")
+        measured = iter([measurement.finish(name, digest) for measurement in missing])
+        return [one or next(measured) for one in found]
+
+
+@contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Hold a measurement, once no other process is at it; where the cache cannot be written, at once."""
+    with ExitStack() as held:
+        with suppress(OSError):  # such a cache costs time only
+            held.enter_context(claimed(path))
+        yield
 
 
 class _Measurement:

@@ -6,7 +6,8 @@ are evaluated together, in blocks of images; the block is what is kept when a ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol, get_args
 
@@ -34,6 +35,8 @@ from bench.records.blocks import read_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash
 from bench.records.record import GridInfo, ModelInfo, Record, RowInfo
+from bench.records.running import Run
+from bench.records.sharing import Share
 from bench.records.store import Store
 from bench.records.trial import Cost, Failure, Trial
 from bench.sweep.meter import Meter, metered
@@ -70,6 +73,9 @@ class BoundObserver(Protocol):
 
     def ended(self, record: Record) -> None:
         """A cell has its record."""
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Nothing is left to do but what other runs are at; told again until they have done it."""
 
 
 class BoundRunner:
@@ -127,28 +133,66 @@ class BoundRunner:
         observer.planned(plan, calls)
         unable = Failure.of(NotApplicable("the model predicts no variance"), "setup")
         made = [self._fail(cell, unable) for cell in plan.pending if not self._fits(cell)]
-        for record in self._evaluate(able, kept, observer):
-            made.append(record)
-            observer.ended(record)
+        with self.store.running, closing(self._evaluate(able, kept, observer)) as records:
+            for record in records:
+                made.append(record)
+                observer.ended(record)
         return plan.answers(made)
 
     def _fits(self, cell: BoundCell) -> bool:
         return cell.chain.variance != "learned" or self.loaded.model.variance != "fixed"
 
-    def _evaluate(self, pending: list[BoundCell], kept: Terms, observer: BoundObserver) -> Iterator[Record]:
-        failed: set[str] = set()
-        for block in self.blocks:
-            cells = self._missing([cell for cell in pending if cell.key not in failed], kept, block)
-            for cell, terms in self._pass(cells, block, observer):
-                if isinstance(terms, Failure):
-                    failed.add(cell.key)
-                    yield self._fail(cell, terms)
-                else:
-                    write_block(block_folder(self.store, cell), block, terms.to_arrays(), terms.cost)
-                    kept[cell.key][block.start] = terms
-        for cell in pending:
-            if cell.key not in failed:
-                yield self._finish(cell, [kept[cell.key][block.start] for block in self.blocks])
+    def _evaluate(self, pending: list[BoundCell], kept: Terms, observer: BoundObserver) -> Generator[Record]:
+        """Yield the record of every cell, whichever run in the folder makes it."""
+        with Share(self.store, pending) as share:
+            left = {cell.key: cell for cell in pending}
+            while left:
+                idle = True
+                for block in self.blocks:
+                    cells = self._claimed(share, left.values(), kept, block)
+                    for cell, terms in self._pass(cells, block, observer):
+                        idle = False
+                        if isinstance(terms, Failure):
+                            yield self._fail(left.pop(cell.key), terms)
+                        else:
+                            write_block(block_folder(self.store, cell), block, terms.to_arrays(), terms.cost)
+                            kept[cell.key][block.start] = terms
+                        share.let_go(cell, block)
+                for cell in list(left.values()):
+                    kept[cell.key] |= self._kept(cell, kept[cell.key])
+                    if (record := self._ended(share, cell, kept[cell.key])) is not None:
+                        del left[cell.key]
+                        yield record
+                if left and idle:
+                    observer.waiting(self.store.running.others())
+                    share.wait()
+
+    def _claimed(
+        self, share: Share, cells: Iterable[BoundCell], kept: Terms, block: range
+    ) -> list[BoundCell]:
+        """Claim a block of images, and return the cells that are to be evaluated on it now."""
+        mine = []
+        for cell in cells:
+            known = kept[cell.key]
+            if block.start in known:
+                continue
+            if not share.take(cell, block):
+                break  # cells share network calls: the run that is at this one takes the others too
+            known |= self._kept(cell, known)  # now that nobody else is at it: it may be there
+            if block.start in known or share.ended(cell) is not None:
+                share.let_go(cell, block)
+            else:
+                mine.append(cell)
+        return mine
+
+    def _ended(self, share: Share, cell: BoundCell, terms: dict[int, BlockTerms]) -> Record | None:
+        """Return the record of a cell that is whole, or that another run has ended."""
+        found = share.ended(cell)
+        if found is None and len(terms) == len(self.blocks):
+            with share.ending(cell) as mine:
+                if mine:
+                    found = share.ended(cell) or self._finish(cell, [terms[b.start] for b in self.blocks])
+        return found
 
     def _pass(
         self, cells: list[BoundCell], block: range, observer: BoundObserver
@@ -255,9 +299,11 @@ class BoundRunner:
     def _missing(self, cells: list[BoundCell], kept: Terms, block: range) -> list[BoundCell]:
         return [cell for cell in cells if block.start not in kept[cell.key]]
 
-    def _kept(self, cell: BoundCell) -> dict[int, BlockTerms]:
+    def _kept(self, cell: BoundCell, known: Container[int] = ()) -> dict[int, BlockTerms]:
+        """Return the terms that are kept, but those of blocks that are known, by the block's first image."""
         found = {}
-        for block, arrays, cost in read_blocks(block_folder(self.store, cell)):
+        folder = block_folder(self.store, cell)
+        for block, arrays, cost in read_blocks(folder, lambda block: block.start not in known):
             if block in self.blocks and arrays.keys() == {"images", "steps"}:
                 found[block.start] = BlockTerms(**arrays, cost=cost)
         return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,19 @@ def write_block(folder: Path, block: range, arrays: Arrays, cost: Cost) -> None:
         np.savez(file, **{**arrays, "cost": np.array(json.dumps(asdict(cost)))})
 
 
-def read_blocks(folder: Path) -> Iterator[tuple[range, dict[str, Any], Cost]]:
-    """Yield the blocks that were kept, in order and without overlap; a damaged file is no block."""
+def read_blocks(
+    folder: Path, wanted: Callable[[range], bool] = lambda block: True
+) -> Iterator[tuple[range, dict[str, Any], Cost]]:
+    """Yield the blocks that were kept, in order and without overlap; a damaged file is no block.
+
+    Args:
+        folder: the folder of the cell's blocks.
+        wanted: False for indices that need not be read.
+    """
     reached = 0
     # The longest of those that begin alike first: it holds what the others hold.
     for block in sorted(_kept(folder), key=lambda block: (block.start, -block.stop)):
-        if block.start < reached:
+        if block.start < reached or not wanted(block):
             continue
         try:
             with np.load(_path(folder, block), allow_pickle=False) as file:
@@ -54,14 +62,14 @@ def merge_blocks(folder: Path, whole: range, arrays: Arrays, cost: Cost) -> None
     write_block(folder, whole, arrays, cost)
     for block in _kept(folder):
         if block != whole and block.stop <= whole.stop:
-            _path(folder, block).unlink()
+            _path(folder, block).unlink(missing_ok=True)  # another run may have merged it too
 
 
 def drop_blocks(blocks: Path, key: str) -> None:
     """Forget every block of the cell with a key, in the folder of all cells' blocks."""
     for folder in blocks.glob(f"{key}-*"):
         shutil.rmtree(folder, ignore_errors=True)
-    if blocks.is_dir() and not any(blocks.iterdir()):
+    with suppress(OSError):  # there are others, or there is none
         blocks.rmdir()
 
 

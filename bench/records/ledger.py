@@ -46,6 +46,11 @@ class Cell:
         return self.trial.key
 
     @property
+    def title(self) -> str:
+        """Its row and column, for people."""
+        return f"{self.row.label} at S={self.trial.steps}"
+
+    @property
     def state(self) -> str:
         """Hash of what decides the cell's blocks, 12 hex digits: all of the provenance but how they score."""
         scoring = ("reference of ", "held-out images of ", "code of metric ")

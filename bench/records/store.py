@@ -27,6 +27,7 @@ from bench.files.atomic import uninterrupted, write_atomically, writing
 from bench.metrics.reference import UNREADABLE
 from bench.records.blocks import drop_blocks
 from bench.records.record import Record, sealed
+from bench.records.running import Running
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,13 @@ def _refuse(constant: str) -> None:
 class Store:
     """A folder of results: ``records/`` of trials that ended, ``training/`` of models, ``blocks/`` under way.
 
-    ``features/`` holds what was asked to be kept of the samples.
+    ``features/`` holds what was asked to be kept of the samples, ``running/`` names the runs at work.
 
     Args:
         folder: made when first written to.
+
+    Attributes:
+        running: the runs at work in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,6 +69,7 @@ class Store:
         self.blocks = folder / "blocks"
         self.training = folder / "training"
         self.features = folder / "features"
+        self.running = Running(folder / "running")
 
     def prepare(self) -> None:
         """Make the folders.
@@ -84,31 +89,15 @@ class Store:
 
     def read(self) -> tuple[list[Record], list[Unreadable]]:
         """Return every record, and the files that could not be read."""
-        good, bad = [], []
-        for path in sorted(self.records.glob("*.json")):
-            try:
-                fields = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-                good.append(Record.from_json(fields))
-            except BenchError as error:
-                bad.append(Unreadable(path, str(error)))
-            except (
-                OSError,
-                ValueError,
-                KeyError,
-                TypeError,
-                AttributeError,
-                ArithmeticError,
-                RecursionError,
-            ):
-                bad.append(Unreadable(path, "it is truncated or not a record"))
-        return good, bad
+        read = [read_record(path) for path in sorted(self.records.glob("*.json"))]
+        return [r for r in read if isinstance(r, Record)], [r for r in read if isinstance(r, Unreadable)]
 
     def write(self, record: Record, previews: Tensor | None = None, film: Tensor | None = None) -> Path:
         """Write a record, its first images and its film, and drop its blocks; return the record's path."""
         path = self.records / f"{record.name}.json"
         for old in self.records.glob(f"*-{record.key}.*"):
             if not old.name.startswith(f"{record.name}."):
-                old.unlink()
+                old.unlink(missing_ok=True)
         for suffix, images in ((".png", previews), (".film.png", film)):
             if images is not None and len(images):
                 write_strip(self.records / f"{record.name}{suffix}", images)
@@ -193,6 +182,28 @@ class Store:
         with uninterrupted(), writing(path) as file:
             np.save(file, array)
         return path
+
+
+def read_record(path: Path) -> Record | Unreadable:
+    """Return the record in a file, or why there is none."""
+    try:
+        return Record.from_json(json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse))
+    except BenchError as error:
+        return Unreadable(path, str(error))
+    except _NO_RECORD:
+        return Unreadable(path, "it is truncated or not a record")
+
+
+_NO_RECORD = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading something that is no record ends in."""
 
 
 def file_slug(text: str) -> str:

@@ -34,6 +34,11 @@ class Collected:
         return self.prefix.block.stop if self.prefix else 0
 
     @property
+    def held(self) -> int:
+        """Number of samples that are here."""
+        return self.reached + sum(len(result.block) for result in self._waiting.values())
+
+    @property
     def whole(self) -> bool:
         """Whether nothing is missing."""
         return self.reached == self.trial.n
@@ -55,8 +60,19 @@ class Collected:
             for space, sums in result.statistics.items()
         )
 
+    def lacks(self, block: range) -> bool:
+        """Return whether a block holds samples that are not here, and can be added."""
+        follows = block.start >= self.reached and block.start not in self._waiting
+        return follows or (block.start == 0 and block.stop > self.reached)
+
     def add(self, result: BlockResult) -> None:
-        """Take in a block; one that comes early waits for those before it."""
+        """Take in a block that is lacking; one that comes early waits for those before it.
+
+        A longer beginning, as another run has put together, takes the place of what is here of it.
+        """
+        if result.block.start < self.reached:
+            self.prefix = None
+            self._waiting = {s: r for s, r in self._waiting.items() if s >= result.block.stop}
         self._waiting[result.block.start] = result
         while (follower := self._waiting.pop(self.reached, None)) is not None:
             self._since_compaction += 1

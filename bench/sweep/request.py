@@ -48,6 +48,7 @@ class Sweep:
         reference: image set to score against instead of the model's.
         held_out: image set whose score is the row of real images, instead of the model's.
         executor: its name, with options as in ``ray:gpus_per_worker=0.5``.
+        shard: (I, N): every N-th trial from the I-th, in the order of `trials`; N machines make all of them.
         timeout: seconds that a step of a block may take in a worker process; made of what is measured where
             None.
         strict: stop at the first failure.
@@ -80,6 +81,7 @@ class Sweep:
     timeout: float | None = None
     mode: str = EAGER
     auto_batch: bool = False
+    shard: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         if self.mode != AUTO:

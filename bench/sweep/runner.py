@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -30,11 +31,12 @@ from bench.files.source import code_hash
 from bench.metrics.groups import GroupedStatistics
 from bench.metrics.measuring import Progress
 from bench.metrics.metric import check_enough
+from bench.plugins.executor import Outcome
 from bench.plugins.loading import registry
 from bench.plugins.lookup import get_executor, shuffled
 from bench.plugins.objects import values_in
 from bench.records import ledger
-from bench.records.blocks import drop_blocks, merge_blocks, read_blocks, write_block
+from bench.records.blocks import drop_blocks, write_block
 from bench.records.ledger import Cell, Plan, block_folder
 from bench.records.provenance import grid_hash, short_hash
 from bench.records.record import (
@@ -47,16 +49,18 @@ from bench.records.record import (
     Record,
     RowInfo,
 )
+from bench.records.running import Run
+from bench.records.sharing import Share, alone_at
 from bench.records.store import Store
-from bench.records.trial import BlockResult, Failure, Task, Trial, WorkerSetup, kept_of
+from bench.records.trial import BlockResult, Failure, Trial, WorkerSetup, kept_of
 from bench.stats.resampling import influence_se
 from bench.sweep.admission import Compared, compare_images, compared_as, fewest_steps, is_as_it_is
 from bench.sweep.choices import Choice, Chooser, Kept, key_of, refuse_lacking
-from bench.sweep.collect import Collected
 from bench.sweep.readiness import ModeRefused
 from bench.sweep.references import reference_images
 from bench.sweep.request import AUTO, Sweep
 from bench.sweep.scoring import Scoring, mean_of_scores
+from bench.sweep.work import Work
 from bench.sweep.worker import Worker, draw, worker
 
 FLOOR_FOLDS = 5
@@ -95,6 +99,9 @@ class Observer(Protocol):
 
     def ended(self, record: Record) -> None:
         """A trial has its record."""
+
+    def waiting(self, runs: Sequence[Run]) -> None:
+        """Nothing is left to do but what other runs are at; told again until they have done it."""
 
 
 class Runner:
@@ -212,7 +219,8 @@ class Runner:
             raise UsageError(
                 "nothing is left to run: give --steps with numbers that the samplers and time grids can take"
             )
-        return ledger.plan(self.store, cells, self._missing)
+        place, shards = self.sweep.shard
+        return ledger.plan(self.store, cells[place - 1 :: shards], self._missing)
 
     def _of_steps(self) -> list[SampledCell]:
         return [self._cell(*trial) for trial in self.sweep.trials()]
@@ -293,16 +301,19 @@ class Runner:
     def run(self, plan: Plan[SampledCell], observer: Observer) -> list[Record]:
         """Compute what is pending and return the record of every trial, in the plan's order.
 
+        Other runs in the folder share the work: each block is drawn by one of them; see `Share`.
+
         Raises:
             BenchError: at the first failure if the sweep is strict; if results cannot be written.
         """
         self.store.prepare()
         made = []
-        for record in self._compute(plan, observer):
-            made.append(record)
-            observer.ended(record)
-            if self.sweep.strict and record.status == "failed":
-                raise BenchError(f"{record.title}: {record.message}")
+        with self.store.running, closing(self._compute(plan, observer)) as records:
+            for record in records:
+                made.append(record)
+                observer.ended(record)
+                if self.sweep.strict and record.status == "failed":
+                    raise BenchError(f"{record.title}: {record.message}")
         return plan.answers(made)
 
     def changes(self) -> Iterator[str]:
@@ -324,11 +335,14 @@ class Runner:
         sets = self._real_sets(split)
         if not sets:
             return None
-        first = sets[0]
         cell = self._floor_cell(sets, split)
-        known = ledger.plan(self.store, [cell], lambda record: record.message).reused
-        if cell.key in known:
-            return known[cell.key]
+        with alone_at(self.store, cell):
+            known = ledger.plan(self.store, [cell], lambda record: record.message).reused
+            return known[cell.key] if cell.key in known else self._measured_floor(cell, sets, split)
+
+    def _measured_floor(
+        self, cell: Cell, sets: Sequence[torch.Tensor], split: torch.Tensor | None
+    ) -> Record | None:
         measured = [self.worker.measure_all(images, cell.trial.blocks) for images in sets]
         rest = None
         if split is not None:
@@ -342,7 +356,7 @@ class Runner:
         means = {name: mean_of_scores([scores[name] for scores, _ in scored]) for name in names}
         record = replace(cell.record(), scores=means, message=failures[0].message if failures else "")
         self.store.prepare()
-        self.store.write(record, kept_of(first), self._forward_film(first[:1]))
+        self.store.write(record, kept_of(sets[0]), self._forward_film(sets[0][:1]))
         return record
 
     @cached_property
@@ -415,55 +429,35 @@ class Runner:
             device=self.sweep.devices_here[0],
         )
 
-    def _compute(self, plan: Plan[SampledCell], observer: Observer) -> Iterator[Record]:
+    def _compute(self, plan: Plan[SampledCell], observer: Observer) -> Generator[Record]:
+        """Yield the record of every trial that is pending, whichever run in the folder makes it."""
         self._admit(cell.trial for cell in plan.pending)
-        keep = self.worker.keep_features
-        cells = {cell.key: cell for cell in plan.pending}
-        collected = {key: Collected(cell.trial, keep) for key, cell in cells.items()}
-        for key, cell in cells.items():
-            for result in self._kept_blocks(cell):
-                if collected[key].fits(result):
-                    collected[key].add(result)
-                    observer.advanced(cell.trial, len(result.block))
-        observer.planned(plan)
-        tasks = [Task(cells[key].trial, block) for key, mine in collected.items() for block in mine.missing()]
-        for key in [key for key, mine in collected.items() if mine.whole]:
-            yield self._finish(cells[key], collected.pop(key).prefix)
         executor = get_executor(self.sweep.executor)
-        outcomes = executor.run(
-            _interleaved(tasks), self.setup, self.sweep.devices, lambda task: task.trial.key in collected
-        )
-        for task, outcome in outcomes:
-            cell, mine = cells[task.trial.key], collected.get(task.trial.key)
-            if mine is None:  # it failed while this block was being drawn elsewhere
-                continue
-            if isinstance(outcome, Failure):
-                del collected[cell.key]
-                yield self._fail(cell, outcome)
-                continue
-            self._machines.setdefault(cell.key, set()).add(outcome.machine)
-            if outcome.changed:
-                self._changes.setdefault(cell.row.label, {}).update(dict.fromkeys(outcome.changed))
-            folder = block_folder(self.store, cell)
-            write_block(folder, outcome.block, outcome.to_arrays(), outcome.cost)
-            observer.advanced(cell.trial, len(outcome.block))
-            mine.add(outcome)
-            if mine.whole:
-                yield self._finish(cell, collected.pop(cell.key).prefix)
-            elif mine.due:
-                prefix = mine.compact()
-                merge_blocks(folder, prefix.block, prefix.to_arrays(), prefix.cost)
+        with Share(self.store, plan.pending, self._missing) as share:
+            work = Work(self.store, plan.pending, share, self.worker.keep_features, observer.advanced)
+            observer.planned(plan)
+            yield from work.ended(self._finish)
+            while work.open:
+                if tasks := work.tasks():
+                    for task, outcome in executor.run(tasks, self.setup, self.sweep.devices, work.wanted):
+                        self._note(work.cell_of(task), outcome)
+                        work.put(task, outcome, self._fail)
+                        yield from work.ended(self._finish)
+                else:
+                    observer.waiting(self.store.running.others())
+                    work.wait()
+                yield from work.ended(self._finish)
 
-    def _kept_blocks(self, cell: Cell) -> Iterator[BlockResult]:
-        for block, arrays, cost in read_blocks(block_folder(self.store, cell)):
-            try:
-                yield BlockResult.from_arrays(block, arrays, cost)
-            except (KeyError, ValueError):
-                continue  # a damaged file is no block
+    def _note(self, cell: Cell, outcome: Outcome) -> None:
+        """Note on which machine a block was drawn, and what was changed globally meanwhile."""
+        if not isinstance(outcome, BlockResult):
+            return
+        self._machines.setdefault(cell.key, set()).add(outcome.machine)
+        if outcome.changed:
+            self._changes.setdefault(cell.row.label, {}).update(dict.fromkeys(outcome.changed))
 
-    def _finish(self, cell: Cell, result: BlockResult | None) -> Record:
+    def _finish(self, cell: Cell, result: BlockResult) -> Record:
         """Score a trial; where a metric fails the others' scores are kept, and the blocks to score again."""
-        assert result is not None  # the trial is whole
         if self._larger is not None and isinstance(cell, SampledCell):
             self._larger._take_over(cell, result)
         scores, failures = self.scoring.scores(result.statistics, result.levels)
@@ -605,8 +599,3 @@ def _tuning_calls(sampler: Sampler, spacing: str) -> int:
 def _written(value: Parameter) -> Parameter:
     """Return a parameter as a record holds it: JSON has no infinity."""
     return str(value) if value in (math.inf, -math.inf) else value
-
-
-def _interleaved(tasks: Sequence[Task]) -> list[Task]:
-    """Order blocks so that the trials of one S take turns: the machine's drift then hits all alike."""
-    return sorted(tasks, key=lambda task: (task.trial.steps, task.block.start))

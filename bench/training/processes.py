@@ -97,11 +97,3 @@ def joined(device: torch.device) -> Iterator[Processes]:
         yield Processes.present()
     finally:
         distributed.destroy_process_group()
-
-
-def own_device(asked: str) -> str:
-    """Return the device of this process: with ``auto`` or ``cuda``, the GPU of its place on its machine."""
-    place = os.environ.get("LOCAL_RANK")
-    if place is None or asked not in ("auto", "cuda") or not torch.cuda.is_available():
-        return asked
-    return f"cuda:{place}"

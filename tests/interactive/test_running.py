@@ -97,7 +97,7 @@ def test_every_option_of_the_command_can_be_given():
         ({"step": [3]}, "unknown argument of run 'step'; did you mean steps"),
         ({"dry_run": True}, "unknown argument of run 'dry_run'"),
         ({"n": 1}, "--n must be at least 2"),
-        ({"n": "many"}, "argument --n: invalid int value: 'many'"),
+        ({"n": "many"}, "argument --n/--samples: invalid int value: 'many'"),
         ({"samplers": "dim"}, "unknown sampler 'dim'; did you mean ddim"),
         ({"samplers": [len]}, "len is no sampler"),
         ({"model": object()}, "without schedule, shape, variance"),

@@ -15,3 +15,6 @@ class Silent:
 
     def ended(self, record):
         self.records.append(record)
+
+    def waiting(self, runs):
+        self.waited = runs
