@@ -25,6 +25,7 @@ from bench.plugins.cards import ModelCard
 from bench.plugins.objects import card_of, offered
 from bench.records.provenance import asked_by
 from bench.records.store import Store
+from bench.report.tables.artefacts import write_tables
 from bench.sweep.worker import worker
 
 Samplers = str | Sampler | Sequence[str | Sampler]
@@ -55,8 +56,8 @@ def run(
     """Sweep samplers over numbers of steps and return what came out; ``python -m bench run`` from Python.
 
     ``bench.run("paper", [10, 20], model="digits", n=1000)``. What is in the results folder already is not
-    computed again, and what is made here is kept there: the command and this function go on where the other
-    one stopped.
+    computed again, and what is made here is kept there, with its tables: the command and this function go on
+    where the other one stopped.
 
     A model or a sampler may be an object, without a file: anything that keeps the protocol
     :class:`bench.EpsilonModel`, and a ``@bench.sampler`` function. It is called by its name, and a changed
@@ -122,7 +123,9 @@ def run(
             raise UsageError("; ".join(wanted.lacks))
         trackers = stack.enter_context(tracking(chosen.log, chosen.results))
         records = computed(wanted, Store(chosen.results), shown_here(quiet=not progress), trackers)
-    return Results(chosen.results, records)
+    store = Store(chosen.results)
+    write_tables(store.folder, store.read()[0], [wanted.preset.name] if wanted.preset else [])
+    return Results(store.folder, records)
 
 
 def _each(samplers: Samplers | None) -> list[str | Sampler]:

@@ -191,6 +191,11 @@ class Environment(Part):
     command: str = ""
     finished: str = ""
 
+    @property
+    def of_objects(self) -> bool:
+        """Whether a call in Python made the record, of a model or a sampler that was given as an object."""
+        return self.command.startswith("bench.run(")
+
 
 Outcome = Literal["continued", "beaten", "best", "tied", "precise", "most", "time", "unscored"]
 """Why a trial was drawn to its n: another round went on from it; it lost against a better one; all others of

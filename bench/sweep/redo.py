@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench.device.modes import EAGER
 from bench.diffusion.sampling import get_sampler
-from bench.errors import BenchError
+from bench.errors import BenchError, UnknownNameError
 from bench.metrics.levels import Levels
 from bench.plugins.loading import registry
 from bench.records.provenance import environment
@@ -174,6 +174,8 @@ def redo(store: Store, excerpts: Sequence[Excerpt]) -> Iterator[Redone]:
 def _reason(record: Record, error: BenchError) -> str:
     """Return why a trial cannot be drawn: where its sampler is of a plugin file not given, which one."""
     row = record.sampler
+    if record.environment.of_objects and isinstance(error, UnknownNameError):
+        return f"it is of an object in Python, and only there can it be drawn: {record.environment.command}"
     if row.name in registry().samplers.entries or not row.plugin.endswith(".py"):
         return str(error)
     return f"its sampler {row.name!r} came from the plugin file {row.plugin}; give --plugin with that file"

@@ -122,6 +122,14 @@ def test_objects_are_drawn_like_what_they_are(small):
     assert not any("object" in origin.plugin for origin in origins)
 
 
+def test_a_folder_made_in_python_is_verified_like_any_other(small, capsys):
+    bench.run([own_rule, "ddim:eta=0"], model=Scaled(), reference="digits", **small)
+    assert main(["verify", str(small["results"])]) == 0
+    assert main(["verify", str(small["results"]), "--redo", "2"]) == 1
+    told = capsys.readouterr().err
+    assert "it is of an object in Python, and only there can it be drawn: bench.run(samplers=" in told
+
+
 def redefined(factor):
     """The sampler of a cell that is run again."""
     space = {}

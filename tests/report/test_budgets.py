@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.reports import record, table
 
-from bench.commands.compare import _columns
+from bench.commands.compare import columns_of
 from bench.commands.options import parse_spacings
 from bench.published.claims import CLAIMS
 from bench.records.store import Store
@@ -14,7 +14,7 @@ from bench.report.tables.artefacts import score_files
 from bench.report.tables.budgets import arranged, by_calls, differ_in_calls, latency_sheet
 from bench.report.tables.findings import find_claims
 from bench.report.tables.scores import score_sheet
-from bench.report.tables.summary import best_of_columns, sentences
+from bench.report.tables.summary import sentences
 from bench.report.tables.table import tables_of
 
 HEUN = "edm churn=0"
@@ -129,17 +129,17 @@ def test_latency_is_told_in_network_calls(mixed):
 
 def test_compare_ranks_what_a_budget_buys(mixed, tmp_path):
     records = [cell.record for cell in mixed.cells.values()]
-    (found,) = _columns(records, None, 12, None, Store(tmp_path))
+    (found,) = columns_of(records, None, 12, None, Store(tmp_path))
     spending = [(row["trial"], row["calls"]) for row in found.rows]
     assert spending == [(f"{HEUN} S=5", 9), ("ddim eta=0 S=10", 10)]
     assert [row["verdict"] for row in found.rows] == ["best", "worse"]
     with pytest.raises(ValueError, match="at most 3 network calls"):
-        _columns(records, None, 3, None, Store(tmp_path))
+        columns_of(records, None, 3, None, Store(tmp_path))
 
 
 def test_pairs_of_grids_are_told_apart_in_a_column(tmp_path):
     records = [record("ddim", 10, v, spacing=s) for v, s in ((1.0, "edm"), (2.0, "logsnr"))]
-    (found,) = _columns(records, 10, None, None, Store(tmp_path))
+    (found,) = columns_of(records, 10, None, None, Store(tmp_path))
     assert [row["trial"] for row in found.rows] == ["ddim eta=0 on edm S=10", "ddim eta=0 on logsnr S=10"]
 
 

@@ -184,7 +184,7 @@ def command_of(record: Record) -> str:
         options = ["run", "--model", trial.model, "--samplers", trial.sampler, "--steps", trial.steps]
         options += [*drawing, "--metrics", ",".join(trial.metrics)]
         options += ["--reference", trial.reference] if trial.reference else []
-    if record.environment.command.startswith("bench.run("):  # of objects: their names stand for them
+    if record.environment.of_objects:  # their names stand for them
         given = zip(options[1::2], options[2::2], strict=True)
         return f"bench.run({', '.join(f'{name[2:]}={value!r}' for name, value in given)})"
     return shlex.join(["python", "-m", "bench", *map(str, options)])
