@@ -66,7 +66,7 @@ def _say_error(error: BenchError) -> None:
     """
     if is_verbose():
         traceback.print_exception(error)
-    print(f"error: {one_line(str(error)).replace('python -m bench', PROGRAM)}", file=sys.stderr)
+    print(f"error: {one_line(str(error)).replace('python -m bench ', f'{PROGRAM} ')}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:

@@ -205,7 +205,9 @@ def table_options(parser: argparse.ArgumentParser) -> None:
         help="only trials where a column of `export` is so, as in steps<=20 or sampler=ddim; repeatable",
     )
     parser.add_argument(
-        "--sort", metavar="KEY", help="rows by label, score, a column's heading or a column of `export`"
+        "--sort",
+        metavar="KEY",
+        help="rows by label, score, a column's heading or a column of `export`; =-KEY: greatest first",
     )
     add_fail_if(parser, "a trial is so, as in 'fd_digits>20' or status=failed")
     add_json(parser)
