@@ -11,8 +11,10 @@ network calls head the columns; --by steps has S, --by calls the latencies too.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from bench.commands.options import print_json, read_records, refuse_unknown_metric
+from bench.commands.selection import chosen, failures, say_failures, sorted_rows, sorted_table
 from bench.errors import UsageError
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
@@ -29,22 +31,31 @@ def execute(options: argparse.Namespace) -> int:
     """Print the tables."""
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
-    chosen = _sheets(options, records)
-    if chosen and options.json:
-        print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])
+    records = chosen(records, options.filter)
+    failed = failures(records, options.fail_if)
+    asked = _sheets(options, records)
+    if asked and options.sort is not None:
+        raise UsageError("--sort is for the plain tables; leave it out, or --preset, --claims and the like")
+    if asked and options.json:
+        print_json([row for sheet in asked for row in plain_rows(sheet.frame)])
     elif options.json:
-        print_json(plain_rows(frame(records)))
+        print_json(sorted_rows(plain_rows(frame(records)), options.sort))
     else:
-        tables = tables_of(records, options.metric)
-        shown = chosen or [sheet for table in tables for sheet in _shown(table, options.by)]
-        print("\n".join(map(sheets.FORMATS[options.format], shown)), end="")
-    return 0 if whole else 1
+        tables = [_told(table, options.filter) for table in tables_of(records, options.metric)]
+        shown = asked or [sheet for table in tables for sheet in _shown(table, options.by, options.sort)]
+        print("\n".join(map(sheets.FORMATS[options.format], shown)), end="", flush=True)
+    return max(say_failures(failed), 0 if whole else 1)
 
 
-def _shown(table: Table, by: By | None) -> list[sheets.Sheet]:
+def _told(table: Table, filters: list[str]) -> Table:
+    """Return a table whose title names what was left out: marks are of the rows that are shown."""
+    return replace(table, title=f"{table.title}, where {' and '.join(filters)}") if filters else table
+
+
+def _shown(table: Table, by: By | None, sort: str | None) -> list[sheets.Sheet]:
     """Return the sheet of a table; with the latencies where it was asked for by calls."""
-    chosen = arranged(table, by)
-    return [score_sheet(chosen), *([latency_sheet(chosen)] if by == "calls" else [])]
+    ordered = sorted_table(arranged(table, by), sort)
+    return [score_sheet(ordered), *([latency_sheet(ordered)] if by == "calls" else [])]
 
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:

@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ from bench.files.source import ROOT
 from bench.records.record import Environment
 
 PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
+
+
+_arguments: Sequence[str] = ()
+
+
+def set_command(arguments: Sequence[str]) -> None:
+    """Set the arguments that records name as their command, where the command line leaves some to a file."""
+    global _arguments
+    _arguments = tuple(arguments)
 
 
 def short_hash(fields: Mapping[str, Any]) -> str:
@@ -42,7 +51,7 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         commit=commit,
         dirty=dirty,
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=shlex.join(["sampler-bench", *(_arguments or sys.argv[1:])]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

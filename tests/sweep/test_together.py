@@ -19,8 +19,8 @@ from torch.distributed.run import get_args_parser
 
 from bench import sampler
 from bench.catalog import Origin
-from bench.commands.main import command_parser
 from bench.commands.options import parse_shard
+from bench.commands.parser import command_parser
 from bench.commands.together import at_work
 from bench.errors import UsageError
 from bench.files.claims import claim
