@@ -72,8 +72,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     ends when those left differ by less than 2%. At 95% nothing that it says of a column is false.
 
     Runs in one results folder share the work, also those that `torchrun -m bench run --samples 1000` starts,
-    which would take --n for an option of its own. Machines without a common folder take --shard 1/4 to 4/4,
-    and `merge` puts their results together.
+    which would take --n and --log for its own: --tracker is --log. Machines without a common folder take
+    --shard 1/4 to 4/4, and `merge` puts their results together.
     """
     parser.add_argument(
         "--preset",
@@ -185,6 +185,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--log",
+        "--tracker",
+        dest="log",
         action="append",
         default=[],
         metavar="NAME[:WHERE]",
