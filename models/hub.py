@@ -137,7 +137,7 @@ def _absent(name: str, card: CheckpointCard | None, places: Sequence[Path]) -> C
     where = places[0] / file.path
     digest = f", {file.digest}" if file.digest else ""
     also = " with config.json beside it" if card.hub else ""
-    how = f"python -m bench fetch {card.name}" if file.url else f"a browser from {card.origin}"
+    how = f"sampler-bench fetch {card.name}" if file.url else f"a browser from {card.origin}"
     return CheckpointError(
         f"{name} is not on this machine: put {where.name} (about {card.megabytes} MB{digest}) "
         f"at {where}{also}, or fetch it with {how}"

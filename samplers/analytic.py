@@ -56,7 +56,7 @@ def analytic_ddpm(
         grid: the time steps.
         noise: asked for at every step but the last.
         clip: ``x0`` clamps the predicted x_0 to [-1, 1], as published; ``none``.
-        moments: file with Gamma_t of the grid's times, from ``python -m bench moments``; none is needed for
+        moments: file with Gamma_t of the grid's times, from ``sampler-bench moments``; none is needed for
             a model that knows them, by a method ``noise_moment(t)``.
         levels: the greatest mean size of the noise at the step before the last, in levels of 8 bits; 1 or 2
             in the published tables of CIFAR-10.
@@ -134,7 +134,7 @@ def _known(moments: str, model: EpsilonModel) -> Callable[[float], float]:
         return read_moments(Path(moments)).at
     if own is None:
         raise NotApplicable(
-            "analytic variances need the second moments of the model's noise: `python -m bench moments`"
+            "analytic variances need the second moments of the model's noise: `sampler-bench moments`"
             " estimates them, moments=FILE gives them"
         )
     return own

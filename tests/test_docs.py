@@ -12,7 +12,8 @@ from support.choice import FEW, MANY, TABLES, ranked, table_of
 from support.commands import bench
 
 from bench import compare, load_results
-from bench.commands.main import command_parser, main
+from bench.commands.main import main
+from bench.commands.parser import command_parser
 from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
 from bench.plugins.loading import Registry

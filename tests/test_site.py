@@ -11,7 +11,7 @@ import tex
 import verbs
 from support.licences import TABLE, licence, required, written
 
-from bench.commands.main import command_parser
+from bench.commands.parser import command_parser
 from bench.commands.usage import VERBS
 
 ROOT = Path(__file__).parent.parent

@@ -15,20 +15,24 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import pandas as pd
 
+from bench.commands.folders import compare_folders, failed_rows, rows_of, sheet_of
 from bench.commands.options import (
     load_plugins,
     print_json,
     read_records,
     refuse_unknown_metric,
 )
+from bench.commands.selection import say_failures
 from bench.commands.show import matching
 from bench.errors import BenchError, UsageError
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.trial import Trial
+from bench.report.tables.sheets import plain
 from bench.report.tables.table import Cell, Table, calls, is_beaten, shared, tables_of
 from bench.stats.comparison import Comparison, compare, estimate, holm, not_judged
 from bench.stats.resampling import influence_se
@@ -73,6 +77,8 @@ class Compared:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the comparison."""
+    if any(Path(trial).is_dir() for trial in options.trials):
+        return _folders(options)
     whole_column = options.column is not None or options.calls is not None
     if len(options.trials) != (0 if whole_column else 2):
         raise UsageError("give two trials, as in ddim:eta=0@10 ddim:eta=1@10, or --column S, or --calls N")
@@ -83,11 +89,34 @@ def execute(options: argparse.Namespace) -> int:
         compared = columns_of(records, options.column, options.calls, options.metric, Store(options.results))
     else:
         compared = [pair(records, options.trials, options.metric, Store(options.results))]
+    rows = [row for one in compared for row in one.rows]
+    failed = failed_rows(rows, options.fail_if)
     if options.json:
-        print_json([row for one in compared for row in one.rows])
+        print_json(rows)
     else:
-        print("\n\n".join(one.text(titled=len(compared) > 1) for one in compared))
-    return 0 if whole else 1
+        print("\n\n".join(one.text(titled=len(compared) > 1) for one in compared), flush=True)
+    return max(say_failures(failed), 0 if whole else 1)
+
+
+def _folders(options: argparse.Namespace) -> int:
+    """Print two results folders trial by trial."""
+    if options.column is not None or options.calls is not None:
+        raise UsageError("two folders are compared trial by trial; leave --column and --calls out")
+    if len(options.trials) != 2 or not all(Path(trial).is_dir() for trial in options.trials):
+        others = [trial for trial in options.trials if not Path(trial).is_dir()]
+        what = f"{others[0]} is no folder" if others else f"got {len(options.trials)}"
+        raise UsageError(f"compare takes two trials or two results folders; {what}")
+    first, second = map(Path, options.trials)
+    (before, one), (after, other) = (read_records(folder, options.model) for folder in (first, second))
+    refuse_unknown_metric([*before, *after], options.metric)
+    pairs = compare_folders(before, after, options.metric)
+    rows = rows_of(pairs)
+    failed = failed_rows(rows, options.fail_if)
+    if options.json:
+        print_json(rows)
+    else:
+        print(plain(sheet_of(pairs, first, second)), end="", flush=True)
+    return max(say_failures(failed), 0 if one and other else 1)
 
 
 def pair(records: Sequence[Record], trials: Sequence[str], metric: str | None, store: Store) -> Compared:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import torch
 
 from bench.commands.options import print_json
 from bench.commands.progress import say_plan
+from bench.commands.verbosity import say
 from bench.diffusion.calls import count_calls
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import Grid
@@ -103,7 +103,7 @@ def say_cost(runner: Runner, plan: Plan[SampledCell]) -> None:
     estimates = _estimates(runner, plan)
     calls, seconds = sum(e.evaluations for e in estimates), sum(e.seconds for e in estimates)
     cost = f"{calls:,} network evaluations, about {span(seconds)} of sampling on {runner.worker.device}"
-    print(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}", file=sys.stderr)
+    say(f"{len(estimates)} trials of {runner.sweep.n:,} images to compute: {cost}")
 
 
 def say_fits(rounds: Rounds, left: float) -> None:
@@ -126,10 +126,9 @@ def say_fits(rounds: Rounds, left: float) -> None:
     costs = {n: whole * n / rounds.most for n in rounds.looks}
     n = max((n for n, seconds in costs.items() if seconds <= left), default=rounds.looks[0])
     steps = ", ".join(f"{one:,}" for one in rounds.looks[:4])
-    print(
+    say(
         f"{span(left)}: n = {n:,} of every trial fits, about {span(costs[n])} of sampling; drawn in rounds"
-        f" of {steps}{', ...' if len(rounds.looks) > 4 else ''} samples, up to {rounds.most:,}",
-        file=sys.stderr,
+        f" of {steps}{', ...' if len(rounds.looks) > 4 else ''} samples, up to {rounds.most:,}"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.commands.options import console
+from bench.commands.verbosity import is_quiet
 from bench.errors import UnknownNameError
 from bench.metrics.reference import cache_folder
 from bench.metrics.weights import FILES, WeightFile
@@ -27,7 +28,7 @@ CIFAR10 = WeightFile(
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     variable="SAMPLER_BENCH_DATA",
-    fetch="python -m bench fetch cifar10",
+    fetch="sampler-bench fetch cifar10",
 )
 
 
@@ -40,7 +41,7 @@ def execute(options: argparse.Namespace) -> int:
         raise UnknownNameError("file to fetch", name, [*files, *checkpoints])
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = console()
-    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as bar:
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal or is_quiet()) as bar:
         task = bar.add_task(name, total=None)
 
         def arrived(path: Path, done: int, total: int | None) -> None:

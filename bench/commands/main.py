@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench VERB``, one file a verb in `bench.commands`.
+"""The command line: ``sampler-bench VERB``, one file a verb in `bench.commands`.
 
 Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted. An error is one
 sentence on standard error; what was done before it is kept.
@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib.util
-import inspect
+import importlib.metadata
 import io
 import os
 import pkgutil
+import platform
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
-from bench.commands.usage import VERBS, add_threads
+from bench.commands.config import chosen_arguments, chosen_options, parse_options, save_config
+from bench.commands.parser import Parser, command_parser
+from bench.commands.paths import own_packages_first
+from bench.commands.usage import PROGRAM, VERBS
+from bench.commands.verbosity import Verbosity, detail, is_verbose, set_verbosity
 from bench.device.cores import settle
 from bench.errors import BenchError, UsageError, one_line
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser that answers bad input with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the sentence instead of printing the usage."""
-        raise UsageError(f"{message[0].lower()}{message[1:]}; see `{self.prog} --help`")
-
-    def named(self) -> dict[str, argparse.Action]:
-        """Return the options by their names in Python: ``--keep-features`` is ``keep_features``."""
-        return {
-            option.removeprefix("--").replace("-", "_"): action
-            for action in self._actions
-            for option in action.option_strings
-            if option.startswith("--")
-        }
+LOUDNESS = ("-v", "--verbose", "-q", "--quiet")
+"""Options that may stand before the verb too."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,12 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         return _dispatch(arguments)
-    except UsageError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
     except BenchError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
+        _say_error(error)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, the same command goes on from here", file=sys.stderr)
         return 130
@@ -72,23 +59,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _say_error(error: BenchError) -> None:
+    """Print an error as a sentence, and where it comes from if that was asked for.
+
+    The commands in some sentences lie in code whose hash keeps records fresh; they are named here by the
+    command that works in any folder.
+    """
+    if is_verbose():
+        traceback.print_exception(error)
+    print(f"error: {one_line(str(error)).replace('python -m bench ', f'{PROGRAM} ')}", file=sys.stderr)
+
+
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
     """Print a warning as a sentence, without the line of code that gave it."""
     print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
-    check_packages()
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {known.summary}" for name, known in VERBS.items())
-    parser = Parser(
-        prog="python -m bench",
-        description="Which diffusion sampler gives the best images for the time it takes?",
-        epilog=f"verbs:\n{verbs}\n\n`python -m bench VERB --help` tells more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("verb", nargs="?", help="one of those below")
-    parser.add_argument("--version", action="store_true", help="print the version")
+    set_verbosity(Verbosity.NORMAL)
+    own_packages_first()
+    loudness = _leading_loudness(arguments)
+    arguments = [*arguments[len(loudness) :], *loudness]
+    parser = _top_parser()
     known, verb = parser.parse_known_args(arguments[:1])[0], arguments[0] if arguments else None
     if known.version:
         from bench.plugins.loading import own_version
@@ -102,12 +94,54 @@ def _dispatch(arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(VERBS)}"
         raise UsageError(f"unknown verb {verb!r}; {hint}")
-    _refuse_empty(arguments[1:])
-    options = command_parser(verb).parse_args(arguments[1:])
+    return _run_verb(verb, arguments[1:])
+
+
+def _leading_loudness(arguments: Sequence[str]) -> list[str]:
+    """Return the options of `LOUDNESS` that stand before the verb."""
+    verb = next((place for place, one in enumerate(arguments) if one not in LOUDNESS), len(arguments))
+    return list(arguments[:verb])
+
+
+def _top_parser() -> Parser:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {known.summary}" for name, known in VERBS.items())
+    parser = Parser(
+        prog=PROGRAM,
+        description="Which diffusion sampler gives the best images for the time it takes?",
+        epilog=f"verbs:\n{verbs}\n\n`{PROGRAM} VERB --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", nargs="?", help="one of those below")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    return parser
+
+
+def _run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Do the work of a verb and return its exit status."""
+    _refuse_empty(arguments)
+    parser = command_parser(verb)
+    options = parse_options(parser, arguments)
+    if getattr(options, "quiet", False) and options.verbose:
+        raise UsageError("-q and -v exclude each other; give one")
+    set_verbosity(
+        Verbosity.VERBOSE
+        if options.verbose
+        else Verbosity.QUIET
+        if getattr(options, "quiet", False)
+        else Verbosity.NORMAL
+    )
+    if getattr(options, "save_config", None) is not None:
+        save_config(parser, options, options.save_config)
+    if getattr(options, "config", None) is not None:
+        _name_options(verb, parser, options)
+    _tell_setting(parser, options)
+    began = time.perf_counter()
     if VERBS[verb].computes:
         _settle_threads(options.threads)
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
     status = int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
+    detail(f"{verb} took {time.perf_counter() - began:.1f} s, exit status {status}")
     return max(status, _plugins_failed()) if hasattr(options, "plugin") else status
 
 
@@ -115,6 +149,30 @@ def _settle_threads(asked: int | None) -> None:
     if asked is not None and asked < 1:
         raise UsageError(f"--threads takes numbers from 1 on, got {asked}")
     settle(asked)
+
+
+def _name_options(verb: str, parser: Parser, options: argparse.Namespace) -> None:
+    """Let records name the options that a file holds: the file may change."""
+    from bench.records.provenance import set_command  # brings torch, which whoever gives a file waits for
+
+    set_command([verb, *chosen_arguments(parser, options)])
+
+
+def _tell_setting(parser: Parser, options: argparse.Namespace) -> None:
+    """Tell versions and choices where more than progress is wanted."""
+    if not is_verbose():
+        return
+    versions = ", ".join(f"{name} {_version(name)}" for name in (PROGRAM, "torch", "numpy"))
+    detail(f"{versions}, Python {platform.python_version()}, {platform.platform()}")
+    for key, value in chosen_options(parser, options):
+        detail(f"  {key}: {' '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _plugins_failed() -> int:
@@ -136,34 +194,3 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
             raise UsageError(f"{what} is given nothing; leave it out or give a value")
         if option.startswith("--") and equals and not value.strip():
             raise UsageError(f"{option} is given nothing; leave it out or give a value")
-
-
-def command_parser(verb: str) -> Parser:
-    """Return the parser of a verb's options."""
-    declare = VERBS[verb].declare
-    parser = Parser(
-        prog=f"python -m bench {verb}",
-        description=inspect.cleandoc(declare.__doc__ or ""),
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    declare(parser)
-    if VERBS[verb].computes:
-        add_threads(parser)
-    return parser
-
-
-def check_packages() -> None:
-    """Say in a sentence when a foreign package has taken one of the project's generic import names.
-
-    Raises:
-        BenchError: naming the package and where it was found.
-    """
-    for name in ("samplers", "models"):
-        spec = importlib.util.find_spec(name)
-        found = next(iter(spec.submodule_search_locations or ()), "") if spec else ""
-        if Path(found).parent != Path(__file__).parents[2]:
-            raise BenchError(
-                f"the package {name!r} is found in {found} and is not sampler-bench's; run from another"
-                " folder or remove it from the path"
-            )

@@ -15,9 +15,9 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
 _NEXT = {
-    "sampler": "python -m bench check @FILE@",
-    "model": "python -m bench run --model @FILE@:@IDENT@ --reference path/to/images --steps 10 --n 100",
-    "metric": "python -m bench run --plugin @FILE@ --metrics @METRIC@ --samplers ddim --steps 10 --n 100",
+    "sampler": "sampler-bench check @FILE@",
+    "model": "sampler-bench run --model @FILE@:@IDENT@ --reference path/to/images --steps 10 --n 100",
+    "metric": "sampler-bench run --plugin @FILE@ --metrics @METRIC@ --samplers ddim --steps 10 --n 100",
 }
 """What to do with a file."""
 

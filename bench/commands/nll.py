@@ -1,7 +1,7 @@
 """Evaluate the variational bound on the likelihood of images, in bits per dimension, with its terms apart.
 
-    python -m bench nll                                       every variance of the default model, all T steps
-    python -m bench nll --steps 10,25,50,100 --variance fixedsmall,fixedlarge
+    sampler-bench nll                                       every variance of the default model, all T steps
+    sampler-bench nll --steps 10,25,50,100 --variance fixedsmall,fixedlarge
 
 The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
 discretised Gaussian decoder. What is done already is not done again.
@@ -29,6 +29,7 @@ from bench.commands.options import (
 )
 from bench.commands.progress import Bar, say_plan
 from bench.commands.together import at_work
+from bench.commands.verbosity import say
 from bench.diffusion.bound import ReverseVariance
 from bench.errors import UnknownNameError, UsageError, one_line
 from bench.nll.parts import METRICS, read_terms
@@ -138,16 +139,16 @@ class _Display(Bar):
             return
         say_plan(plan)
         if calls:
-            print(f"{calls:,} network calls to make", file=sys.stderr)
+            say(f"{calls:,} network calls to make")
 
     def called(self, t: int) -> None:
         """Move the bar."""
         self._progress.update(self._bar, advance=1, description=f"t={t}")
 
     def ended(self, record: Record) -> None:
-        """Print a line where there is no bar."""
-        if self._quiet or self._live or record.status != "done":
+        """Tell the bound."""
+        if record.status != "done":
             return
         score = record.scores[METRICS[0]]
         where = f"{record.sampler.label} S={record.trial.steps}"
-        print(f"{where}: {score.value:.5g} ± {score.se:.2g} bits per dimension", file=sys.stderr, flush=True)
+        self.tell(f"{where}: {score.value:.5g} ± {score.se:.2g} bits per dimension")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from bench.commands.verbosity import say
 from bench.diffusion.learned import is_learned
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.diffusion.spacing import check_spacing, count_listed
@@ -54,7 +56,7 @@ def parse_samplers(specs: Iterable[str], clip: str | None = None) -> tuple[Sampl
             known = found.setdefault(sampler.spec, sampler)
             if known.alias != sampler.alias and spec != "all":
                 given = spec if len(chosen) == 1 else sampler.label
-                print(f"{given} and {known.label} are one rule: one row", file=sys.stderr)
+                say(f"{given} and {known.label} are one rule: one row")
     return tuple(found.values())
 
 
@@ -249,10 +251,13 @@ def is_shown(text: str) -> bool:
 
 
 def console() -> Console:
-    """Return a terminal for tables: wide where output goes to a file; names stand as they are given."""
+    """Return a terminal for tables; names stand as they are given.
+
+    It is as wide as ``COLUMNS`` says, or else as the terminal; where output goes to a file, wide.
+    """
     make = partial(Console, highlight=False, markup=False, emoji=False)
     made = make()
-    return made if made.is_terminal else make(width=200)
+    return made if made.is_terminal or os.environ.get("COLUMNS", "").isdigit() else make(width=200)
 
 
 def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record], bool]:
@@ -269,7 +274,7 @@ def read_records(folder: Path, models: Iterable[str] = ()) -> tuple[list[Record]
     if not chosen:
         what = f"no records of {', '.join(sorted(wanted))}" if wanted else "no records"
         raise UsageError(
-            f"{what} in {folder}; `python -m bench run` makes them, --results names another folder"
+            f"{what} in {folder}; `sampler-bench run` makes them, --results names another folder"
         )
     return chosen, not unreadable
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.progress import (
 )
 
 from bench.commands.options import console, warn
+from bench.commands.verbosity import is_quiet, is_verbose, say
 from bench.records.ledger import CellType, Plan
 from bench.records.record import Record, Stale
 from bench.records.running import Run
@@ -32,16 +32,16 @@ def say_plan(plan: Plan[CellType]) -> None:
     say_stale(plan.stale)
     for lacking in plan.incomplete:
         what = " and ".join(lacking.fields)
-        print(f"{lacking.record.title}: its {what} were not kept; it is computed anew", file=sys.stderr)
+        say(f"{lacking.record.title}: its {what} were not kept; it is computed anew")
     if plan.reused:
-        print(f"{len(plan.reused)} of {len(plan.entries)} trials are there already", file=sys.stderr)
+        say(f"{len(plan.reused)} of {len(plan.entries)} trials are there already")
 
 
 def say_stale(records: Iterable[Stale]) -> None:
     """Say which records are out of date, and why."""
     for stale in records:
         what = ", ".join(stale.fields) or f"status {stale.record.status}"
-        print(f"stale: {stale.record.title}: {what} changed since; it is computed anew", file=sys.stderr)
+        say(f"stale: {stale.record.title}: {what} changed since; it is computed anew")
 
 
 class Bar:
@@ -49,13 +49,13 @@ class Bar:
 
     Args:
         columns: between the bar and the time left.
-        quiet: show nothing at all.
+        quiet: show nothing at all; so it is with ``-q``.
     """
 
     def __init__(self, *columns: ProgressColumn, quiet: bool) -> None:
         terminal = console()
-        self._quiet = quiet
-        self._live = terminal.is_terminal and not quiet
+        self._quiet = quiet or is_quiet()
+        self._live = terminal.is_terminal and not self._quiet
         self._waits = False
         shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn())
         self._progress = Progress(*shown, console=terminal, disable=not self._live)
@@ -72,7 +72,14 @@ class Bar:
         if not self._waits and not self._quiet:
             self._waits = True
             for run in runs:
-                print(f"what is left is with {run}", file=sys.stderr, flush=True)
+                say(f"what is left is with {run}")
+
+    def tell(self, line: str) -> None:
+        """Print a line where there is no bar, and above the bar where ``-v`` was given."""
+        if self._live and is_verbose():
+            self._progress.console.print(line)
+        elif not self._live and not self._quiet:
+            say(line)
 
 
 class Measuring(Bar):
@@ -97,7 +104,7 @@ class Measuring(Bar):
             self._progress.update(self._progress.tasks[0].id, completed=done)
         elif total and (tenth := 10 * done // total) > self._said:
             self._said = tenth
-            print(f"measured {done:,} of {total:,} reference images", file=sys.stderr, flush=True)
+            say(f"measured {done:,} of {total:,} reference images")
 
 
 class Display(Bar):
@@ -125,10 +132,8 @@ class Display(Bar):
             self._progress.update(self._bar, advance=trial.steps * samples, description=f"S={trial.steps}")
 
     def ended(self, record: Record) -> None:
-        """Print a line where there is no bar."""
+        """Tell the trial."""
         self._done += 1
-        if self._quiet or self._live:
-            return
         score = next(iter(record.scores.values()), None)
         told = (
             f"{score.metric} {score.value:.4g} ± {score.se:.2g}"
@@ -137,7 +142,7 @@ class Display(Bar):
         )
         seconds = record.cost.sampling_seconds if record.cost else 0.0
         where = f"{record.sampler.label} S={record.trial.steps}"
-        print(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s", file=sys.stderr, flush=True)
+        self.tell(f"[{self._done}/{self._total}] {where}: {told}, {seconds:.1f} s")
 
 
 @dataclass(frozen=True)
@@ -160,4 +165,4 @@ class Shown:
 
     def say(self, sentence: str) -> None:
         """Tell something that is done other than it was asked for."""
-        print(sentence, file=sys.stderr, flush=True)
+        say(sentence)

@@ -36,6 +36,7 @@ from bench.commands.progress import Shown
 from bench.commands.together import at_work
 from bench.commands.trackers import Trackers, check_trackers, tracking
 from bench.commands.usage import AFFORDABLE, DEFAULT_MODEL
+from bench.commands.verbosity import detail, is_quiet, say
 from bench.device.modes import Mode
 from bench.device.ranks import own_device, own_rank
 from bench.diffusion.spacing import steps_of
@@ -175,7 +176,7 @@ def _dry_run(sweep: Sweep, store: Store, options: argparse.Namespace, rule: Rule
         runner = runner.at(rounds.most)
         if rule.budget is not None:
             say_fits(rounds, rule.budget)
-        print(f"in rounds of {_listed(rounds.looks)} samples; at most:", file=sys.stderr)
+        say(f"in rounds of {_listed(rounds.looks)} samples; at most:")
     plan = runner.plan()
     _say_notes(runner, plan, Shown(quiet=True))
     return dry_run(runner, plan, as_json=options.json)
@@ -399,18 +400,19 @@ def _report(
         for sheet in beside(preset.name, records) if preset else []:
             print(f"\n{sheets.plain(sheet)}", end="")
         say_skipped(records)
-        print(f"{len(records)} records in {store.records}, {seconds:.0f} s")
-        for path in paths:
-            print(f"  {path}")
+        if not is_quiet():
+            print(f"{len(records)} records in {store.records}, {seconds:.0f} s")
+            print("".join(f"  {path}\n" for path in paths), end="")
     for record in failed:
         at_fault = (
             f"model {record.trial.model}" if record.stage.startswith("model") else record.sampler.plugin
         )
         where = f"{record.title} ({at_fault})"
         print(one_line(f"failed: {where}, {record.stage}: {record.message}"), file=sys.stderr)
+        detail(record.failure.traceback if record.failure else "")
     if failed:
         print(
-            f"{len(failed)} of {len(records)} trials failed; `python -m bench show` has the tracebacks",
+            f"{len(failed)} of {len(records)} trials failed; `sampler-bench show` has the tracebacks",
             file=sys.stderr,
         )
     return 1 if failed else 0

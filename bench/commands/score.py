@@ -60,7 +60,7 @@ def execute(options: argparse.Namespace) -> int:
         store.prepare()
         path = store.write(record, kept_of(found.images.images))
         if not options.json:
-            print(f"{path}: a row of `python -m bench table --results {options.results}`")
+            print(f"{path}: a row of `sampler-bench table --results {options.results}`")
     return 1 if found.failures else 0
 
 

@@ -1,7 +1,7 @@
 """Tell how fast a model answers, what each sampler adds to it, and what a sweep would cost.
 
-    python -m bench speed --model mine.py:make
-    python -m bench speed --model digits --samplers ddim dpmpp-2m --batch 1,32,256 --json
+    sampler-bench speed --model mine.py:make
+    sampler-bench speed --model digits --samplers ddim dpmpp-2m --batch 1,32,256 --json
 
 Everything is measured in turns within one run, so that its ratios hold on a machine that slows down.
 """
@@ -30,6 +30,7 @@ from bench.commands.options import (
     print_json,
 )
 from bench.commands.progress import Bar
+from bench.commands.verbosity import say
 from bench.diffusion.grid import grid_for
 from bench.errors import UsageError, one_line
 from bench.plugins.cards import LoadedModel
@@ -281,7 +282,7 @@ class _Display(Bar):
         """Say what is measured and set the bar up."""
         self._bar = self._progress.add_task("measuring", total=samplers)
         if not self._quiet:
-            print(f"measuring {samplers} samplers at batch {batch}", file=sys.stderr, flush=True)
+            say(f"measuring {samplers} samplers at batch {batch}")
 
     def ended(self, one: Overhead) -> None:
         """Move the bar."""

@@ -11,9 +11,11 @@ network calls head the columns; --by steps has S, --by calls the latencies too.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 
 from bench.commands.options import print_json, read_choice, read_records, refuse_unknown_metric
+from bench.commands.selection import chosen, failures, say_failures, sorted_rows, sorted_table
 from bench.errors import UsageError
 from bench.records.frame import frame, plain_rows
 from bench.records.record import Record
@@ -24,26 +26,28 @@ from bench.report.tables.latex import latex_table
 from bench.report.tables.replicates import replicate_sheet
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.stability import stability_sheets
-from bench.report.tables.table import By, Table, tables_of
+from bench.report.tables.table import Table, tables_of
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the tables."""
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
-    chosen = _sheets(options, records)
+    records = chosen(records, options.filter)
+    failed = failures(records, options.fail_if)
     _refuse_ignored(options)
-    if chosen and options.json:
-        print_json([row for sheet in chosen for row in plain_rows(sheet.frame)])
+    asked = _sheets(options, records)
+    if asked and options.sort is not None:
+        raise UsageError("--sort is for the plain tables; leave it out, or --preset, --claims and the like")
+    if asked and options.json:
+        print_json([row for sheet in asked for row in plain_rows(sheet.frame)])
     elif options.json:
-        print_json(plain_rows(frame(records)))
+        print_json(sorted_rows(plain_rows(frame(records)), options.sort))
     else:
-        shown = chosen or [
-            sheet for table in _chosen(options, records) for sheet in _shown(table, options.by)
-        ]
+        shown = asked or [sheet for table in _tables(options, records) for sheet in _shown(options, table)]
         form = partial(latex_of, options) if options.format == "latex" else sheets.FORMATS[options.format]
-        print("\n".join(map(form, shown)), end="")
-    return 0 if whole else 1
+        print("\n".join(map(form, shown)), end="", flush=True)
+    return max(say_failures(failed), 0 if whole else 1)
 
 
 def _refuse_ignored(options: argparse.Namespace) -> None:
@@ -66,15 +70,21 @@ def latex_of(options: argparse.Namespace, sheet: sheets.Sheet) -> str:
     return latex_table(sheet, options.caption, options.label_id, siunitx=options.siunitx)
 
 
-def _chosen(options: argparse.Namespace, records: list[Record]) -> list[Table]:
+def _tables(options: argparse.Namespace, records: list[Record]) -> list[Table]:
     """Return the tables with the rows, labels and title that were asked for."""
-    tables = tables_of(records, options.metric)
+    tables = [_told(table, options.filter) for table in tables_of(records, options.metric)]
     return [arranged(table, options.by) for table in read_choice(options, tables).of(tables)]
 
 
-def _shown(table: Table, by: By | None) -> list[sheets.Sheet]:
+def _told(table: Table, filters: list[str]) -> Table:
+    """Return a table whose title names what was left out: marks are of the rows that are shown."""
+    return replace(table, title=f"{table.title}, where {' and '.join(filters)}") if filters else table
+
+
+def _shown(options: argparse.Namespace, table: Table) -> list[sheets.Sheet]:
     """Return the sheet of a table; with the latencies where it was asked for by calls."""
-    return [score_sheet(table), *([latency_sheet(table)] if by == "calls" else [])]
+    ordered = sorted_table(table, options.sort)
+    return [score_sheet(ordered), *([latency_sheet(ordered)] if options.by == "calls" else [])]
 
 
 def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.Sheet]:
@@ -86,7 +96,7 @@ def _sheets(options: argparse.Namespace, records: list[Record]) -> list[sheets.S
         found.append(replicate_sheet(records, options.metric))
     if options.stability:
         stability = [
-            sheet for table in _chosen(options, records) for sheet in stability_sheets(records, table)
+            sheet for table in _tables(options, records) for sheet in stability_sheets(records, table)
         ]
         if not stability:
             raise UsageError("no column has two scores with jackknife groups, and nothing else can be ranked")

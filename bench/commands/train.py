@@ -7,7 +7,6 @@ process takes its share of each batch: torchrun --nproc-per-node 8 -m bench trai
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from bench.commands.options import console, parse_devices, warn
+from bench.commands.verbosity import is_quiet, say
 from bench.device.ranks import own_device
 from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
@@ -69,7 +69,7 @@ def execute(options: argparse.Namespace) -> int:
         _list()
         return 0
     if options.what is None:
-        raise UsageError("say what to train: a preset (`python -m bench train --list`) or a TOML file")
+        raise UsageError("say what to train: a preset (`sampler-bench train --list`) or a TOML file")
     if options.what in APART:
         return _apart(options)
     config = read_config(options.what)
@@ -98,13 +98,19 @@ def _apart(options: argparse.Namespace) -> int:
     if options.data is not None or options.steps is not None:
         raise UsageError(f"{name} has one recipe, on {data}: leave --data and --steps out")
     path = (options.out or Path("results") / "train" / name) / f"{name}.safetensors"
-    print(f"{ended.format(training(path, seed=options.seed or 0, report=print))}; weights {path}")
+    print(f"{ended.format(training(path, seed=options.seed or 0, report=_told))}; weights {path}")
     return 0
+
+
+def _told(line: str) -> None:
+    """Print a line of the training, unless progress is unwanted."""
+    if not is_quiet():
+        print(line)
 
 
 def _train(config: TrainConfig, out: Path, options: argparse.Namespace, device: torch.device) -> TrainResult:
     terminal = console()
-    live = terminal.is_terminal
+    live = terminal.is_terminal and not is_quiet()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=terminal, disable=not live) as bar:
         task = bar.add_task(config.name, total=config.steps)
@@ -113,7 +119,7 @@ def _train(config: TrainConfig, out: Path, options: argparse.Namespace, device: 
             pace = f"loss {progress.loss:.4f}  {progress.images_per_second:.0f} images/s"
             bar.update(task, completed=progress.step, description=pace)
             if not live:
-                print(progress, file=sys.stderr, flush=True)
+                say(progress)
 
         return train(
             config,

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+PROGRAM = "sampler-bench"
+"""The command: what is installed under this name works in any folder."""
+
 DEFAULT_MODEL = "digits"
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
@@ -65,15 +68,12 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
     What is done already is not done again: the same command goes on where it was stopped.
 
-        python -m bench run --samplers fast --steps 10,20 --n 8000 --until-tie 0.02
-        python -m bench run --samplers fast --steps 10,20 --budget 30m
-
     --until-tie draws at n = 250, 500, 1000, ... up to --n, drops the samplers of a column that are beaten and
     ends when those left differ by less than 2%. At 95% nothing that it says of a column is false.
 
     Runs in one results folder share the work, also those that `torchrun -m bench run --samples 1000` starts,
-    which would take --n for an option of its own. Machines without a common folder take --shard 1/4 to 4/4,
-    and `merge` puts their results together.
+    which would take --n and --log for its own: --tracker is --log. Machines without a common folder take
+    --shard 1/4 to 4/4, and `merge` puts their results together.
     """
     parser.add_argument(
         "--preset",
@@ -185,6 +185,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--log",
+        "--tracker",
+        dest="log",
         action="append",
         default=[],
         metavar="NAME[:WHERE]",
@@ -201,6 +203,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_results(parser)
     add_plugins(parser)
+    add_config(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
@@ -233,6 +237,19 @@ def table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption", metavar="TEXT", help="of LaTeX, which then stands in a table of its own")
     parser.add_argument("--label-id", metavar="ID", help="likewise its label, as in tab:samplers")
     parser.add_argument("--siunitx", action="store_true", help="LaTeX with the points below each other")
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="only trials where a column of `export` is so, as in steps<=20 or sampler=ddim; repeatable",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="KEY",
+        help="rows by label, score, a column's heading or a column of `export`; =-KEY: greatest first",
+    )
+    add_fail_if(parser, "a trial is so, as in 'fd_digits>20' or status=failed")
     add_json(parser)
 
 
@@ -277,14 +294,20 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
     column for each table that `table` prints. `compare --calls 20` ranks what each row gets for at most 20
     network calls. Where both trials kept their features (`run --keep-features`) a
     pair also gets the error by influence values.
+
+    `compare A/ B/` takes two results folders: every trial that both have, the second against the first, with
+    the stars of its p-value: * below 5%, ** below 1%, *** below 0.1%, corrected by Holm's method.
     """
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys")
+    parser.add_argument(
+        "trials", nargs="*", metavar="TRIAL", help="two of SAMPLER@STEPS or keys, or two results folders"
+    )
     columns = parser.add_mutually_exclusive_group()
     columns.add_argument(
         "--column", type=int, metavar="S", help="all trials of S steps with the best of them"
     )
     columns.add_argument("--calls", type=int, metavar="N", help="the best of each row within N network calls")
     parser.add_argument("--metric", help="score to compare [each record's first]")
+    add_fail_if(parser, "a verdict is worse, better or tie, or a number is so, as in 'difference>0.5'")
     add_records(parser)
     add_plugins(parser)
     add_json(parser)
@@ -292,8 +315,6 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
 
 def decompose_options(parser: argparse.ArgumentParser) -> None:
     """Tell where the error is: in the solver, in the network, or in too few samples; and in which steps.
-
-        python -m bench decompose --model digits --samplers ddim dpmpp-2m heun --steps 10,20
 
     score = sampling + network + solver: the sampler against its own fine limit from the same noise, the limit
     against real images, and what real images get. The limit of a sampler without noise is the probability
@@ -323,6 +344,8 @@ def decompose_options(parser: argparse.ArgumentParser) -> None:
     add_drawing(parser, "samples")
     add_results(parser, "results/decompose")
     add_plugins(parser)
+    add_config(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
@@ -468,6 +491,7 @@ def stats_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write mu and sigma there as well, as .npz")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
     add_plugins(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
@@ -495,6 +519,7 @@ def score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=float, metavar="N", help="network calls of one image")
     add_results(parser)
     add_plugins(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
@@ -509,6 +534,7 @@ def fetch_options(parser: argparse.ArgumentParser) -> None:
         "name", help=f"{', '.join(WEIGHT_FILES)}, cifar10, or a checkpoint's name from `list models`"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to [where it is looked for]")
+    add_quiet(parser)
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
@@ -571,14 +597,12 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [auto]")
     parser.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
     parser.add_argument("--fresh", action="store_true", help="refuse to go on from a checkpoint in DIR")
+    add_quiet(parser)
 
 
 def nll_options(parser: argparse.ArgumentParser) -> None:
     """Evaluate the variational bound on the likelihood of images, in bits per dimension, with its terms
     apart.
-
-        python -m bench nll                                       every variance of the model, all T steps
-        python -m bench nll --steps 10,25,50,100 --variance fixedsmall,fixedlarge
 
     The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
     discretised Gaussian decoder. What is done already is not done again.
@@ -613,17 +637,16 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
     add_drawing(parser, "images")
     add_results(parser)
     add_plugins(parser)
+    add_config(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
 def moments_options(parser: argparse.ArgumentParser) -> None:
     """Estimate the second moment of a model's noise on its data, for the samplers with analytic variances.
 
-        python -m bench moments --model digits --steps 10,50 --out digits-moments.json
-        python -m bench run --model digits --steps 10,50 --samplers analytic-ddpm:moments=digits-moments.json
-
-    One number a time. Those that the file holds already are kept, the others are added to it; it says how
-    many network evaluations all of them took.
+    A run takes the file as `--samplers analytic-ddpm:moments=FILE`. One number a time. Those that the file
+    holds already are kept, the others are added to it; it says how many network evaluations all of them took.
     """
     add_model(parser)
     parser.add_argument(
@@ -639,6 +662,7 @@ def moments_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     add_plugins(parser)
+    add_quiet(parser)
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -734,6 +758,32 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add ``--quiet`` to a verb that tells its progress."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config`` and ``--save-config``."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML file of options; those given here win over it"
+    )
+    parser.add_argument(
+        "--save-config", type=Path, metavar="FILE", help="write the options in effect there, for --config"
+    )
+
+
+def add_fail_if(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--fail-if``."""
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help=f"exit with 1 where {what}; repeatable",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -759,9 +809,6 @@ def check_model_options(parser: argparse.ArgumentParser) -> None:
 def speed_options(parser: argparse.ArgumentParser) -> None:
     """Measure how fast a model answers, what each sampler adds to it, and what a sweep would cost.
 
-        python -m bench speed --model mine.py:make --samplers ddim dpmpp-2m
-        python -m bench speed --batch 1,32,256 --device cuda --json
-
     The network alone at each batch, then each sampler's trajectories in turn with as many bare calls: their
     ratio is its overhead. The default sweep of these samplers is estimated of both. No image is scored.
     """
@@ -775,15 +822,27 @@ def speed_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network [float32]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     add_plugins(parser)
+    add_quiet(parser)
     add_json(parser)
 
 
 def completion_options(parser: argparse.ArgumentParser) -> None:
     """Print a script that lets a shell complete verbs and options of the command ``sampler-bench``.
 
-    For bash: ``sampler-bench completion bash > ~/.local/share/bash-completion/completions/sampler-bench``.
+    With --install the script is put where the shell finds it, and a line is added to the shell's own file
+    where it looks nowhere by itself.
     """
-    parser.add_argument("shell", choices=SHELLS, help="whose script")
+    parser.add_argument("shell", nargs="?", choices=SHELLS, help="whose script [the shell that $SHELL names]")
+    parser.add_argument("--install", action="store_true", help="put it where the shell finds it")
+
+
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    """Tell what is here and what is missing: versions, devices, caches, scores, extras.
+
+    What is missing comes with the command that gets it. Exit status 1 where something is broken: a package
+    that is needed, a plugin, a folder that cannot be written. What nobody has to have is no fault.
+    """
+    add_json(parser)
 
 
 @dataclass(frozen=True)
@@ -839,5 +898,6 @@ VERBS: Mapping[str, Verb] = {
         "estimate the second moments that analytic variances need", moments_options, computes=True
     ),
     "completion": Verb("print a script that completes commands in a shell", completion_options),
+    "doctor": Verb("tell what is here, and what is missing for which score", doctor_options),
     "nll": Verb("bound the likelihood of images, in bits per dimension", nll_options, computes=True),
 }

@@ -122,7 +122,7 @@ def _weights(given: Sequence[Sequence[float]], steps: int) -> tuple[tuple[float,
 def tuning_calls(path: Path) -> int:
     """Return the network calls that a file of learned numbers took; 0 where it does not tell them.
 
-    A file of moments, from ``python -m bench moments``, tells them as ``evaluations``.
+    A file of moments, from ``sampler-bench moments``, tells them as ``evaluations``.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ class NoiseMoments:
         """
         if t not in self.values:
             raise UsageError(
-                f"there is no moment of {self.model} for the time {t:g}; `python -m bench moments` adds those"
+                f"there is no moment of {self.model} for the time {t:g}; `sampler-bench moments` adds those"
                 " of its --steps and --spacing to the file"
             )
         return self.values[t]
@@ -68,10 +68,10 @@ def read_moments(path: Path) -> NoiseMoments:
         return NoiseMoments(**{**found, "values": values})
     except OSError as error:
         raise UsageError(
-            f"cannot read moments from {path}: {error.strerror}; `python -m bench moments` makes such a file"
+            f"cannot read moments from {path}: {error.strerror}; `sampler-bench moments` makes such a file"
         ) from None
     except (ValueError, TypeError, KeyError):
-        raise UsageError(f"{path} holds no moments; `python -m bench moments` makes such a file") from None
+        raise UsageError(f"{path} holds no moments; `sampler-bench moments` makes such a file") from None
 
 
 def noise_moment(model: EpsilonModel, x0: Tensor, t: float, seed: int = 0, batch: int = 250) -> float:

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.commands.main import command_parser
+from bench.commands.parser import command_parser
 from bench.errors import UnknownNameError
 
-NOT_IN_PYTHON = frozenset({"help", "json", "dry_run"})
-"""Options that say what a command prints."""
+NOT_IN_PYTHON = frozenset({"help", "json", "dry_run", "quiet", "verbose", "config", "save_config", "threads"})
+"""Options that say what a command prints, where its options are, or how its process is set up."""
 
 
 def options_of(verb: str, arguments: Mapping[str, Any]) -> tuple[argparse.Namespace, list[str]]:

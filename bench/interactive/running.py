@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.commands.main import check_packages
 from bench.commands.options import load_plugins
+from bench.commands.paths import own_packages_first
 from bench.commands.run import asked, computed
 from bench.commands.trackers import check_trackers, tracking
 from bench.diffusion.interfaces import EpsilonModel
@@ -85,7 +85,7 @@ def run(
         BenchError: if the model cannot be loaded, or results cannot be written. A trial that fails is a
             record with the reason, see :attr:`Results.failures`.
     """
-    check_packages()
+    own_packages_first()
     card = None if model is None or isinstance(model, str | Path) else card_of(model)
     rows = _each(samplers)
     objects = [one for one in rows if isinstance(one, Sampler)]
@@ -113,7 +113,7 @@ def run(
             told = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
             stack.enter_context(asked_by(f"bench.run({told})"))
         else:
-            stack.enter_context(asked_by(shlex.join(["python", "-m", "bench", "run", *words])))
+            stack.enter_context(asked_by(shlex.join(["sampler-bench", "run", *words])))
         for file in [*chosen.plugin, *_file_of(chosen.model)]:
             _refuse_changed(file)
         load_plugins(chosen.plugin)

@@ -282,7 +282,7 @@ PRESETS: Mapping[str, Preset] = {
             published_model="4K cosine L_hybrid",
             **_CIFAR10,
             notes=(
-                "x_0 clamped to [-1, 1]; T=4000; bits per dimension of the same steps: `python -m bench nll`",
+                "x_0 clamped to [-1, 1]; T=4000; bits per dimension of the same steps: `sampler-bench nll`",
             ),
         ),
         _few_calls("edm-cifar10-uncond", "CIFAR-10", "edm-cifar10-32x32-uncond-vp", _CIFAR10),

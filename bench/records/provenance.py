@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,6 +23,15 @@ from bench.files.source import ROOT
 from bench.records.record import Environment
 
 PACKAGES = ("sampler-bench", "torch", "numpy", "torch-fidelity")
+
+
+_arguments: Sequence[str] = ()
+
+
+def set_command(arguments: Sequence[str]) -> None:
+    """Set the arguments that records name as their command, where the command line leaves some to a file."""
+    global _arguments
+    _arguments = tuple(arguments)
 
 
 def short_hash(fields: Mapping[str, Any]) -> str:
@@ -44,7 +53,7 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         commit=commit,
         dirty=dirty,
-        command=_asked_by.get() or shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=_asked_by.get() or shlex.join(["sampler-bench", *(_arguments or sys.argv[1:])]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -73,7 +73,7 @@ def score(
         images: a folder, an .npz or .npy file, the name of an image set, or uint8 (N, C, H, W), or floats in
             [-1, 1] of that shape, which are rounded to 256 levels as samples are.
         reference: what they should resemble; likewise, or an .npz with mu and sigma.
-        metrics: names, of `python -m bench list metrics`; where empty, the default of such images, by
+        metrics: names, of `sampler-bench list metrics`; where empty, the default of such images, by
             :func:`bench.metrics.defaults.default_metric`.
         held_out: images of the reference's law that nothing was trained on, for metrics that ask for some.
         device: where features are computed.

@@ -91,7 +91,7 @@ class Sweep:
         check_numbers(n=self.n, batch=self.batch, seed=self.seed, steps=self.steps, what="samples")
         if not self.samplers:
             raise UsageError(
-                "no sampler was asked for; give --samplers all or names from `python -m bench list samplers`"
+                "no sampler was asked for; give --samplers all or names from `sampler-bench list samplers`"
             )
         if not self.steps and not self.calls:
             raise UsageError("no number of steps was asked for; give --steps 10,20,50")

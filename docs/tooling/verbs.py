@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from bench.commands.main import command_parser
+from bench.commands.parser import command_parser
 from bench.commands.usage import VERBS
 
 

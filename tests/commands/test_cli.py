@@ -73,7 +73,7 @@ def test_show_tells_where_a_number_comes_from(swept):
         "fd_pixels",
         "arXiv:2010.02502",
         "10 an image, counted",
-        "python -m bench run",
+        "sampler-bench run",
         "weights=",
         "torch=",
     ):
@@ -126,7 +126,7 @@ def test_list_names_everything_with_its_origin():
     assert {"ddim", "ddpm", "sigma-hat"} <= {entry["name"] for entry in lists["samplers"]}
     assert {"digits", "exact-gaussian", "exact-digits"} <= {entry["name"] for entry in lists["models"]}
     assert {"fd_digits", "fd_pixels", "fid"} <= {entry["name"] for entry in lists["metrics"]}
-    assert {"serial", "processes"} == {entry["name"] for entry in lists["executors"]}
+    assert {"serial", "processes", "ray", "submitit"} == {entry["name"] for entry in lists["executors"]}
     assert lists["failures"] == []
 
 
@@ -148,7 +148,7 @@ USAGE = [
     (["run", "--device", "cuda:99"], "device 'cuda:99' is not there"),
     (["run", "--executor", "serail"], "unknown executor 'serail'; did you mean serial"),
     (["run", "--plugin", "nowhere.py"], "plugin file nowhere.py does not exist"),
-    (["run", "--sampler", "ddim"], "unrecognized arguments"),
+    (["run", "--sampler", "ddim"], "unknown option --sampler; did you mean --samplers?"),
     (["rnu"], "unknown verb 'rnu'; did you mean run"),
     (["show", "ddim@10", "--results", "nowhere"], "no records in nowhere"),
     (["table", "--results", "nowhere"], "no records in nowhere"),

@@ -6,7 +6,8 @@ import re
 import pytest
 from support.decompositions import DOCUMENT, MODELS, PARTS, STEPS
 
-from bench.commands.main import command_parser, main
+from bench.commands.main import main
+from bench.commands.parser import command_parser
 
 NUMBER = r"(-?[\d.]+) ± ([\d.]+)"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

@@ -1,14 +1,17 @@
 """The command line before any work: what help names is what there is, and it needs no torch to say so."""
 
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from bench.commands import usage
+from bench.commands.examples import EXAMPLES
 from bench.commands.export import FORMATS as EXPORT_FORMATS
 from bench.commands.fetch import FILES
-from bench.commands.main import command_parser, main
+from bench.commands.main import main
+from bench.commands.parser import command_parser
 from bench.commands.plot import FORMATS as PLOT_FORMATS
 from bench.commands.usage import VERBS
 from bench.device.precision import PRECISIONS
@@ -37,8 +40,22 @@ def test_what_can_be_chosen_is_what_there_is():
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_describes_itself(verb):
     text = command_parser(verb).format_help()
-    assert text.startswith(f"usage: python -m bench {verb}")
+    assert text.startswith(f"usage: sampler-bench {verb}")
     assert VERBS[verb].declare.__doc__.split("\n")[0] in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_examples_that_it_takes(verb):
+    assert EXAMPLES[verb]
+    for command, what in EXAMPLES[verb]:
+        first, *arguments = shlex.split(command)
+        assert first == verb
+        command_parser(verb).parse_args(arguments)
+        assert f"{what}\n    sampler-bench {command}\n" in command_parser(verb).format_help()
+
+
+def test_there_are_examples_of_nothing_else():
+    assert set(EXAMPLES) == set(VERBS)
 
 
 def brings(arguments):
@@ -69,9 +86,16 @@ def test_help_needs_no_torch(arguments):
     ("arguments", "says"),
     [
         (["rum"], "unknown verb 'rum'; did you mean run?"),
-        (["run", "--stepz", "3"], "unrecognized arguments: --stepz 3"),
+        (["run", "--stepz", "3"], "unknown option --stepz; did you mean --steps?"),
         (["plot", "--format", "gif"], "argument --format: invalid choice: 'gif'"),
         (["merge"], "the following arguments are required"),
+        (["merge", "--resultz", "a"], "unknown option --resultz; did you mean --results?"),
+        (["run", "-steps", "3"], "unknown option -steps; did you mean --steps?"),
+        (["run", "--quiett=1"], "unknown option --quiett; did you mean --quiet?"),
+        (["table", "--xyzzy"], "unknown option --xyzzy; see `sampler-bench table --help`"),
+        (["show", "a", "b"], "unexpected argument 'b'; see `sampler-bench show --help`"),
+        (["table", "-q"], "unknown option -q; see"),
+        (["run", "-q", "-v"], "-q and -v exclude each other"),
     ],
 )
 def test_a_usage_error_needs_no_torch(arguments, says):

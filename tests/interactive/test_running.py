@@ -57,7 +57,7 @@ def test_python_and_the_command_make_the_same_records(small, tmp_path):
     mine = bench.load_results(small["results"])
     pd.testing.assert_frame_equal(mine.drop(columns=OF_THE_RUN), theirs.drop(columns=OF_THE_RUN))
     assert set(ours.frame().key) == set(mine.key)
-    assert ours.frame().command[0].startswith("python -m bench run --samplers ddim:eta=0 heun --steps 2,3")
+    assert ours.frame().command[0].startswith("sampler-bench run --samplers ddim:eta=0 heun --steps 2,3")
 
 
 def test_the_command_goes_on_from_what_python_made(small, capsys):

@@ -167,5 +167,5 @@ def test_an_absent_hub_model_ends_the_command_with_one_sentence(tmp_path: Path) 
     )
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    for words in ("about 143 MB", str(tmp_path), "python -m bench fetch google/ddpm-cifar10-32"):
+    for words in ("about 143 MB", str(tmp_path), "sampler-bench fetch google/ddpm-cifar10-32"):
         assert words in done.stderr

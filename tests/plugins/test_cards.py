@@ -106,7 +106,7 @@ def test_absent_hub_model_is_one_sentence_with_file_size_place_and_command(name:
         models.resolve(name)
     sentence = str(caught.value)
     place = tmp_path / "models" / "google--ddpm-cifar10-32" / "diffusion_pytorch_model.safetensors"
-    for part in ("about 143 MB", str(place), "config.json", "python -m bench fetch google/ddpm-cifar10-32"):
+    for part in ("about 143 MB", str(place), "config.json", "sampler-bench fetch google/ddpm-cifar10-32"):
         assert part in sentence
     assert "\n" not in sentence
 

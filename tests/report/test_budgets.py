@@ -14,7 +14,7 @@ from bench.report.tables.artefacts import score_files
 from bench.report.tables.budgets import arranged, by_calls, differ_in_calls, latency_sheet
 from bench.report.tables.findings import find_claims
 from bench.report.tables.scores import score_sheet
-from bench.report.tables.summary import sentences
+from bench.report.tables.summary import best_of_columns, sentences
 from bench.report.tables.table import tables_of
 
 HEUN = "edm churn=0"

@@ -390,7 +390,7 @@ def test_moments_come_back_from_their_file_and_say_what_they_lack(tmp_path):
     known = NoiseMoments("digits", "abc", 1000, 2000, {999.0: 1.0, 0.5: 0.25})
     (tmp_path / "kept.json").write_text(known.text())
     assert read_moments(tmp_path / "kept.json") == known
-    with pytest.raises(UsageError, match="no moment of digits for the time 5; `python -m bench moments`"):
+    with pytest.raises(UsageError, match="no moment of digits for the time 5; `sampler-bench moments`"):
         known.at(5)
     with pytest.raises(UsageError, match="cannot read moments from"):
         read_moments(tmp_path / "none.json")

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.commands.estimate import span
-from bench.commands.main import command_parser
+from bench.commands.parser import command_parser
 from bench.commands.speed import measured
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

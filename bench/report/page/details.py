@@ -177,7 +177,7 @@ def command_of(record: Record) -> str:
         return ""
     if record.kind == "bound":
         parameters = record.sampler.parameters
-        options = ["nll", "--model", trial.model, "--variances", parameters["variance"]]
+        options = ["nll", "--model", trial.model, "--variance", parameters["variance"]]
         options += ["--clip", parameters["clip"], "--steps", trial.steps, *drawing]
         options += ["--data", trial.reference] if trial.reference else []
     else:

@@ -89,8 +89,11 @@ def score_sheet(table: Table) -> Sheet:
 
 
 def show(table: Table, console: Console) -> None:
-    """Print the table; on a terminal the best of each column is bold and its ties are green."""
-    sheet, live = score_sheet(table), console.is_terminal
+    """Print the table; on a terminal the best of each column is bold and its ties are green.
+
+    Without colours, as ``NO_COLOR`` asks for, signs stand in their place.
+    """
+    sheet, live = score_sheet(table), console.is_terminal and not console.no_color
     styles = {"best": "bold green", "tie": "green", "unjudged": "bright_black"}
     signs = {"best": "*", "tie": "~"}
     shown = RichTable()
