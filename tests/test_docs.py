@@ -135,11 +135,12 @@ def test_the_readme_shows_cells_of_the_committed_table():
     assert f"score {committed['real images (n=1,000)'][columns[0]]}." in readme
 
 
-def test_the_python_of_the_readme_draws_images():
+def test_the_python_of_the_readme_sweeps_and_plots(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (source,) = (block for block in blocks("README.md") if "hookimpl" not in block)
-    space = {}
-    exec(source, space)
-    assert space["images"].shape == (16, *space["model"].shape)
+    exec(source, {})
+    assert "dpmpp-2m" in capsys.readouterr().out
+    assert (tmp_path / "steps.png").stat().st_size > 1000
 
 
 def committed_cells(file):
