@@ -56,6 +56,10 @@ class Drawn(NamedTuple):
     labels: Tensor | None = None
 
 
+def _tell_nobody(stage: str) -> None:
+    """Let a stage pass."""
+
+
 def draw(
     model: EpsilonModel,
     sampler: Sampler,
@@ -64,7 +68,7 @@ def draw(
     seed: int,
     precision: str,
     device: torch.device,
-    reached: Callable[[str], None] = lambda stage: None,
+    reached: Callable[[str], None] = _tell_nobody,
 ) -> Drawn:
     """Draw the samples with some indices: noise, trajectory, and nothing that any other sample decides.
 
@@ -183,7 +187,7 @@ class Worker:
         keep = frozenset(m.space for m in metrics if m.needs == "features" or setup.keep_features)
         return cls(loaded, torch.device(device), spaces, keep, setup.backs_off)
 
-    def __call__(self, task: Task, told: Callable[[str], None] = lambda stage: None) -> BlockResult | Failure:
+    def __call__(self, task: Task, told: Callable[[str], None] = _tell_nobody) -> BlockResult | Failure:
         """Draw and score a block; whatever a plugin raises comes back as a `Failure`.
 
         Global generators are seeded for the block, and all that is global is put back after it: what is drawn
