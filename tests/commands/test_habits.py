@@ -19,7 +19,9 @@ from bench.report.tables.table import tables_of
 
 ROOT = Path(bench.__file__).parents[1]
 SMALL = ("run", "--model", "exact-gaussian", "--samplers", "ddim", "--steps", "2,3", "--n", "20", "--results")
-SCRIPT = "import sys; sys.path.pop(0); from bench.commands.main import main; sys.exit(main())"
+SCRIPT = (
+    "import sys; sys.path[:] = filter(None, sys.path); from bench.commands.main import main; sys.exit(main())"
+)
 """What an installed command does: the current folder is not on its path."""
 
 
@@ -67,7 +69,9 @@ def test_a_console_is_as_wide_as_columns_says(monkeypatch):
 
 
 def test_without_colours_signs_say_what_colours_would(monkeypatch, capsys):
-    records = bench.records.store.Store(ROOT / "results" / "reference" / "exact-digits").read()[0]
+    records = bench.records.store.Store(
+        Path(__file__).parents[2] / "results" / "reference" / "exact-digits"
+    ).read()[0]
     table = tables_of(records)[0]
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "300")

@@ -12,7 +12,7 @@ import bench
 from bench.commands.conditions import Condition
 from bench.commands.main import main
 
-REFERENCE = Path(bench.__file__).parents[1] / "results" / "reference" / "exact-digits"
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "exact-digits"
 COLUMNS = ("sampler", "label", "steps", "fd", "strict")
 ROW = {"sampler": "ddim", "label": "ddim eta=0", "steps": 10, "fd": 2.5, "strict": True}
 

@@ -126,6 +126,7 @@ def test_no_gpu_is_asked_where_there_is_none(monkeypatch):
 
 
 def test_a_presets_sweep_is_checked_at_the_batch_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (LIBRARIES + 2**20, GIB))
     preset = get_preset("ddim-table1-cifar10")
     asked = Sweep("exact-mixture", (get_sampler("ddim"),), devices=("cuda:0",), n=50_000, batch=50_000)
