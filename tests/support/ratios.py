@@ -1,4 +1,4 @@
-"""Ratios of docs/performance.md, each within one run on a quiet machine: --write puts them in.
+"""Ratios of speed, each within one run on a quiet machine, as docs/performance.md says.
 
 What was before is what the same ratio was on the version before noise, steps and threads were made anew,
 measured on the same kind of machine.
@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise, sample
 from bench.metrics.frechet import FrechetReference
 from bench.records.provenance import environment
-from support.generated import DOCS, Generated
 
 BATCH, SHAPE, STEPS = 256, (3, 32, 32), 10
 TURNS = 15
@@ -172,7 +171,5 @@ def table():
     )
 
 
-TABLE = Generated(DOCS / "performance.md", "ratios", table)
-
 if __name__ == "__main__":
-    TABLE.main()
+    print(table(), end="")
