@@ -10,13 +10,10 @@ import sys
 import tempfile
 import time
 import warnings
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise, sample
 from bench.metrics.frechet import FrechetReference

@@ -1,11 +1,6 @@
 """How fast the shipped networks are in each mode, measured in turns on this machine, and how far off."""
 
-import sys
-from pathlib import Path
-
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import get_sampler, load_model
 from bench.data.images import to_uint8
