@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import browser as chromium
 
 # Tests are small: threads that wait for one another cost more than they bring, here and in the processes
 # that tests start.
@@ -27,6 +28,14 @@ def test_data():
 def shared():
     """The folder with reference networks and published figures that the environment names."""
     return _folder("SAMPLER_BENCH_SHARED", "reference networks and published figures")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; a module that asks for it skips where there is none."""
+    made = chromium.Browser(chromium.find())
+    yield made
+    made.close()
 
 
 def _folder(variable, what):

@@ -48,13 +48,6 @@ def site(tmp_path_factory):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    made = chromium.Browser(chromium.find())
-    yield made
-    made.close()
-
-
 def opened(browser, address, width=1280):
     browser.size(width, 900)
     browser.send("Page.navigate", url=address)

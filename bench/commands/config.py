@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from bench.commands.parser import Parser, nearest
 from bench.errors import BenchError, UsageError
 from bench.files.atomic import temporary
+from bench.files.toml import read_toml
 
 APART = ("help", "config", "save_config", "verbose", "quiet", "json", "dry_run")
 """Options that say how this command is given, and not what it is about."""
@@ -70,12 +70,7 @@ def read_values(parser: Parser, path: Path) -> dict[str, Any]:
     Raises:
         UsageError: if the file is not there or no TOML, or a key or value is no option's.
     """
-    try:
-        held = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"config {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"config {path} is not TOML: {error}") from None
+    held = read_toml(path, "config")
     known = _known(parser)
     values: dict[str, Any] = {}
     for key, value in held.items():

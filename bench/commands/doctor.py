@@ -177,7 +177,7 @@ def _scores() -> Iterator[Finding]:
     """Yield every feature space with the scores that are made in it; the space is really made."""
     metrics = sorted(registry().metrics.values(), key=lambda metric: metric.space)
     for space, members in groupby(metrics, key=lambda metric: metric.space):
-        fault = one_line(_fault(space)).replace("python -m bench ", f"{PROGRAM} ")
+        fault = one_line(_fault(space))
         told = ", ".join(metric.name for metric in members)
         yield Finding("scores", space, "missing" if fault else "ok", told, fault, _command(fault))
 

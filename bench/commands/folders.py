@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.commands.conditions import Condition
+from bench.commands.conditions import Condition, columns_of
 from bench.errors import UsageError
 from bench.records.record import Record
 from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import direction_of, row_order
 from bench.stats.comparison import Comparison, compare, holm, not_judged
 from bench.stats.score import Score
+from bench.stats.sequential import ALPHA
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """Marks of p-values below a bound, as journals print them."""
 
-LEVEL = 0.05
 NO_SCORE = ("failed", "missing", "not compared", "not judged")
 """Verdicts without a comparison; `missing` is a trial of the first folder that the second has not."""
 
@@ -166,10 +166,10 @@ def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
         if pair.found is None:
             made.append(pair)
             continue
-        found = Comparison(**{**vars(pair.found), "p": next(adjusted)})
+        found = replace(pair.found, p=next(adjusted))
         judged = pair.verdict not in NO_SCORE
-        verdict = "tie" if judged and found.p >= LEVEL else pair.verdict
-        made.append(Pair(pair.title, pair.metric, pair.first, pair.second, found, verdict, pair.why))
+        verdict = "tie" if judged and found.p >= ALPHA else pair.verdict
+        made.append(replace(pair, found=found, verdict=verdict))
     return made
 
 
@@ -276,7 +276,7 @@ def failed_rows(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str]) ->
     Raises:
         UsageError: if a text is neither.
     """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = columns_of(rows)
     found = []
     for text in conditions:
         if text in WORDS:

@@ -67,7 +67,7 @@ def _say_error(error: BenchError) -> None:
     """
     if is_verbose():
         traceback.print_exception(error)
-    print(f"error: {one_line(str(error)).replace('python -m bench ', f'{PROGRAM} ')}", file=sys.stderr)
+    print(f"error: {one_line(str(error))}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
@@ -122,15 +122,11 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
     _refuse_empty(arguments)
     parser = command_parser(verb)
     options = parse_options(parser, arguments)
-    if getattr(options, "quiet", False) and options.verbose:
+    quiet = getattr(options, "quiet", False)
+    if quiet and options.verbose:
         raise UsageError("-q and -v exclude each other; give one")
-    set_verbosity(
-        Verbosity.VERBOSE
-        if options.verbose
-        else Verbosity.QUIET
-        if getattr(options, "quiet", False)
-        else Verbosity.NORMAL
-    )
+    if quiet or options.verbose:
+        set_verbosity(Verbosity.QUIET if quiet else Verbosity.VERBOSE)
     if getattr(options, "save_config", None) is not None:
         save_config(parser, options, options.save_config)
     if getattr(options, "config", None) is not None:

@@ -27,7 +27,7 @@ def execute(options: argparse.Namespace) -> int:
     if checked.findings:
         for finding in checked.findings:
             print(f"error: {finding}", file=sys.stderr)
-        print(f"error: nothing was packed: `python -m bench verify {folder}` must pass", file=sys.stderr)
+        print(f"error: nothing was packed: `sampler-bench verify {folder}` must pass", file=sys.stderr)
         return 1
     out: Path = options.out or Path(f"{folder.resolve().name}.zip")
     _tell(pack(folder, out), out, as_json=options.json)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bench.commands.verbosity import say
 from bench.errors import UsageError
 from bench.records.running import Run
 from bench.records.store import Store
 from bench.sweep.rounds import Rule
 
 
-def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
-
-
 @contextmanager
-def at_work(store: Store, rule: Rule | None = None, say: Callable[[str], None] = _tell) -> Iterator[None]:
+def at_work(store: Store, rule: Rule | None = None, tell: Callable[[str], None] = say) -> Iterator[None]:
     """Be at work in a folder, and say who else is.
 
     Args:
         store: the folder.
         rule: when drawing stops; None where every trial gets its n.
-        say: tells a sentence.
+        tell: tells a sentence.
 
     Raises:
         UsageError: if a run in rounds is there that would end trials otherwise, or at another time.
@@ -33,7 +29,7 @@ def at_work(store: Store, rule: Rule | None = None, say: Callable[[str], None] =
         for run in store.running.before():
             if rule is not None and run.rule:
                 _refuse(run, rule)
-            say(f"the work is shared with {run}")
+            tell(f"the work is shared with {run}")
         yield
 
 

@@ -423,7 +423,7 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 def submit_options(parser: argparse.ArgumentParser) -> None:
     """Pack a results folder into one file for somebody's leaderboard, once everything in it is verified.
 
-        python -m bench submit results/mine --out mine.zip
+        sampler-bench submit results/mine --out mine.zip
 
     Equal folders give equal packs. The pack's manifest has the SHA-256 of every file: records, pictures,
     tables, plots, report. Blocks under way and kept features stay out. What `verify` does not pass is
@@ -437,7 +437,7 @@ def submit_options(parser: argparse.ArgumentParser) -> None:
 def publish_options(parser: argparse.ArgumentParser) -> None:
     """Make a leaderboard of results folders and of packs: a static page that needs no network.
 
-        python -m bench publish results/mine theirs.zip --out site
+        sampler-bench publish results/mine theirs.zip --out site
 
     Every folder must pass `verify`, and three parts of its trials, chosen at random, are drawn again and must
     be what its records hold. Otherwise nothing is written and exit status is 1. Where a model or its data is

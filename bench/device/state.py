@@ -21,8 +21,11 @@ def _set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
+_SIGNALS = tuple(int(number) for number in signal.valid_signals())
+
+
 def _handlers() -> dict[int, object]:
-    return {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+    return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
 def _set_handlers(handlers: Mapping[int, signal.Handlers]) -> None:
@@ -41,8 +44,8 @@ STATE: State = {
         torch.use_deterministic_algorithms,
     ),
     "torch's global generator": (
-        lambda: torch.get_rng_state().tolist(),
-        lambda value: torch.set_rng_state(torch.tensor(value, dtype=torch.uint8)),
+        lambda: torch.get_rng_state().numpy().tobytes(),
+        lambda value: torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8)),
     ),
     "Python's global generator": (random.getstate, random.setstate),
     "NumPy's global generator": (

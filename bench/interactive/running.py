@@ -53,7 +53,7 @@ def run(
     progress: bool = True,
     **options: Any,
 ) -> Results:
-    """Sweep samplers over numbers of steps and return what came out; ``python -m bench run`` from Python.
+    """Sweep samplers over numbers of steps and return what came out; ``sampler-bench run`` from Python.
 
     ``bench.run("paper", [10, 20], model="digits", n=1000)``. What is in the results folder already is not
     computed again, and what is made here is kept there, with its tables: the command and this function go on

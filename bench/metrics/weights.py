@@ -172,7 +172,7 @@ INCEPTION = WeightFile(
         "weights-inception-2015-12-05-6726825d.pth"
     ),
     variable="SAMPLER_BENCH_INCEPTION",
-    fetch="python -m bench fetch inception",
+    fetch="sampler-bench fetch inception",
 )
 """The FID network: TensorFlow's inception-2015-12-05, converted by torch-fidelity (Apache License 2.0)."""
 
@@ -182,7 +182,7 @@ DINOV2 = WeightFile(
     sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
     variable="SAMPLER_BENCH_DINOV2",
-    fetch="python -m bench fetch dinov2",
+    fetch="sampler-bench fetch dinov2",
 )
 """DINOv2 ViT-L/14 (Oquab et al. 2023, arXiv:2304.07193; Apache License 2.0)."""
 
@@ -195,10 +195,10 @@ CLIP = WeightFile(
         "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt"
     ),
     variable="SAMPLER_BENCH_CLIP",
-    fetch="python -m bench fetch clip",
+    fetch="sampler-bench fetch clip",
     also=(".cache/clip/ViT-L-14-336px.pt",),
 )
 """CLIP ViT-L/14 at 336 pixels (Radford et al. 2021, arXiv:2103.00020; MIT licence)."""
 
 FILES = {"inception": INCEPTION, "dinov2": DINOV2, "clip": CLIP}
-"""What ``python -m bench fetch NAME`` can fetch for scoring."""
+"""What ``sampler-bench fetch NAME`` can fetch for scoring."""

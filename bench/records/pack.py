@@ -160,7 +160,7 @@ def _manifest_of(archive: zipfile.ZipFile) -> Manifest:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if MANIFEST not in names:
-        raise BenchError(f"it has no {MANIFEST}; make a pack with `python -m bench submit RESULTS`")
+        raise BenchError(f"it has no {MANIFEST}; make a pack with `sampler-bench submit RESULTS`")
     if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
         raise BenchError("it is compressed in a way that `submit` does not use; make it with that")
     if sum(entry.file_size for entry in entries) > LARGEST:

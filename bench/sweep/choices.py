@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.device.bfloat16 import computes_bfloat16
 from bench.device.modes import EAGER, Mode, networks_of
@@ -264,12 +263,7 @@ class Chooser:
 
 def _has_convolutions(model: object) -> bool:
     """Return whether some weight of a model has four dimensions, so that it has a layout."""
-    return any(
-        weight.dim() == 4
-        for network in networks_of(model)
-        if isinstance(network, nn.Module)
-        for weight in network.parameters()
-    )
+    return any(weight.dim() == 4 for network in networks_of(model) for weight in network.parameters())
 
 
 class Kept:

@@ -178,7 +178,7 @@ class Runner:
         new = [one for one in trials if not is_as_it_is(one) and compared_as(one) not in self._compared]
         if not new:
             return
-        executor = registry().executors.get(self.sweep.executor)
+        executor = get_executor(self.sweep.executor)
         run = partial(executor.run, setup=self.setup, devices=self.sweep.devices, wanted=lambda task: True)
         self._compared |= compare_images(fewest_steps(new), run)
 

@@ -39,6 +39,7 @@ class Work(Generic[CellType]):
         self._cells = {cell.key: cell for cell in cells}
         self._open = {cell.key: Collected(cell.trial, keep) for cell in cells}
         self._found: list[Record] = []
+        self._changed: set[str] = set()  # trials that may have become whole
         for key in self._open:
             self._look(key)
 
@@ -98,17 +99,19 @@ class Work(Generic[CellType]):
         Args:
             finish: makes the record of a trial that is whole.
         """
-        for key in list(self._open):
+        for key in [key for key in self._open if key in self._changed]:
             if not self._ended(key) and self._open[key].whole:
                 self._finish(key, finish)
+        self._changed.clear()
         while self._found:
             yield self._found.pop(0)
 
     def wait(self) -> None:
-        """Let others go on for a moment, and look at what they have done."""
+        """Let others go on for a moment and look at what they did; `ended` then asks of every trial."""
         self._share.wait()
         for key in self._open:
             self._look(key)
+        self._changed.update(self._open)
 
     def _finish(self, key: str, finish: Callable[[CellType, BlockResult], Record]) -> None:
         cell, whole = self._cells[key], self._open[key].prefix
@@ -145,6 +148,7 @@ class Work(Generic[CellType]):
         before = mine.held
         if mine.lacks(result.block):
             mine.add(result)
+            self._changed.add(cell.key)
         self._advanced(cell.trial, mine.held - before)
 
 

@@ -87,7 +87,9 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> No
 
 
 def _parsed(text: str) -> Any:
+    """Return what a text stands for: itself, unless it is JSON as we write it, as ``1e5`` is not."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return value if not isinstance(value, float) or json.dumps(value) == text else text

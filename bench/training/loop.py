@@ -194,7 +194,7 @@ class _Run:
             raise UsageError(f"{path} exists; continue it, delete it, or choose another folder")
         tensors, metadata = read_safetensors(path)
         for key, mine in (("config_hash", self.config.hash), ("data_hash", self.data_hash)):
-            if metadata.get(key) != mine:
+            if str(metadata.get(key)) != mine:  # a hash of digits alone reads as a number
                 raise UsageError(
                     f"{path} belongs to another run ({key} {metadata.get(key)}, not {mine}); choose another"
                     " folder"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from bench.errors import UnknownNameError, UsageError
+from bench.files.toml import read_toml
 from bench.training.config import TrainConfig
 
 UNET = "models.unet_training:make_unet"
@@ -210,13 +210,7 @@ def read_config(what: str | Path) -> TrainConfig:
     path = Path(what)
     if path.suffix != ".toml":
         return get_recipe(str(what))
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"training config {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"training config {path} is not TOML: {error}") from None
-    values = {"name": path.stem} | values
+    values = {"name": path.stem} | read_toml(path, "training config")
     try:
         if "preset" in values:
             base = get_recipe(str(values.pop("preset"))).to_json() | {"summary": ""}

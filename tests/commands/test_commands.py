@@ -369,7 +369,7 @@ def test_fetch_checks_what_it_downloads(capsys, tmp_path, monkeypatch):
     source = tmp_path / "source.bin"
     source.write_bytes(b"weights")
     right = hashlib.sha256(b"weights").hexdigest()
-    file = WeightFile("toy.pth", 7, right, source.as_uri(), "SAMPLER_BENCH_TOY", "python -m bench fetch toy")
+    file = WeightFile("toy.pth", 7, right, source.as_uri(), "SAMPLER_BENCH_TOY", "sampler-bench fetch toy")
     monkeypatch.setitem(FILES, "toy", file)
     status, out, _ = run(capsys, "fetch", "toy", "--out", tmp_path / "here")
     assert status == 0

@@ -56,7 +56,7 @@ def test_what_is_said_of_the_tables():
 
 
 def test_the_commands_of_the_document_are_accepted():
-    (line,) = re.findall(r"^    python -m bench decompose (.*)$", TEXT, re.MULTILINE)
+    (line,) = re.findall(r"^    sampler-bench decompose (.*)$", TEXT, re.MULTILINE)
     assert command_parser("decompose").parse_args(line.split()).steps == "10,20"
 
 

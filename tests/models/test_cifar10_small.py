@@ -52,7 +52,7 @@ def test_its_card_tells_hash_size_and_how_it_was_made(model):
         digest,
         f"{file.stat().st_size:,} bytes",
         "2,715,864",
-        "python -m bench train cifar10-small",
+        "sampler-bench train cifar10-small",
     ):
         assert said in card
 

@@ -210,9 +210,7 @@ def test_submit_refuses_what_does_not_verify(folder, tmp_path, capsys, monkeypat
     assert told["sha256"] == hashlib.sha256((tmp_path / "mine.zip").read_bytes()).hexdigest()
     next((folder / "tables").glob("*.md")).write_text("best of all")
     assert main(["submit", str(folder), "--out", "other.zip"]) == 1
-    assert (
-        f"error: nothing was packed: `python -m bench verify {folder}` must pass" in capsys.readouterr().err
-    )
+    assert f"error: nothing was packed: `sampler-bench verify {folder}` must pass" in capsys.readouterr().err
     assert not (tmp_path / "other.zip").exists()
 
 

@@ -47,13 +47,6 @@ def path(records, tmp_path_factory):
     return folder / "site" / "index.html"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    made = chromium.Browser(chromium.find())
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def page(browser, path):
     """The page freshly opened; whatever a test did, nothing was said and nothing but the page asked for."""

@@ -28,13 +28,6 @@ def path(store):
     return made
 
 
-@pytest.fixture(scope="module")
-def browser():
-    made = chromium.Browser(chromium.find())
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def page(browser, path):
     """The report freshly opened; whatever a test did, nothing was said or asked for."""

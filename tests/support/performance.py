@@ -19,7 +19,7 @@ SAMPLERS = "| sampler | calls | ms a trajectory | overhead | least | greatest |\
 
 def command(asked):
     """The command as a reader types it."""
-    return " ".join(["python -m bench speed", *asked])
+    return " ".join(["sampler-bench speed", *asked])
 
 
 def network_rows(report):

@@ -20,6 +20,7 @@ from bench.device.precision import PRECISIONS
 from bench.diffusion.grid import grid_for
 from bench.errors import UsageError
 from bench.metrics.levels import Levels
+from bench.plugins.loading import registry
 from bench.records.record import DrawingInfo, Record
 from bench.records.store import Store
 from bench.records.trial import BlockResult, Cost, Trial
@@ -28,6 +29,7 @@ from bench.report.tables.scores import score_sheet
 from bench.report.tables.table import tables_of
 from bench.sweep import choices
 from bench.sweep.choices import CHOICES, Chooser, OutOfMemory, even, largest_that_pays
+from bench.sweep.executors.serial import Serial
 from bench.sweep.readiness import ModeRefused, Readiness, is_out_of_memory
 from bench.sweep.request import Sweep
 from bench.sweep.runner import Runner
@@ -311,6 +313,22 @@ def test_a_sweep_in_half_precision_says_how_far_it_is_from_float32(tmp_path, dig
     frame = load_results(tmp_path)
     assert "mode" not in frame
     assert frame.images_differ.gt(0).all()
+
+
+def test_images_are_compared_by_the_executor_with_its_options(tmp_path, digits, monkeypatch):
+    class Optioned(Serial):
+        name, elsewhere, given = "optioned", False, []
+
+        def with_options(self, options):
+            self.given.append(options)
+            return self
+
+    monkeypatch.setitem(registry().executors.entries, "optioned", Optioned())
+    monkeypatch.setitem(registry().executors.origins, "optioned", registry().executors.origins["serial"])
+    _, records = run(tmp_path, digits, precision="bfloat16", samplers=("ddim",), executor="optioned:a=1")
+    assert records[0].drawing.images > 0
+    assert Optioned.given
+    assert all(options == {"a": "1"} for options in Optioned.given)
 
 
 def test_a_sweep_as_it_is_says_nothing_and_asks_nothing(tmp_path, digits):

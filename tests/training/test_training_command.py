@@ -1,4 +1,4 @@
-"""``python -m bench train``: presets, configs from files, and what the document shows."""
+"""``sampler-bench train``: presets, configs from files, and what the document shows."""
 
 from __future__ import annotations
 

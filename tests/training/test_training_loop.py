@@ -19,7 +19,7 @@ from torch import nn
 
 from bench import UsageError
 from bench.training import TrainConfig, TrainingError, get_recipe, train
-from bench.training.checkpoint import read_safetensors
+from bench.training.checkpoint import read_safetensors, write_safetensors
 from bench.training.draws import batch_indices
 from bench.training.ema import MovingAverage
 
@@ -248,3 +248,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(config
     config = config.but(network=f"{__name__}:exploding", objective="simple", variance="fixedlarge")
     with pytest.raises(TrainingError, match="not finite at step 0"):
         train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["776952e297960152", "1e5", "-1.50", "7769522979601520", "deadbeef"])
+def test_a_hash_that_looks_like_a_number_is_read_as_it_was_written(text, tmp_path):
+    """Hexadecimal digits may read as infinity: one run in some hundred could not be continued."""
+    write_safetensors(
+        tmp_path / "x.safetensors", {"w": torch.zeros(1)}, {"hash": text, "loss": 1.5, "step": 3}
+    )
+    found = read_safetensors(tmp_path / "x.safetensors").metadata
+    assert str(found["hash"]) == text
+    assert (found["loss"], found["step"]) == (1.5, 3)

@@ -14,7 +14,7 @@ from bench.sweep.executors.child import Child, wait_for
 LOST = 5
 """Times that a block may be lost with its worker before its trial is given up."""
 
-PASSED_ON = ("SAMPLER_BENCH_", "TORCH_", "HF_", "MKL_", "OMP_")
+PASSED_ON = ("SAMPLER_BENCH_", "TORCH_", "HF_", "MKL_", "OPENBLAS_", "OMP_", "GOMP_")
 """How the variables begin that workers on other machines are given: where weights lie, how threads wait."""
 
 
