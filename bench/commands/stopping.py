@@ -35,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Let the signals of `FROM_OUTSIDE` raise `Terminated` within, where they would end the process at once."""
+    """Let the signals of `FROM_OUTSIDE` raise `Terminated` within, if they would end the process at once."""
     process = os.getpid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -45,7 +45,7 @@ def ended_in_order() -> Iterator[None]:
             return
         raise Terminated(number)
 
-    with _handled({number: (signal.SIG_DFL, terminate) for number in FROM_OUTSIDE}):
+    with _handled(dict.fromkeys(FROM_OUTSIDE, (signal.SIG_DFL, terminate))):
         yield
 
 

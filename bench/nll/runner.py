@@ -127,6 +127,7 @@ class BoundRunner:
         """
         self.store.prepare()
         plan = self.plan()
+        ledger.drop_answered(self.store, plan)
         able = [cell for cell in plan.pending if self._fits(cell)]
         kept: Terms = {cell.key: self._kept(cell) for cell in able}
         calls = sum(len(_levels(self._missing(able, kept, block))) for block in self.blocks)
