@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from support.clusters import PLUGIN, drawn, records, start, until
+from support.clusters import PLUGIN, drawn, records, until
 from support.commands import bench
 from support.sweeps import Silent
 
