@@ -1,4 +1,4 @@
-"""The tables of docs/faults.md: each row has its test, which looks for its words; each such test has a row."""
+"""The tables of docs/faults.md: each row has its test, which looks for its words, and each test its row."""
 
 import ast
 import re

@@ -46,7 +46,7 @@ def writing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
             if lasting:
                 _sync_folder(path.parent)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
 
@@ -73,7 +73,7 @@ HELD = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") i
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until a file is whole: numpy's archive complains aloud when it is cut off."""
+    """Let Ctrl-C and its like wait until a file is whole: numpy's archive complains aloud when cut off."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return

@@ -1,6 +1,7 @@
 """What ends a sweep from outside, and disks that refuse: the same command ends it as if nothing had been."""
 
 import functools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from support.commands import bench
 from support.sweeps import Silent
 
 from bench import get_sampler
-from bench.commands.stopping import STOPPED
+from bench.commands.stopping import STOPPED, ended_in_order
 from bench.records.store import Store
 from bench.sweep.executors.child import Child
 from bench.sweep.request import Sweep
@@ -100,7 +101,7 @@ def test_a_command_that_is_stopped_says_so_and_goes_on(folder, alone, sent, stat
         except ProcessLookupError:
             break
         time.sleep(0.05)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode in statuses, errors
     assert errors.endswith(f"\n{STOPPED}\n")
     assert "Traceback" not in errors
@@ -129,7 +130,7 @@ sys.exit(main())
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_a_command_that_is_stopped_while_it_starts_says_so():
     asked = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"\n{STOPPED}\n")
 
 
@@ -143,6 +144,16 @@ def test_a_worker_that_is_terminated_with_its_command_is_no_failure():
         child._ended()
     timer.join()
     assert child._ended() == "the process was killed by signal 15 (SIGTERM)"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX alone")
+def test_a_process_that_a_plugin_forks_and_terminates_ends_as_it_would_elsewhere():
+    with ended_in_order():
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        process.start()
+        process.terminate()
+        process.join(300)
+    assert process.exitcode == -signal.SIGTERM
 
 
 @functools.cache
@@ -174,7 +185,7 @@ def on_small_disk(folder, name, options):
 
 
 def test_a_full_disk_is_a_sentence_and_the_command_goes_on_when_there_is_room(folder, alone):
-    done, results, copy = on_small_disk(folder, "full", "size=500k")
+    done, results, copy = on_small_disk(folder, "full", "size=200k")
     assert done.returncode == 1
     told = done.stderr.splitlines()[-1]
     assert told.startswith(f"error: No space left on device ({results / 'blocks'}")

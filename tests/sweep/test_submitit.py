@@ -92,7 +92,7 @@ def test_a_driver_that_is_terminated_takes_its_jobs_with_it(folder, slurm, alone
     process = start(*asked, "--slurm", f"jobs=2,folder={folder / 'jobs'}")
     until(lambda: list(results.rglob("*.npz")))
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 143
     assert errors.endswith("stopped; what is done is kept, the same command goes on from here\n")
     every = {one for _, *both in drawn(folder, "slow") for one in both}
