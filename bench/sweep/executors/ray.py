@@ -173,8 +173,8 @@ def _connected(address: str | None) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         where = f"at {address}" if address else "on this machine"
         raise BenchError(f"Ray {where} cannot be used: {one_line(str(error))}") from None
-    if threading.current_thread() is threading.main_thread():  # Ray's own exits wherever the program is
-        signal.signal(signal.SIGTERM, terminate)
+    if terminate is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own exits wherever the program is
     try:
         yield
     finally:
