@@ -10,20 +10,16 @@ import os
 import pickle
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.files.claims import claim
 from bench.plugins.loading import registry
 from bench.plugins.lookup import get_executor
 from bench.records.blocks import write_block
 from bench.records.trial import Task, Trial, WorkerSetup
-from support.generated import DOCS, Generated
 
 WIDE = """
 import math
@@ -112,7 +108,7 @@ def measured(metric, folder):
 
 
 def table():
-    """The table of the document, as Markdown."""
+    """What was measured, as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         pixels, wide = (measured(metric, Path(folder)) for metric in METRICS)
     rows = [
@@ -134,7 +130,5 @@ def table():
     )
 
 
-TABLE = Generated(DOCS / "scale.md", "cost of a block", table)
-
 if __name__ == "__main__":
-    TABLE.main()
+    print(table(), end="")
