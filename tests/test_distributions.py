@@ -162,6 +162,9 @@ def test_every_dependency_has_a_lower_bound():
         if one.name != PROJECT["name"] and not {">=", "=="} & {each.operator for each in one.specifier}
     ]
     assert free == []
+    (alone,) = (one for one in requirements() if one.name == "k-diffusion")
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    assert f"--no-deps {alone} ".replace(">=", "==") in tox  # which installs it without what it needs
 
 
 def test_tox_has_an_environment_for_every_python_that_is_declared():
