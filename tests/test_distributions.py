@@ -173,7 +173,8 @@ def test_tox_has_an_environment_for_every_python_that_is_declared():
     versions = [f"3.{minor}" for minor in factors.split(",")]
     head = "Programming Language :: Python :: 3."
     declared = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith(head)]
-    assert versions == declared
+    assert declared
+    assert declared == versions[: len(declared)]  # one more is tried before it is declared
     assert PROJECT["requires-python"] == f">={versions[0]}"
 
 
