@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
+from bench.catalog import own_version
 from bench.commands.config import chosen_arguments, chosen_options, parse_options, save_config
 from bench.commands.parser import Parser, command_parser
 from bench.commands.paths import own_packages_first
@@ -89,8 +90,6 @@ def _dispatch(arguments: list[str]) -> int:
     parser = _top_parser()
     known, verb = parser.parse_known_args(arguments[:1])[0], arguments[0] if arguments else None
     if known.version:
-        from bench.plugins.loading import own_version
-
         print(own_version())
         return 0
     if verb is None:
