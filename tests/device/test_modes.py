@@ -1,4 +1,4 @@
-"""Recordings of networks on a GPU: which one is played when; and, on a GPU, that they say what networks say."""
+"""Recordings of networks on a GPU: which one is played when; and, on one, that they say what networks say."""
 
 import pytest
 import torch
