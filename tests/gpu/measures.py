@@ -35,7 +35,11 @@ from support.unets import random_network
 from bench import EpsilonModel, NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise
 from bench.device.clock import Clock
 from bench.device.modes import Mode
+from bench.device.precision import PRECISIONS
 from bench.records.store import Store
+from bench.report.tables.scores import score_sheet
+from bench.report.tables.sheets import plain
+from bench.report.tables.table import tables_of
 from bench.sweep.device_memory import device_needs
 from bench.sweep.readiness import AS_IT_IS
 from bench.sweep.speed import Setting, measure_overheads
@@ -50,8 +54,11 @@ ADMITTED_BY = ("ddim:eta=0", "ddim:eta=1", "ddpm")
 """Samplers whose images a mode is held to."""
 
 PRECISION = "tf32"
-COMPILING = 120.0
-"""Seconds that a network may take to be compiled and measured."""
+COMPILED = (("compile+channels_last", "bfloat16"), ("compile", "bfloat16"), ("compile", "tf32"))
+"""What is compiled, at one batch: each takes a minute."""
+
+COMPILING, REPORTING = 120.0, 60.0
+"""Seconds that a network may take to be compiled and measured, and a sweep to be drawn up as a report."""
 
 NAME = "cifar10-ddpm"
 TRAINING = """
@@ -65,15 +72,15 @@ warmup = {warmup}
 decay = "linear"
 decay_steps = {decay}
 ema = {ema}
-precision = "bf16"
+precision = "auto"
 channels_last = true
 compile = {compile}
 log_every = {log}
 checkpoint_every = {every}
 pictures = {pictures}
 """
-"""The preset for minutes, not days: a larger batch and learning rate, which falls to zero at the end, and a
-short average."""
+"""The preset for minutes, not days: a larger batch and learning rate, which falls to zero at the end, a short
+average, and bf16 where the device computes in it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class Machine:
         data: images to train on and to score against.
         training_seconds: time for the training.
         n: samples a trial of the sweep.
+        metrics: its scores.
     """
 
     out: Path
@@ -93,6 +101,7 @@ class Machine:
     data: str
     training_seconds: float
     n: int
+    metrics: str
 
     @property
     def device(self) -> torch.device:
@@ -345,7 +354,7 @@ def _trained(
         compile=str(compiles).lower(),
         log=log,
         every=max(log, steps // 10 // log * log),
-        pictures=4 if machine.small else 36,
+        pictures=0 if machine.small else 36,
     )
     recipe.write_text(text)
     out = machine.out / name
@@ -382,15 +391,18 @@ def speed(machine: Machine, found: Findings) -> None:
     trained = found.get("weights", lambda: "trained" if machine.is_trained else "random") == "trained"
     model = load_checkpoint(ROOT / machine.weights) if trained else machine.model()
     model.to(machine.device).eval().requires_grad_(False)
+    first = machine.batches[0]
+
+    def row(way: tuple[str, str], batch: int) -> dict[str, object]:
+        samplers = ADMITTED_BY if batch == first else ()
+        one = measured(model, NAME, way, batch, machine.device, samplers, turns=5)
+        return asdict(one) if one.rate else {"refused": one.refused}
+
     for batch in machine.batches:
-        for mode, precision in _ways(machine, batch):
-            compiles = mode.startswith("compile")
-
-            def row(way=(mode, precision), batch=batch) -> dict[str, object]:
-                one = measured(model, NAME, way, batch, machine.device, ADMITTED_BY, turns=5)
-                return {"refused": one.refused} if not one.rate else asdict(one)
-
-            found.get(f"{mode} {precision}, batch {batch}", row, about=COMPILING if compiles else 0)
+        for way in _ways(machine):
+            found.get(f"{' '.join(way)}, batch {batch}", lambda way=way, batch=batch: row(way, batch))
+    for way in COMPILED if _has_compiler() and not machine.small else ():
+        found.get(f"{' '.join(way)}, batch {first}", lambda way=way: row(way, first), about=COMPILING)
     if not trained:
         raise Unfinished(
             "what --mode auto chooses needs trained weights: run the part `train`, then this one"
@@ -398,17 +410,12 @@ def speed(machine: Machine, found: Findings) -> None:
     found.get("--mode auto --batch auto", lambda: _chosen(machine, found), about=COMPILING)
 
 
-def _ways(machine: Machine, batch: int) -> list[tuple[str, str]]:
-    """Return (mode, precision): the network as it is first, what takes a minute to compile last."""
+def _ways(machine: Machine) -> list[tuple[str, str]]:
+    """Return (mode, precision) of what is made ready at once, the network as it is first."""
     if machine.small:
         return [AS_IT_IS, ("eager+channels_last", "float32"), ("cuda-graph", "float32")]
-    precisions = ("float32", "tf32", "bfloat16", "float16")
-    cheap = [Mode(engine, last) for engine in ("eager", "cuda-graph") for last in (False, True)]
-    ways = [(str(mode), precision) for mode in cheap for precision in precisions]
-    if batch == machine.batches[0] and _has_compiler():
-        both = [str(Mode("compile", last)) for last in (True, False)]
-        ways += [(mode, precision) for precision in ("bfloat16", "tf32") for mode in both]
-    return ways
+    modes = [str(Mode(engine, last)) for engine in ("eager", "cuda-graph") for last in (False, True)]
+    return [(mode, precision) for mode in modes for precision in PRECISIONS]
 
 
 def _chosen(machine: Machine, found: Findings) -> list[str]:
@@ -428,7 +435,7 @@ def _sweep_of(machine: Machine, results: Path) -> list[str]:
     """Return the options of a sweep over the trained network."""
     return [
         *("--model", str(machine.weights), "--reference", machine.data),
-        *("--metrics", "fd_pooled" if machine.small else "fd_inception_768", "--results", str(results)),
+        *("--metrics", machine.metrics, "--results", str(results)),
         *("--steps", "2" if machine.small else "10,20,50,100", "--device", machine.device.type),
     ]
 
@@ -445,18 +452,26 @@ def sweep(machine: Machine, found: Findings) -> None:
     asked = ["-m", "bench", "run", "--samplers", "paper", "--n", str(machine.n), *_sweep_of(machine, results)]
 
     def run() -> str:
-        command(*asked, "--precision", PRECISION, *batch, seconds=found.left - 60)
-        command("-m", "bench", "report", "--results", str(results), seconds=60)
+        command(*asked, "--precision", PRECISION, *batch, seconds=found.left - REPORTING)
         return f"{len(Store(ROOT / results).read()[0])} records in {results}"
 
+    def report() -> str:
+        command("-m", "bench", "report", "--results", str(results), seconds=found.left)
+        return str(results / "report.html")
+
     try:
-        found.get("swept", run, about=90)
+        found.get("swept", run, about=2 * REPORTING)
     except Unfinished as stopped:
+        print(_table(ROOT / results), flush=True)
         done = len(Store(ROOT / results).read()[0])
-        if done:
-            print(command("-m", "bench", "table", "--results", str(results), seconds=60), flush=True)
         raise Unfinished(f"{done} records are there: {stopped}") from None
-    found.get("table", lambda: "\n" + command("-m", "bench", "table", "--results", str(results), seconds=60))
+    found.get("report", report, about=REPORTING)
+    found.get("table", lambda: "\n" + _table(ROOT / results))
+
+
+def _table(results: Path) -> str:
+    """Return the scores of a folder as text."""
+    return "\n".join(plain(score_sheet(table)) for table in tables_of(Store(results).read()[0]))
 
 
 PARTS: dict[str, Part] = {
@@ -514,8 +529,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), metavar="DIR", help="[results/gpu]")
     parser.add_argument("--small", action="store_true", help="in a size for a CPU")
     parser.add_argument("--data", help="images to train on and to score against [cifar10]")
-    parser.add_argument("--training-seconds", type=float, help="time for the training [400]")
+    parser.add_argument("--training-seconds", type=float, help="time for the training [360]")
     parser.add_argument("--n", type=int, help="samples a trial of the sweep [2000]")
+    parser.add_argument("--metrics", help="scores of the sweep [fd_inception_768]")
     parser.add_argument("--seconds", type=float, default=600, help="longest time of a part [600]")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
@@ -530,8 +546,9 @@ def main(arguments: list[str] | None = None) -> int:
         out.relative_to(ROOT) if out.is_relative_to(ROOT) else out,  # records name the model by it
         options.small,
         data,
-        options.training_seconds or (1 if options.small else 400),
+        options.training_seconds or (1 if options.small else 360),
         options.n or (20 if options.small else 2000),
+        options.metrics or ("fd_pooled" if options.small else "fd_inception_768"),
     )
     whole = [do(name, machine, options.seconds) for name in options.parts or PARTS]
     return int(not all(whole))

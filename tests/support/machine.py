@@ -79,7 +79,9 @@ class Findings:
 def shown(value: object) -> str:
     """Return a value as it is printed."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {shown(one)}" for key, one in value.items() if one != "")
+        return ", ".join(f"{key} {shown(one)}" for key, one in value.items() if one not in ("", None))
+    if isinstance(value, list):
+        return "; ".join(map(shown, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

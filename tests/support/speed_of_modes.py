@@ -39,7 +39,8 @@ class Measured:
         rate: images a second of the network alone.
         ratio: how many times as fast.
         answers: greatest difference of the network's answers, as a part of the greatest value.
-        images: mean absolute difference of images, in levels of 256: the greatest of the samplers'.
+        images: mean absolute difference of images, in levels of 256: the greatest of the samplers'; None
+            where no images were drawn.
         seconds: what making ready took.
         refused: why it is not admitted; empty where it is.
     """
@@ -47,7 +48,7 @@ class Measured:
     rate: float = 0.0
     ratio: float = 0.0
     answers: float = 0.0
-    images: float = 0.0
+    images: float | None = None
     seconds: float = 0.0
     refused: str = ""
 
@@ -75,12 +76,10 @@ def measured(model, name, way, batch, device=CPU, samplers=("ddim",), turns=TURN
             return call_seconds(mine, x, times, precision) / len(times)
 
     own, other = in_turns([lambda: seconds(*AS_IT_IS), lambda: seconds(*way)], turns)
-    apart = max(
-        levels_apart(*(images(readiness, grid, one, batch, spec) for one in (AS_IT_IS, way)))
-        for spec in samplers
-    )
+    both = [[images(readiness, grid, one, batch, spec) for one in (AS_IT_IS, way)] for spec in samplers]
+    apart = max((levels_apart(*pair) for pair in both), default=None)
     most = TOLERANCES[way[1]].images
-    refused = "" if apart <= most else f"images differ by {apart:.2g} of 256 levels, {most:g} is allowed"
+    refused = "" if (apart or 0) <= most else f"images differ by {apart:.2g} levels, {most:g} is allowed"
     ratio = median(a / b for a, b in zip(own, other, strict=True))
     return Measured(batch / min(other), ratio, gap, apart, readiness.seconds, refused)
 
