@@ -216,7 +216,8 @@ class _Graphs:
             if not self._owner.preparing or not all(_is_on_gpu(one) for one in leaves):
                 return self._function(*args, **kwargs)
             with _recordable():
-                recording = self._recorded[key] = _Recording(self._function, leaves, tree)
+                others = next(iter(self._recorded.values()), None)
+                recording = self._recorded[key] = _Recording(self._function, leaves, tree, others)
         return recording.play(leaves)
 
 
@@ -242,9 +243,21 @@ def _recordable() -> Iterator[None]:
 
 
 class _Recording:
-    """The operations of one call of a function, to be done again with other numbers."""
+    """The operations of one call of a function, to be done again with other numbers.
 
-    def __init__(self, function: Forward, leaves: Sequence[Any], tree: Any) -> None:
+    Recordings of one function may work in the same memory: they are played one after the other, and the
+    answer of each is copied before the next one writes over it.
+
+    Args:
+        function: what is called.
+        leaves: its arguments, flattened.
+        tree: how they belong together.
+        other: a recording whose memory is shared; None for memory of its own.
+    """
+
+    def __init__(
+        self, function: Forward, leaves: Sequence[Any], tree: Any, other: _Recording | None = None
+    ) -> None:
         self._inputs = [one.clone() if isinstance(one, Tensor) else one for one in leaves]
         args, kwargs = pytree.tree_unflatten(self._inputs, tree)
         here = torch.cuda.current_stream()
@@ -258,7 +271,8 @@ class _Recording:
         here.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         # The inner context leaves its own stream in place where recording fails, the outer one puts it back.
-        with torch.cuda.stream(here), torch.cuda.graph(self._graph):
+        pool = None if other is None else other._graph.pool()
+        with torch.cuda.stream(here), torch.cuda.graph(self._graph, pool=pool):
             self._answer = function(*args, **kwargs)
 
     def play(self, leaves: Iterable[Any]) -> Any:

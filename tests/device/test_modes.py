@@ -49,7 +49,7 @@ def recorded(monkeypatch):
     made = []
 
     class StandIn:
-        def __init__(self, function, leaves, tree):
+        def __init__(self, function, leaves, tree, other):
             made.append((torch.is_autocast_cache_enabled(), torch.is_inference_mode_enabled()))
             self.function = function
 

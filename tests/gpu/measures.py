@@ -369,10 +369,13 @@ def _inline(options: dict[str, object]) -> str:
 
 
 def _rows(machine: Machine, name: str) -> list[dict[str, str]]:
-    """Return the rows of a training's table; none where it has not begun."""
+    """Return the whole rows of a training's table; none where it has not begun."""
     path = ROOT / machine.out / name / "metrics.csv"
     head, *rows = path.read_text().splitlines() if path.exists() else [""]
-    return [dict(zip(head.split(","), row.split(","), strict=True)) for row in rows]
+    names = head.split(",")
+    return [
+        dict(zip(names, row.split(","), strict=True)) for row in rows if row.count(",") == head.count(",")
+    ]
 
 
 def _name_weights(machine: Machine) -> None:
@@ -388,8 +391,9 @@ def speed(machine: Machine, found: Findings) -> None:
 
     Last, what ``--mode auto --batch auto`` chooses for a sweep of 50,000 images.
     """
-    trained = found.get("weights", lambda: "trained" if machine.is_trained else "random") == "trained"
+    trained = machine.is_trained
     model = load_checkpoint(ROOT / machine.weights) if trained else machine.model()
+    kind = "" if trained else ", random weights"
     model.to(machine.device).eval().requires_grad_(False)
     first = machine.batches[0]
 
@@ -400,9 +404,9 @@ def speed(machine: Machine, found: Findings) -> None:
 
     for batch in machine.batches:
         for way in _ways(machine):
-            found.get(f"{' '.join(way)}, batch {batch}", lambda way=way, batch=batch: row(way, batch))
+            found.get(f"{' '.join(way)}, batch {batch}{kind}", lambda way=way, batch=batch: row(way, batch))
     for way in COMPILED if _has_compiler() and not machine.small else ():
-        found.get(f"{' '.join(way)}, batch {first}", lambda way=way: row(way, first), about=COMPILING)
+        found.get(f"{' '.join(way)}, batch {first}{kind}", lambda way=way: row(way, first), about=COMPILING)
     if not trained:
         raise Unfinished(
             "what --mode auto chooses needs trained weights: run the part `train`, then this one"

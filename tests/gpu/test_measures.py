@@ -59,11 +59,11 @@ def test_a_part_without_diffusers_is_not_done(tmp_path, monkeypatch, capsys):
 def test_a_mode_tells_its_speed_and_what_speaks_against_it(tmp_path, capsys):
     assert measures.main(["speed", "--small", "--out", str(tmp_path)]) == 1
     found = kept(tmp_path, "speed")["found"]
-    row = found["eager+channels_last float32, batch 2"]
+    row = found["eager+channels_last float32, batch 2, random weights"]
     assert row["rate"] > 0
     assert row["answers"] < 1e-3
     assert row["refused"] == ""
-    assert "needs a CUDA device" in found["cuda-graph float32, batch 2"]["refused"]
+    assert "needs a CUDA device" in found["cuda-graph float32, batch 2, random weights"]["refused"]
     assert "what --mode auto chooses needs trained weights" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """How fast networks are in each mode, measured in turns on this machine, and how far off."""
 
+import gc
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,7 +19,7 @@ from bench.sweep.admission import levels_apart
 from bench.sweep.readiness import AS_IT_IS, ModeRefused, Readiness
 from bench.sweep.speed import call_seconds, in_turns
 from bench.sweep.tolerances import TOLERANCES
-from bench.sweep.worker import draw
+from bench.sweep.worker import draw, free_memory
 
 MODELS = ("digits", "cifar10-small")
 BATCHES = (1, 50, 256)
@@ -62,6 +63,8 @@ def asked():
 
 def measured(model, name, way, batch, device=CPU, samplers=("ddim",), turns=TURNS):
     """Measure a way, (mode, precision), beside the network as it is: nothing made ready is left behind."""
+    gc.collect()  # recordings of a GPU that nobody plays any more hold gigabytes
+    free_memory(device)
     readiness, grid = Readiness(model, repr(name), device), grid_for(model, STEPS, "uniform")
     try:
         gap = readiness.make_ready(*way, batch, grid, 0)
