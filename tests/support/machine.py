@@ -17,6 +17,9 @@ import torch
 from bench.files.atomic import write_atomically
 
 ROOT = Path(__file__).parents[2]
+LEASH = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""Has what is started killed with who started it (PR_SET_PDEATHSIG): two trainers must not share a folder."""
+
 GRACE = 20.0
 """Seconds that an interrupted command has to end."""
 
@@ -97,8 +100,9 @@ def command(*arguments: str, seconds: float, **environment: str) -> str:
         Unfinished: if it was interrupted.
         RuntimeError: if it failed, with the end of what it printed.
     """
+    leash = [sys.executable, "-c", LEASH] if sys.platform == "linux" else []
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        [*leash, sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **environment},
         stdout=subprocess.PIPE,
