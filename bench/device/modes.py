@@ -6,6 +6,7 @@ Nothing of a network is changed for good: its ``forward`` and the layout of its 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from bench.device.precision import tf32_allowed
 from bench.errors import UsageError
 from bench.files.source import walk
 
@@ -195,7 +197,7 @@ class _Forwards:
 
 
 class _Graphs:
-    """Recordings of a function on a GPU, one for each set of shapes that it was prepared for.
+    """Recordings of a function on a GPU, one for each set of shapes and precision that it was prepared for.
 
     A recording reads and writes the same memory every time: what is asked is copied into it, and answers are
     copied out of it.
@@ -206,31 +208,72 @@ class _Graphs:
         self._recorded: dict[object, _Recording] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():  # a recording knows of no gradients
+            return self._function(*args, **kwargs)
         leaves, tree = pytree.tree_flatten((args, kwargs))
-        key = (tree, *map(_signature, leaves), torch.is_autocast_enabled("cuda"))
+        key = (str(tree), *map(_signature, leaves), *_arithmetic())
         recording = self._recorded.get(key)
         if recording is None:
-            plain = torch.is_grad_enabled() or not all(_is_on_gpu(one) for one in leaves)
-            if not self._owner.preparing or plain:
+            if not self._owner.preparing or not all(_is_on_gpu(one) for one in leaves):
                 return self._function(*args, **kwargs)
-            recording = self._recorded[key] = _Recording(self._function, leaves, tree)
+            with _recordable():
+                others = next(iter(self._recorded.values()), None)
+                recording = self._recorded[key] = _Recording(self._function, leaves, tree, others)
         return recording.play(leaves)
 
 
-class _Recording:
-    """The operations of one call of a function, to be done again with other numbers."""
+def _arithmetic() -> tuple[object, ...]:
+    """Return how networks are computed now: a recording computes as it was done when it was made."""
+    half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    return half, *tf32_allowed()
 
-    def __init__(self, function: Forward, leaves: Sequence[Any], tree: Any) -> None:
+
+@contextmanager
+def _recordable() -> Iterator[None]:
+    """Have tensors that may be written to whatever mode is on, and weights cast within every call.
+
+    What autocast keeps of a weight's cast is gone when autocast ends, and a recording would go on reading it.
+    """
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
+
+
+class _Recording:
+    """The operations of one call of a function, to be done again with other numbers.
+
+    Recordings of one function may work in the same memory: they are played one after the other, and the
+    answer of each is copied before the next one writes over it.
+
+    Args:
+        function: what is called.
+        leaves: its arguments, flattened.
+        tree: how they belong together.
+        other: a recording whose memory is shared; None for memory of its own.
+    """
+
+    def __init__(
+        self, function: Forward, leaves: Sequence[Any], tree: Any, other: _Recording | None = None
+    ) -> None:
         self._inputs = [one.clone() if isinstance(one, Tensor) else one for one in leaves]
         args, kwargs = pytree.tree_unflatten(self._inputs, tree)
+        here = torch.cuda.current_stream()
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
+        beside.wait_stream(here)
         with torch.cuda.stream(beside):
             for _ in range(ROUNDS):
                 function(*args, **kwargs)
-        torch.cuda.current_stream().wait_stream(beside)
+            with _waiting_refused():
+                function(*args, **kwargs)
+        here.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # The inner context leaves its own stream in place where recording fails, the outer one puts it back.
+        pool = None if other is None else other._graph.pool()
+        with torch.cuda.stream(here), torch.cuda.graph(self._graph, pool=pool):
             self._answer = function(*args, **kwargs)
 
     def play(self, leaves: Iterable[Any]) -> Any:
@@ -240,6 +283,23 @@ class _Recording:
                 own.copy_(given)
         self._graph.replay()
         return pytree.tree_map_only(Tensor, Tensor.clone, self._answer)
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Raise RuntimeError where the host waits for the GPU within, which cannot be recorded.
+
+    Found out while nothing is recorded: a recording that fails leaves the GPU's random numbers and memory in
+    disorder.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():  # torch says once that it does not find out every wait
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _signature(leaf: object) -> object:

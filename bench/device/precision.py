@@ -58,6 +58,11 @@ def _allowed(backend: Any) -> bool:
     return bool(found)
 
 
+def tf32_allowed() -> tuple[bool, bool]:
+    """Return whether products and convolutions may be TF32 now."""
+    return _allowed(torch.backends.cuda.matmul), _allowed(torch.backends.cudnn)
+
+
 PRECISIONS = {
     "float32": torch.float32,
     "tf32": torch.float32,

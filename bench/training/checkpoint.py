@@ -55,6 +55,10 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: Mapping[st
         index, _, field = name.partition(".")
         state.setdefault(int(index), {})[field] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, held in optimiser.state.items():
+        for field, tensor in held.items():
+            if tensor.shape == parameter.shape:  # in its memory format: another one rounds otherwise
+                held[field] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,8 @@
-"""How fast the shipped networks are in each mode, measured in turns on this machine, and how far off."""
+"""How fast networks are in each mode, measured in turns on this machine, and how far off."""
+
+import gc
+from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -9,69 +13,98 @@ from bench.device.modes import Mode
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import grid_for
 from bench.diffusion.noise import TrajectoryNoise
+from bench.errors import UsageError
 from bench.records.provenance import environment
 from bench.sweep.admission import levels_apart
-from bench.sweep.readiness import AS_IT_IS, Readiness
+from bench.sweep.readiness import AS_IT_IS, ModeRefused, Readiness
 from bench.sweep.speed import call_seconds, in_turns
-from bench.sweep.worker import draw
+from bench.sweep.tolerances import TOLERANCES
+from bench.sweep.worker import draw, free_memory
 
 MODELS = ("digits", "cifar10-small")
 BATCHES = (1, 50, 256)
 TURNS = 15
 STEPS, DRAWN = 10, 50
-"""Steps and samples of the images that are compared, and the batch at which answers are."""
+"""Steps of the images that are compared, and the batch whose differences the table tells."""
 
 CPU = torch.device("cpu")
 HEAD = "| network | mode | precision | batch 1 | batch 50 | batch 256 | answers | images | made ready |"
 RULE = "|---|---|---|--:|--:|--:|--:|--:|--:|"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A mode beside the network as it is, in float32.
+
+    Attributes:
+        rate: images a second of the network alone.
+        ratio: how many times as fast.
+        answers: greatest difference of the network's answers, as a part of the greatest value.
+        images: mean absolute difference of images, in levels of 256: the greatest of the samplers'; None
+            where no images were drawn.
+        seconds: what making ready took.
+        refused: why it is not admitted; empty where it is.
+    """
+
+    rate: float = 0.0
+    ratio: float = 0.0
+    answers: float = 0.0
+    images: float | None = None
+    seconds: float = 0.0
+    refused: str = ""
+
+
 def asked():
-    """Every (mode, precision), the one that others are measured against first."""
+    """Every (mode, precision) of a CPU, the one that others are measured against first."""
     precisions = ["float32", *(["bfloat16"] if computes_bfloat16(CPU) else [])]
     modes = [Mode(engine, last) for engine in ("eager", "compile") for last in (False, True)]
     return [(str(mode), precision) for mode in modes for precision in precisions]
 
 
-def ratios(readiness, grid, batch):
-    """How many times as fast each is as the first: least seconds of the turns over least seconds."""
-    model = bound(readiness.model, range(batch), 0)
-    x = TrajectoryNoise(0, range(batch), model.shape, CPU).initial()
-    t = grid[0].times(x)
+def measured(model, name, way, batch, device=CPU, samplers=("ddim",), turns=TURNS):
+    """Measure a way, (mode, precision), beside the network as it is: nothing made ready is left behind."""
+    gc.collect()  # recordings of a GPU that nobody plays any more hold gigabytes
+    free_memory(device)
+    readiness, grid = Readiness(model, repr(name), device), grid_for(model, STEPS, "uniform")
+    try:
+        gap = readiness.make_ready(*way, batch, grid, 0)
+    except (ModeRefused, UsageError) as refused:
+        return Measured(refused=str(refused))
+    mine = bound(model, range(batch), 0)
+    x = TrajectoryNoise(0, range(batch), model.shape, device).initial()
+    times = [grid[0].times(x)] * (20 if batch == 1 else 1)
 
-    def measure(mode, precision):
-        readiness.make_ready(mode, precision, batch, grid, 0)
+    def seconds(mode, precision):
+        with readiness.running(mode):
+            return call_seconds(mine, x, times, precision) / len(times)
 
-        def seconds():
-            with readiness.running(mode):
-                return call_seconds(model, x, [t] * (20 if batch == 1 else 1), precision)
+    own, other = in_turns([lambda: seconds(*AS_IT_IS), lambda: seconds(*way)], turns)
+    both = [[images(readiness, grid, one, batch, spec) for one in (AS_IT_IS, way)] for spec in samplers]
+    apart = max((levels_apart(*pair) for pair in both), default=None)
+    most = TOLERANCES[way[1]].images
+    refused = "" if (apart or 0) <= most else f"images differ by {apart:.2g} levels, {most:g} is allowed"
+    ratio = median(a / b for a, b in zip(own, other, strict=True))
+    return Measured(batch / min(other), ratio, gap, apart, readiness.seconds, refused)
 
-        return seconds
 
-    least = [min(turns) for turns in in_turns([measure(*one) for one in asked()], TURNS)]
-    return {one: least[0] / seconds for one, seconds in zip(asked(), least, strict=True)}
-
-
-def images(readiness, grid, mode, precision):
-    """uint8 images of ddim in a mode."""
+def images(readiness, grid, way, batch, spec):
+    """uint8 images of a sampler in a mode and precision."""
+    mode, precision = way
     with torch.no_grad(), readiness.running(mode):
-        drawn = draw(readiness.model, get_sampler("ddim"), grid, range(DRAWN), 0, precision, CPU)
+        drawn = draw(readiness.model, get_sampler(spec), grid, range(batch), 0, precision, readiness.device)
     return to_uint8(drawn.x0)
 
 
 def rows(name):
     """A row for every mode of a model."""
     model = load_model(name).model
-    readiness, grid = Readiness(model, repr(name), CPU), grid_for(model, STEPS, "uniform")
-    found = {batch: ratios(readiness, grid, batch) for batch in BATCHES}
-    own = images(readiness, grid, *AS_IT_IS)
     for mode, precision in asked():
-        fresh = Readiness(model, repr(name), CPU)
-        gap = fresh.make_ready(mode, precision, DRAWN, grid, 0)
-        apart = levels_apart(own, images(readiness, grid, mode, precision))
-        speeds = [f"{found[batch][mode, precision]:.2f}" for batch in BATCHES]
-        seconds = f"{fresh.seconds:.0f} s" if mode.startswith("compile") else ""
-        told = ["", "", ""] if (mode, precision) == AS_IT_IS else [f"{gap:.1g}", f"{apart:.2g}", seconds]
+        way = mode, precision
+        found = {batch: measured(model, name, way, batch) for batch in BATCHES}
+        one = found[DRAWN]
+        speeds = [f"{found[batch].ratio:.2f}" for batch in BATCHES]
+        seconds = f"{one.seconds:.0f} s" if mode.startswith("compile") else ""
+        told = ["", "", ""] if way == AS_IT_IS else [f"{one.answers:.1g}", f"{one.images:.2g}", seconds]
         yield [f"`{name}`", f"`{mode}`", precision, *speeds, *told]
 
 
