@@ -69,7 +69,7 @@ def _handled(handlers: Mapping[int, tuple[object, Handler]]) -> Iterator[None]:
     """Handle signals within, each where it is handled as it was at first: who ignores one goes on to.
 
     Args:
-        handlers: by signal, what it must be handled by, and what handles it within.
+        handlers: for each signal what it must be handled by, and what handles it within.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # no other thread may change them
