@@ -528,7 +528,7 @@ def fetch_options(parser: argparse.ArgumentParser) -> None:
 
     ``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks,
     ``cifar10`` the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing
-    else here uses the network.
+    else here uses the network. Where the connection breaks the download goes on from there, after a pause.
     """
     parser.add_argument(
         "name", help=f"{', '.join(WEIGHT_FILES)}, cifar10, or a checkpoint's name from `list models`"
