@@ -840,7 +840,8 @@ def doctor_options(parser: argparse.ArgumentParser) -> None:
     """Tell what is here and what is missing: versions, devices, caches, scores, extras.
 
     What is missing comes with the command that gets it. Exit status 1 where something is broken: a package
-    that is needed, a plugin, a folder that cannot be written. What nobody has to have is no fault.
+    that is needed, a plugin, a folder that cannot be written, a file that is there and is not what it should
+    be. What nobody has to have is no fault.
     """
     add_json(parser)
 
