@@ -71,13 +71,18 @@ def command_parser(verb: str) -> Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    declare(parser)
+    add_options(parser, verb)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add all that a verb takes to a parser."""
+    VERBS[verb].declare(parser)
     if VERBS[verb].computes:
         add_threads(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="tell versions, choices, times, tracebacks of errors"
     )
-    return parser
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> str:

@@ -54,7 +54,7 @@ TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
 KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors", "observers")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 AFFORDABLE = 50_000
 """The most images that a question is asked of where nobody says how many: as many as papers take."""
 BOUND_IMAGES = 1000

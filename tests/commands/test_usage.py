@@ -102,15 +102,3 @@ def test_a_usage_error_needs_no_torch(arguments, says):
     names, status, said = brings(arguments)
     assert (names, status) == ([], 2)
     assert says in said[0]
-
-
-def test_a_shell_completes_verbs_and_options(tmp_path, capsys):
-    assert main(["completion", "bash"]) == 0
-    script = tmp_path / "completion.bash"
-    script.write_text(capsys.readouterr().out)
-    asks = (
-        f"source {script}; complete_it() {{ COMP_WORDS=($@); COMP_CWORD=$(($# - 1)); _shtab_sampler_bench; "
-        'echo "${COMPREPLY[@]}"; }; complete_it sampler-bench nl; complete_it sampler-bench run --keep'
-    )
-    done = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["nll", "--keep-features"]
