@@ -10,7 +10,6 @@ from bench.commands import usage
 from bench.commands.examples import EXAMPLES
 from bench.commands.export import FORMATS as EXPORT_FORMATS
 from bench.commands.fetch import FILES
-from bench.commands.main import main
 from bench.commands.parser import command_parser
 from bench.commands.plot import FORMATS as PLOT_FORMATS
 from bench.commands.usage import VERBS
@@ -62,7 +61,6 @@ def brings(arguments):
     """The heavy packages that a command imports, its exit status and what it says on standard error."""
     code = f"""
 import sys
-from bench.commands.main import main
 try:
     status = main({arguments!r})
 except SystemExit as stop:
