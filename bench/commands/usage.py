@@ -606,6 +606,9 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
 
     The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
     discretised Gaussian decoder. What is done already is not done again.
+
+    A bound holds for one number of steps and one variance of the reverse steps: fixedsmall is beta~,
+    fixedlarge beta', learned what the model predicts. Of several the least is the tightest.
     """
     add_model(parser)
     parser.add_argument(
@@ -619,7 +622,7 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variance",
         metavar="NAME,...",
-        help=f"of the reverse steps: {', '.join(VARIANCES)} [all the model has]",
+        help=f"of the reverse steps, a row each: {', '.join(VARIANCES)} [all the model has]",
     )
     parser.add_argument("--steps", metavar="S,S,...", help="[all time steps of the model]")
     parser.add_argument(
