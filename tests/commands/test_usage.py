@@ -15,6 +15,7 @@ from bench.commands.plot import FORMATS as PLOT_FORMATS
 from bench.commands.usage import VERBS
 from bench.device.precision import PRECISIONS
 from bench.drawing.style import THEMES
+from bench.errors import UsageError
 from bench.nll.request import DEFAULT_N, VARIANCES
 from bench.published.presets import PRESETS
 from bench.report.tables.sheets import FORMATS as TABLE_FORMATS
@@ -61,6 +62,7 @@ def brings(arguments):
     """The heavy packages that a command imports, its exit status and what it says on standard error."""
     code = f"""
 import sys
+from bench.commands.main import main
 try:
     status = main({arguments!r})
 except SystemExit as stop:
@@ -100,3 +102,15 @@ def test_a_usage_error_needs_no_torch(arguments, says):
     names, status, said = brings(arguments)
     assert (names, status) == ([], 2)
     assert says in said[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_mistyped_option_is_answered_with_the_one_that_is_meant(verb):
+    parser = command_parser(verb)
+    known = [one for one in parser._option_string_actions if one.startswith("--") and one != "--n"]
+    typos = {f"{option[:-1]}{option[-2:]}": option for option in known}  # a letter twice
+    typos |= {f"{option[:-2]}{option[-1]}{option[-2]}": option for option in known}  # two in the wrong order
+    for typo, meant in typos.items():
+        if typo not in known:
+            with pytest.raises(UsageError, match=f"unknown option {typo}; did you mean {meant}\\?$"):
+                parser.parse_args([f"{typo}=1"])
