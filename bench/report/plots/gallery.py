@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -71,6 +71,15 @@ def published_for(table: Table) -> tuple[PublishedValue, ...]:
     return tuple(found)
 
 
+def _of_table(draw: Callable[[Table, Theme, Axes | None], Figure | None]) -> Drawing:
+    """Return the drawing of a table that needs no pictures."""
+
+    def drawn(table: Table, store: Store, theme: Theme, axes: Axes | None = None, /) -> Figure | None:
+        return draw(table, theme, axes)
+
+    return drawn
+
+
 PLOTS: Mapping[str, Plot] = {
     plot.name: plot
     for plot in (
@@ -94,26 +103,26 @@ PLOTS: Mapping[str, Plot] = {
             "time",
             "Score against time",
             "What time buys: the dashed line joins the points that no faster one beats.",
-            lambda table, store, theme, axes=None: plots.score_against_time(table, theme, axes),
+            _of_table(plots.score_against_time),
         ),
         Plot(
             "calls",
             "Score against network calls",
             "The same by counted network calls, which do not depend on the machine.",
-            lambda table, store, theme, axes=None: plots.score_against_calls(table, theme, axes),
+            _of_table(plots.score_against_calls),
         ),
         Plot(
             "heat",
             "Score by sampler and steps",
             "The table as colours.",
-            lambda table, store, theme, axes=None: heat_map(table, theme, axes),
+            _of_table(heat_map),
         ),
         Plot(
             "ranks",
             "How sure the ranks are",
             "The rank of every row in its column, and its 95% interval when the groups of samples are drawn"
             " again; in colour where that holds the first place.",
-            lambda table, store, theme, axes=None: rank_plot(table, theme, axes),
+            _of_table(rank_plot),
         ),
         Plot(
             "limit",
@@ -127,14 +136,14 @@ PLOTS: Mapping[str, Plot] = {
             "seconds",
             "Where the time goes",
             "Microseconds an image and step; scoring is done once an image, so its part falls with S.",
-            lambda table, store, theme, axes=None: time_breakdown(table, theme, axes),
+            _of_table(time_breakdown),
         ),
         Plot(
             "jackknife",
             "Jackknife stability",
             "Change of the score, in %, without each group of samples. A point far from the others is a part"
             " of the samples that the score hangs on. A distance grows a little whichever are left out.",
-            lambda table, store, theme, axes=None: jackknife_stability(table, theme, axes),
+            _of_table(jackknife_stability),
         ),
     )
 }

@@ -18,11 +18,9 @@ from bench.report.tables.sheets import Sheet
 from bench.report.tables.table import Cell, Table, shared, short_spacing
 from bench.stats.comparison import Comparison, compare, not_judged, scaled
 from bench.stats.score import Score
+from bench.stats.sequential import ALPHA
 
 Verdict = Literal["holds", "fails", "undecided", "not judged", "not tested"]
-
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,9 @@ def judge(
     found.sort(key=lambda item: _p_better(item[1]), reverse=True)
     p_holds = _p_better(found[0][1])
     p_fails = min(1.0, len(found) * min(1 - _p_better(comparison) for _, comparison in found))
-    if p_holds < LEVEL:
+    if p_holds < ALPHA:
         return ClaimResult(claim, "holds", p_holds, tuple(found))
-    if p_fails < LEVEL:
+    if p_fails < ALPHA:
         return ClaimResult(claim, "fails", p_fails, tuple(found))
     return ClaimResult(claim, "undecided", p_holds, tuple(found))
 

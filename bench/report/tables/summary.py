@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from bench.errors import UsageError
 from bench.report.tables.budgets import arranged
-from bench.report.tables.findings import LEVEL, ClaimResult
+from bench.report.tables.findings import ClaimResult
 from bench.report.tables.table import Cell, Table, higher_is_better, milliseconds, shared, target
 from bench.stats.comparison import compare, estimate, not_judged
 from bench.stats.score import Score
+from bench.stats.sequential import ALPHA
 
 NEAR = 1.1
 """A cell is as good as the best for a summary if its score is within 10%."""
@@ -167,7 +168,7 @@ def _more_steps(table: Table) -> str:
             found = compare(now, then)
         except UsageError:
             return ""
-        gained = found.p / 2 < LEVEL and (found.difference > 0) == now.higher_is_better
+        gained = found.p / 2 < ALPHA and (found.difference > 0) == now.higher_is_better
         last = steps if gained else last
     if len(series) < 2:
         return ""
