@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -22,6 +23,14 @@ class Origin:
 
     plugin: str
     version: str
+
+
+def own_version() -> str:
+    """Return the installed version, empty in a bare checkout."""
+    try:
+        return importlib.metadata.version("sampler-bench")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 @dataclass

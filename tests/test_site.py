@@ -97,18 +97,6 @@ def test_every_package_that_is_needed_has_its_licence_listed():
     assert {name: told for name, told in stated.items() if told and told != known[name]} == {}
 
 
-def test_the_citation_has_the_version_and_the_licence_of_the_package():
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    version = re.search(r'^version = "(.+)"$', project, re.M)[1]
-    licences = re.search(r'^license = "(.+)"$', project, re.M)[1].split(" AND ")
-    assert re.search(r"^version: (.+)$", citation, re.M)[1] == version
-    assert (
-        re.findall(r"^  - (\S+)$", citation.partition("license:\n")[2].partition("keywords")[0], re.M)
-        == licences
-    )
-
-
 def test_every_page_stands_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2].partition("\nplugins:")[0]
     named = set(re.findall(r"([\w-]+\.md)$", nav, re.M)) - {"index.md", "contributing.md", "changelog.md"}

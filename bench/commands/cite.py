@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
+from bench.catalog import own_version
 from bench.commands.options import read_records
 from bench.diffusion.spacing import SPACINGS
-from bench.plugins.loading import own_version, registry
+from bench.plugins.loading import registry
 from bench.published.bibliography import cited
 from bench.records.record import Record
 

@@ -25,6 +25,7 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
+from bench.catalog import own_version
 from bench.commands.options import console, print_json
 from bench.commands.usage import PROGRAM
 from bench.commands.verbosity import is_verbose
@@ -36,7 +37,7 @@ from bench.files.source import ROOT
 from bench.metrics.reference import cache_folder
 from bench.metrics.space import Shape, get_space
 from bench.metrics.weights import FILES
-from bench.plugins.loading import own_version, registry
+from bench.plugins.loading import registry
 
 SHAPES: Sequence[Shape] = ((3, 32, 32), (1, 12, 12))
 """Shapes of images that a feature space is asked for, (C, H, W): one that takes either is here."""

@@ -1,7 +1,7 @@
 """The command line: ``sampler-bench VERB``, one file a verb in `bench.commands`.
 
-Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted. An error is one
-sentence on standard error; what was done before it is kept.
+Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted, 143 terminated. An
+error is one sentence on standard error; what was done before it is kept.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import io
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
+from bench.catalog import own_version
 from bench.commands.config import chosen_arguments, chosen_options, parse_options, save_config
 from bench.commands.parser import Parser, command_parser, nearest
 from bench.commands.paths import own_packages_first
+from bench.commands.stopping import STOPPED, Terminated, ended_at_once, ended_in_order
 from bench.commands.usage import PROGRAM, VERBS
 from bench.commands.verbosity import Verbosity, detail, is_verbose, set_verbosity
 from bench.device.cores import settle
@@ -42,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchError as error:
         _say_error(error)
         return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        if argv is None:  # the program is about to end: another Ctrl-C ends it now, without tracebacks
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with suppress(OSError):  # the terminal may be what went away
+            print(f"\n{STOPPED}", file=sys.stderr)
+        return error.status if isinstance(error, Terminated) else 130
     except BrokenPipeError:  # the reader of our output has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -82,8 +89,6 @@ def _dispatch(arguments: list[str]) -> int:
     parser = _top_parser()
     known, verb = parser.parse_known_args(arguments[:1])[0], arguments[0] if arguments else None
     if known.version:
-        from bench.plugins.loading import own_version
-
         print(own_version())
         return 0
     if verb is None:
@@ -135,7 +140,10 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
     if VERBS[verb].computes:
         _settle_threads(options.threads)
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
-    status = int(pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")(options))
+    with ended_at_once():
+        execute = pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")
+    with ended_in_order():
+        status = int(execute(options))
     detail(f"{verb} took {time.perf_counter() - began:.1f} s, exit status {status}")
     return max(status, _plugins_failed()) if hasattr(options, "plugin") else status
 

@@ -14,6 +14,7 @@ from typing import Protocol, get_args
 import numpy as np
 import torch
 
+from bench.catalog import own_version
 from bench.data.images import from_uint8
 from bench.data.sets import content_hash
 from bench.device.clock import Clock, peak_memory, reset_peak_memory
@@ -28,7 +29,6 @@ from bench.files.atomic import write_atomically
 from bench.files.source import code_hash
 from bench.nll.parts import METRICS, BlockTerms, make_terms, mean_score, step_table, terms_path
 from bench.nll.request import VARIANCES, BoundRequest, check_request, find_images, named_images
-from bench.plugins.loading import own_version
 from bench.plugins.lookup import load_model
 from bench.records import ledger
 from bench.records.blocks import read_blocks, write_block
@@ -127,6 +127,7 @@ class BoundRunner:
         """
         self.store.prepare()
         plan = self.plan()
+        ledger.drop_answered(self.store, plan)
         able = [cell for cell in plan.pending if self._fits(cell)]
         kept: Terms = {cell.key: self._kept(cell) for cell in able}
         calls = sum(len(_levels(self._missing(able, kept, block))) for block in self.blocks)

@@ -22,7 +22,7 @@ from typing import Any
 
 import pluggy
 
-from bench.catalog import Catalog, Origin
+from bench.catalog import Catalog, Origin, own_version
 from bench.diffusion.sampling import SAMPLERS, Sampler
 from bench.diffusion.spacing import RULES, SPACINGS, Spacing
 from bench.errors import UnknownNameError, UsageError, one_line, sentence_of, users_code
@@ -297,11 +297,3 @@ def import_file(path: Path) -> ModuleType:
             error.msg = plain_name(error.msg)
         raise
     return module
-
-
-def own_version() -> str:
-    """Return the installed version, empty in a bare checkout."""
-    try:
-        return importlib.metadata.version("sampler-bench")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

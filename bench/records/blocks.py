@@ -68,9 +68,14 @@ def merge_blocks(folder: Path, whole: range, arrays: Arrays, cost: Cost) -> None
 def drop_blocks(blocks: Path, key: str) -> None:
     """Forget every block of the cell with a key, in the folder of all cells' blocks."""
     for folder in blocks.glob(f"{key}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        drop_folder(folder)
+
+
+def drop_folder(folder: Path) -> None:
+    """Forget the blocks of one cell, if there are any."""
+    shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # there are others, or there is none
-        blocks.rmdir()
+        folder.parent.rmdir()
 
 
 def _path(folder: Path, block: range) -> Path:

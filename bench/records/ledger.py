@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bench.errors import UsageError
+from bench.records.blocks import drop_folder
 from bench.records.provenance import environment, short_hash
 from bench.records.record import GridInfo, Kind, ModelInfo, Record, RowInfo, Stale, stale_fields
 from bench.records.store import Store, Unreadable
@@ -158,6 +159,13 @@ def plan(
             changed = stale_fields(record, cell.provenance)
             entries[cell.key] = Entry(cell, record, changed, "" if changed else missing(record))
     return Plan(list(entries.values()), unreadable)
+
+
+def drop_answered(store: Store, plan: Plan[CellType]) -> None:
+    """Forget blocks whose record stands: a kill between the two leaves them, and they count as under way."""
+    for entry in plan.entries:
+        if entry.answered and (folder := block_folder(store, entry.cell)).exists():
+            drop_folder(folder)
 
 
 def block_folder(store: Store, cell: Cell) -> Path:

@@ -102,7 +102,7 @@ class Store:
             if images is not None and len(images):
                 write_strip(self.records / f"{record.name}{suffix}", images)
         text = json.dumps(sealed(record.to_json()), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(path, (text + "\n").encode())
+        write_atomically(path, (text + "\n").encode(), lasting=True)  # its blocks are dropped
         if record.status == "done":
             drop_blocks(self.blocks, record.key)
         return path
@@ -221,7 +221,7 @@ def write_strip(path: Path, images: Tensor) -> None:
     info.add_text("shape", f"{channels},{height},{width}")
     strip = shown_images(images).permute(2, 0, 3, 1).flatten(1, 2).numpy()
     picture = Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip)
-    with writing(path) as file:
+    with writing(path, lasting=True) as file:
         picture.save(file, format="PNG", pnginfo=info)
 
 

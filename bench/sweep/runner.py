@@ -307,6 +307,7 @@ class Runner:
             BenchError: at the first failure if the sweep is strict; if results cannot be written.
         """
         self.store.prepare()
+        ledger.drop_answered(self.store, plan)
         made = []
         with self.store.running, closing(self._compute(plan, observer)) as records:
             for record in records:

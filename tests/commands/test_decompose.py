@@ -36,7 +36,7 @@ def test_the_parts_of_an_exact_models_score(capsys, tmp_path):
     assert {line["sampler"] for line in told["steps"]} == {"ddim eta=0"}  # with noise there is no path
     assert [line["step"] for line in told["steps"]] == [*range(1, 6), *range(1, 21)]
 
-    frame = pd.read_csv(tmp_path / "decompose-exact-gaussian-fd_pixels.csv")
+    frame = pd.read_csv(tmp_path / "decompose-exact-gaussian-fd_pixels.csv", float_precision="round_trip")
     assert frame["score"].tolist() == [row["score"] for row in told["rows"]]
     assert (tmp_path / "decompose-exact-gaussian-fd_pixels-S20.png").stat().st_size > 10_000
 

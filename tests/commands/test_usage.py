@@ -76,7 +76,7 @@ print(status, *(name for name in {HEAVY!r} if name in sys.modules), file=sys.std
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["nll", "--help"], ["completion", "zsh"]]
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["nll", "--help"], ["completion", "zsh"]]
 )
 def test_help_needs_no_torch(arguments):
     assert brings(arguments) == ([], 0, [])

@@ -77,7 +77,7 @@ def test_what_this_version_writes_it_reads(tmp_path):
     good, bad = store.read()
     assert (len(good), bad) == (12, [])
     for one in good:
-        assert Record.from_json(one.to_json()) == one
+        assert repr(Record.from_json(one.to_json())) == repr(one)  # no number, NaN, equals no other
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def start(*arguments):
     )
 
 
-def until(holds, seconds=90):
+def until(holds, seconds=300):
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not (held := holds()):

@@ -37,10 +37,30 @@ def hangs(x):
 
 def turns(x):
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(3)
     os.chdir(os.path.dirname(os.getcwd()))
     os.environ["TURNED"] = "1"
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     return x
+
+
+@sampler(name="learns")
+def learns(model, x, grid, noise):
+    for step in grid:
+        torch.set_grad_enabled(True)
+        yield x
+
+
+@sampler(name="stops-early")
+def stops_early(model, x, grid, noise):
+    yield x
+    yield x
+
+
+@sampler(name="goes-on")
+def goes_on(model, x, grid, noise):
+    while True:
+        yield x
 
 
 @hookimpl
@@ -51,6 +71,10 @@ def bench_samplers():
         rule("is-killed", lambda x: os.kill(os.getpid(), signal.SIGKILL)),
         rule("hangs", hangs),
         rule("leaves", lambda x: sys.exit(0)),
+        rule("outgrows", lambda x: x + torch.empty(2**50)),
+        learns,
+        stops_early,
+        goes_on,
         rule("turns", turns),
         rule("dices", lambda x: x + torch.randn_like(x) * random.random() * np.random.rand()),
     ]
@@ -63,7 +87,12 @@ REASONS = {
     "hangs": "it took longer than 2 s; --timeout SECONDS allows another time a step",
     "leaves": "it called sys.exit(0)",
 }
-GOOD = ("turns", "dices", "ddim")
+BROKEN = {
+    "outgrows": "you tried to allocate 4503599627370496 bytes",
+    "stops-early": "yielded 2 times in 4 steps; it must yield x once after every step",
+    "goes-on": "yielded more than 4 times in 4 steps; it must yield x once after every step",
+}
+GOOD = ("turns", "learns", "dices", "ddim")
 
 
 def command(folder, *samplers):
@@ -82,7 +111,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    return bench(*command(folder, *REASONS, *GOOD), "--timeout", "2")
+    return bench(*command(folder, *REASONS, *BROKEN, *GOOD), "--timeout", "2")
 
 
 def records(results):
@@ -94,22 +123,30 @@ def test_every_end_of_a_process_is_a_record_with_its_reason(done, folder):
     found = records(folder / "results")
     assert done.returncode == 1, done.stderr
     failed = {name: one for name, one in found.items() if one["status"] == "failed"}
-    assert {name: one["message"] for name, one in failed.items()} == REASONS
+    assert {name: one["message"] for name, one in failed.items() if name not in BROKEN} == REASONS
     assert {found[name]["status"] for name in GOOD} == {"done"}
     for name, reason in REASONS.items():
         assert f"failed: {name} at S=4 ({folder / 'bad.py'}), step 2: {reason}" in done.stderr
 
 
+def test_a_rule_that_breaks_the_contract_or_runs_out_of_memory_costs_its_own_row(done, folder):
+    found = records(folder / "results")
+    for name, reason in BROKEN.items():
+        assert found[name]["status"] == "failed"
+        assert reason in found[name]["message"]
+    assert f"{len(REASONS) + len(BROKEN)} of {len(found) + 1} trials failed" in done.stderr
+
+
 def test_what_was_changed_globally_is_put_back_and_named(done):
     assert (
-        "warning: turns changed torch's default dtype, the working directory, the environment, the signal"
-        " handlers, put back after every block\n"
+        "warning: turns changed torch's default dtype, torch's number of threads, the working directory, the"
+        " environment, the signal handlers, put back after every block\n"
     ) in done.stderr
     assert (
         "warning: dices changed torch's global generator, Python's global generator, NumPy's global"
         " generator, put back after every block; noise comes from noise(index)\n"
     ) in done.stderr
-    assert done.stderr.count("warning: ") == 2
+    assert done.stderr.count("put back after every block") == 2
 
 
 def test_the_images_are_those_of_one_process_and_only_failures_run_again(done, folder):

@@ -3,15 +3,17 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
-from support.clusters import PLUGIN, drawn, records, start, until
+from support.clusters import PLUGIN, drawn, is_alive, records, start, until
 from support.commands import bench
 from support.slurm import install
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.records.trial import Task, Trial
-from bench.sweep.executors.submitit import Submitit, _Jobs, in_chunks
+from bench.sweep.executors.seat import Seat
+from bench.sweep.executors.submitit import Desk, Submitit, _Jobs, draw_blocks, in_chunks
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'sampler-bench[submitit]'")
 
@@ -80,6 +82,46 @@ def test_a_job_of_slurm_that_is_killed_costs_time_alone(folder, slurm, alone, mo
     script = (slurm / "script.sh").read_text()
     for line in ("--partition=short", "--time=0:30:00", "--job-name=sampler-bench"):
         assert f"#SBATCH {line}\n" in script
+
+
+def test_a_driver_that_is_terminated_takes_its_jobs_with_it(folder, slurm, alone, monkeypatch):
+    monkeypatch.setenv("PATH", f"{slurm}{os.pathsep}{os.environ['PATH']}")
+    (folder / "slow.log").unlink(missing_ok=True)
+    results = folder / "terminated"
+    asked = (*command(folder, results, "slow"), "--executor", "submitit")
+    process = start(*asked, "--slurm", f"jobs=2,folder={folder / 'jobs'}")
+    until(lambda: list(results.rglob("*.npz")))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 143
+    assert errors.endswith("stopped; what is done is kept, the same command goes on from here\n")
+    every = {one for _, *both in drawn(folder, "slow") for one in both}
+    until(lambda: not any(map(is_alive, every)))
+    there = len(list(results.rglob("*.npz")))
+    (folder / "slow.log").unlink()
+    again = bench(*command(folder, results, "slow"), SAMPLER_BENCH_PAUSE="0")
+    assert again.returncode == 0, again.stderr
+    assert len(drawn(folder, "slow")) == N // BATCH - there
+    assert records(results)["slow"]["images"] == alone["images"]
+
+
+@pytest.mark.parametrize("sign", ["gone", "old"])
+def test_a_job_whose_driver_is_gone_draws_no_further_block(tmp_path, monkeypatch, sign):
+    """A driver that was killed tells nobody; the job sees that it touches its file no more."""
+    monkeypatch.setattr("bench.sweep.executors.submitit.ORPHAN", 0.2)
+    monkeypatch.setattr(Seat, "settle", lambda *given: BenchError("it was asked to draw"))
+    if sign == "old":
+        (tmp_path / "driver").touch()
+    tasks = dict(enumerate([Task(trial(4), block) for block in trial(4).blocks]))
+    desk = Desk(tmp_path, None, "cpu", 1, str(tmp_path), {})
+    wait = time.sleep
+    monkeypatch.setattr("bench.sweep.executors.submitit.write_atomically", lambda *given: wait(0.3))
+    asked = []
+    monkeypatch.setattr(
+        "bench.sweep.executors.submitit._mark", lambda share, task: asked.append(task) or share / "none"
+    )
+    draw_blocks(desk, tasks)
+    assert len(asked) == {"gone": 0, "old": 1}[sign] < len(tasks)
 
 
 def test_sbatch_that_refuses_is_a_sentence(folder, slurm, monkeypatch):

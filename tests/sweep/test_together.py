@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,7 +30,9 @@ from bench.metrics.pixels import Pixels
 from bench.nll.request import BoundRequest
 from bench.nll.runner import BoundRunner
 from bench.plugins.loading import registry
+from bench.records.ledger import block_folder
 from bench.records.merging import differing, merge
+from bench.records.running import Run
 from bench.records.sharing import Share
 from bench.records.store import Store
 from bench.sweep.request import Sweep
@@ -148,7 +151,7 @@ def draws(log):
 
 
 def until(condition):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -285,6 +288,31 @@ def test_a_claim_is_of_one_process_and_free_when_it_ends(tmp_path):
     assert not (tmp_path / "a.lock").exists()
 
 
+def test_what_a_machine_that_is_gone_has_left_holds_nobody_up(tmp_path, log):
+    """Files of claims and of a run on another host: nobody holds them, whatever their names say."""
+    run(tmp_path / "alone")
+    log.unlink()
+    here = tmp_path / "here"
+    runner, store = Runner(sweep(), Store(here)), Store(here)
+    gone = Run(
+        time.time() - 60, "gone", os.getpid(), "", "counted row=1 at S=2"
+    )  # a process that is here, too
+    left = [here / "running" / "gone-1-00000000.json", here / "running" / "gone-1-00000000.lock"]
+    for cell in runner.plan().pending:
+        folder = block_folder(store, cell)
+        names = [f"{block.start:08d}-{block.stop:08d}" for block in cell.trial.blocks]
+        left += [folder / f"{name}.lock" for name in (*names, "end")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(gone)) if path.suffix == ".json" else "")
+    assert store.running.others() == []
+    _, seen = run(here)
+    assert not hasattr(seen, "waited")
+    assert len(draws(log)) == BLOCKS
+    assert_same(tmp_path / "alone", here)
+    assert [path.name for path in here.iterdir() if path.name != "running"] == ["records"]
+
+
 def test_where_there_are_no_locks_every_run_does_its_own(tmp_path, log, monkeypatch):
     def acquire(lock, **given):
         raise OSError(38, "Function not implemented")
@@ -372,33 +400,47 @@ def test_torchrun_takes_no_option_of_a_run_for_its_own():
     assert {"--samples", "--tracker"} <= set(ours) - taken
 
 
+def torchrun(folder):
+    """Two processes of torchrun that draw the blocks of two trials."""
+    (folder / "noting.py").write_text(PLUGIN)
+    start = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bench", "run")
+    asked = ("--model", "exact-gaussian", "--samplers", "noting", "--steps", "2,4", "--samples", "20")
+    where = ("--batch", "5", "--no-isolate", "--plugin", folder / "noting.py", "--results", folder / "r")
+    return subprocess.Popen(
+        [*map(str, start + asked + where)],
+        env={**os.environ, LOG: str(folder / "log")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.slow
 def test_processes_that_torchrun_starts_share_the_work_and_the_first_tells(tmp_path):
-    (tmp_path / "noting.py").write_text(PLUGIN)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bench", "run"),
-            *("--model", "exact-gaussian", "--samplers", "noting", "--steps", "2,4", "--samples", "20"),
-            *(
-                "--batch",
-                "5",
-                "--no-isolate",
-                "--plugin",
-                tmp_path / "noting.py",
-                "--results",
-                tmp_path / "r",
-            ),
-        ],
-        env={**os.environ, LOG: str(tmp_path / "log")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = torchrun(tmp_path)
+    told, errors = done.communicate(timeout=300)
+    assert done.returncode == 0, errors
     blocks = Counter(block for _, block in draws(tmp_path / "log"))
     assert len(blocks) == 2 * 20 // 5
     assert set(blocks.values()) == {1}
     assert len({pid for pid, _ in draws(tmp_path / "log")}) == 2
-    assert done.stdout.count("3 records in") == 1
-    assert done.stderr.count("[2/2]") == 1
+    assert told.count("3 records in") == 1
+    assert errors.count("[2/2]") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_process_of_torchrun_that_is_killed_costs_its_block(tmp_path):
+    """Torchrun ends the other one too; the same command goes on."""
+    log = tmp_path / "log"
+    done = torchrun(tmp_path)
+    until(lambda: len({pid for pid, _ in draws(log)}) == 2 and list((tmp_path / "r").rglob("*.npz")))
+    os.kill(int(draws(log)[-1][0]), signal.SIGKILL)
+    done.communicate(timeout=300)
+    assert done.returncode == 1
+    again = torchrun(tmp_path)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    blocks = Counter(block for _, block in draws(log))
+    assert len(blocks) == 2 * 20 // 5
+    assert sum(blocks.values()) <= len(blocks) + 2  # the one that each was at

@@ -30,6 +30,9 @@ LOOK = 0.5
 PATIENCE = 5.0
 """Seconds that a process has to end once its pipe has."""
 
+GROUP = 1.0
+"""Seconds in which a signal that was sent to all processes, and ended one of them, reaches this one too."""
+
 LEAST, TIMES = 300.0, 20.0
 """Where no time limit is given a step may take so many times the longest so far, and so many seconds."""
 
@@ -153,13 +156,21 @@ class Child:
     def _lost(self, reason: str = "") -> Failure:
         """Clear away a process that will answer no more, and return what is said of its block."""
         assert self._process is not None  # there was one
-        told, began = reason or ended(_status(self._process)), self._pulse.beats > 0
+        told, began = reason or self._ended(), self._pulse.beats > 0
         self.end()
         if not began:
             raise BenchError(
                 f"a worker process cannot be started: {told}; --executor serial runs without one"
             )
         return Failure("failed", self._pulse.stage.decode(errors="replace"), told)
+
+    def _ended(self) -> str:
+        """Return how the process ended; where this program is being ended with it, that happens here."""
+        assert self._process is not None  # there was one
+        status = _status(self._process)
+        if status == -signal.SIGTERM:
+            time.sleep(GROUP)
+        return ended(status)
 
 
 def wait_for(children: Sequence[Child]) -> None:

@@ -10,7 +10,9 @@ import itertools
 import math
 import os
 import pickle
+import signal
 import socket
+import threading
 import time
 import warnings
 from collections import Counter, deque
@@ -160,6 +162,7 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         try:
             ray.init(address=address or "auto", **quiet)
@@ -170,6 +173,8 @@ def _connected(address: str | None) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         where = f"at {address}" if address else "on this machine"
         raise BenchError(f"Ray {where} cannot be used: {one_line(str(error))}") from None
+    if terminate is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own exits wherever the program is
     try:
         yield
     finally:
