@@ -9,6 +9,7 @@ from pathlib import Path
 
 import shtab
 
+from bench.commands.parser import add_options
 from bench.commands.usage import PROGRAM, SHELLS, VERBS
 from bench.errors import BenchError, UsageError
 from bench.files.atomic import temporary
@@ -58,7 +59,7 @@ def script_of(shell: str) -> str:
     parser.add_argument("--version", action="store_true", help="print the version")
     verbs = parser.add_subparsers(dest="verb")
     for name, verb in VERBS.items():
-        verb.declare(verbs.add_parser(name, help=verb.summary))
+        add_options(verbs.add_parser(name, help=verb.summary), name)
     complete_paths(parser)
     return shtab.complete(parser, shell)
 
@@ -87,6 +88,9 @@ def place_of(shell: str) -> Place:
         folder = data / PROGRAM / "zsh"
         line = f'fpath=("{folder}" $fpath); autoload -Uz compinit && compinit'
         return Place(folder / f"_{PROGRAM}", Path(os.environ.get("ZDOTDIR") or home) / ".zshrc", line)
+    if shell == "fish":
+        settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish"
+        return Place(settings / "completions" / f"{PROGRAM}.fish", settings / "config.fish", "")
     script = data / PROGRAM / "completion.tcsh"
     return Place(script, home / ".tcshrc", f'source "{script}"')
 

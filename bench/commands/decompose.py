@@ -273,13 +273,10 @@ def _study(options: argparse.Namespace) -> Study:
     if options.limit < 4:
         raise UsageError(f"--limit must be at least 4 steps, got {options.limit}")
     names = parse_metrics(options.metrics) if options.metrics else get_card(options.model).metrics[:1]
-    if len(names) != 1:
+    if len(names) > 1:
         raise UsageError(f"one score is split at a time: give --metrics one name, got {options.metrics}")
-    metric = registry().metrics.get(names[0])
-    if not isinstance(metric, FrechetMetric):
-        raise UsageError(
-            f"{names[0]} is no Frechet distance, whose parts alone add up; give --metrics fd_..."
-        )
+    for name in names:
+        _frechet(name)  # before the model is loaded, which takes a while
     (device, *_) = parse_devices(options.device)
     sweep = Sweep(
         model=options.model,
@@ -299,6 +296,8 @@ def _study(options: argparse.Namespace) -> Study:
     )
     store = Store(options.results)
     runner = Runner(sweep, store)
+    metric = _frechet(runner.metrics[0])  # of a model that names none, the one for images of its shape
+    sweep = replace(runner.sweep, metrics=(metric.name,))
     dim = runner.worker.spaces[metric.space].dim
     if sweep.n - -(-sweep.n // GROUPS) <= dim:
         raise UsageError(
@@ -306,10 +305,22 @@ def _study(options: argparse.Namespace) -> Study:
             f" --n {-(-(dim + 2) * GROUPS // (GROUPS - 1))} or more, or another score with --metrics"
         )
     solver = get_sampler(options.solver)
-    study = Study(runner.sweep, runner.loaded, store, solver, options.limit, options.json)
+    study = Study(sweep, runner.loaded, store, solver, options.limit, options.json)
     if replace(study, sweep=replace(sweep, samplers=(solver,))).noisy:
         raise UsageError(f"--solver {solver.label} draws noise, and the flow has none; give dpmpp-3m or heun")
     return study
+
+
+def _frechet(name: str) -> FrechetMetric:
+    """Return the score of a name.
+
+    Raises:
+        UsageError: if it is none whose parts add up.
+    """
+    metric = registry().metrics.get(name)
+    if not isinstance(metric, FrechetMetric):
+        raise UsageError(f"{name} is no Frechet distance, whose parts alone add up; give --metrics fd_...")
+    return metric
 
 
 def _said_of_real(real: Record | None) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Tell what is here and what is missing: versions, devices, caches, scores, extras.
 
 What is missing comes with the command that gets it. Exit status 1 where something is broken: a package that
-is needed, a plugin, a folder that cannot be written. What nobody has to have is no fault.
+is needed, a plugin, a folder that cannot be written, a file that is there and is not what it should be. What
+nobody has to have is no fault.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from bench.commands.verbosity import is_verbose
 from bench.data.celeba import find_celeba
 from bench.data.cifar10 import find_cifar
 from bench.data.sets import DATA_VARIABLE
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, one_line, sentence_of, users_code
 from bench.files.source import ROOT
 from bench.metrics.reference import cache_folder
 from bench.metrics.space import Shape, get_space
+from bench.metrics.weights import FILES
 from bench.plugins.loading import registry
 
 SHAPES: Sequence[Shape] = ((3, 32, 32), (1, 12, 12))
@@ -163,10 +165,15 @@ def _size(folder: Path) -> str:
 def _data() -> Iterator[Finding]:
     """Yield the published image sets that models are scored against."""
     root = Path(os.environ.get(DATA_VARIABLE) or "data")
-    for name, found, command in (
-        ("cifar10", find_cifar(root), f"{PROGRAM} fetch cifar10"),
-        ("celeba64", find_celeba(root), ""),
+    for name, find, command in (
+        ("cifar10", find_cifar, f"{PROGRAM} fetch cifar10"),
+        ("celeba64", find_celeba, ""),
     ):
+        try:
+            found = find(root)
+        except BenchError as error:
+            yield Finding("data", name, "broken", f"in {root.resolve()}", one_line(str(error)))
+            continue
         if found:
             yield Finding("data", name, "ok", f"in {root.resolve()}")
         else:
@@ -178,21 +185,34 @@ def _scores() -> Iterator[Finding]:
     """Yield every feature space with the scores that are made in it; the space is really made."""
     metrics = sorted(registry().metrics.values(), key=lambda metric: metric.space)
     for space, members in groupby(metrics, key=lambda metric: metric.space):
-        fault = one_line(_fault(space))
+        error = _error(space)
         told = ", ".join(metric.name for metric in members)
-        yield Finding("scores", space, "missing" if fault else "ok", told, fault, _command(fault))
+        fault = "" if error is None else one_line(sentence_of(error))
+        command = _command(fault)
+        state: State = "ok" if error is None else "missing"
+        if error is not None and (not isinstance(error, BenchError) or _is_given(command)):
+            state = "broken"
+        yield Finding("scores", space, state, told, fault, command)
 
 
-def _fault(space: str) -> str:
-    """Return why a feature space cannot be had, for images of any shape; empty where it can."""
-    faults = []
+def _error(space: str) -> BaseException | None:
+    """Return why a feature space cannot be had, for images of any shape; None where it can."""
+    errors = []
     for shape in SHAPES:
         try:
             get_space(space, shape)
-            return ""
-        except BenchError as error:
-            faults.append(str(error))
-    return faults[0]
+            return None
+        except users_code() as error:  # a plugin's space may raise anything
+            errors.append(error)
+    return errors[0]
+
+
+def _is_given(command: str) -> bool:
+    """Return whether the weight file that a command gets is there, or a variable names one."""
+    file = FILES.get(command.removeprefix(f"{PROGRAM} fetch "))
+    return file is not None and (
+        bool(os.environ.get(file.variable)) or any(place.is_file() for place in file.places())
+    )
 
 
 def _command(fault: str) -> str:
@@ -219,7 +239,8 @@ def _print(part: str, findings: Sequence[Finding]) -> None:
     shown.add_column(overflow="fold")
     for one in findings:
         sign, style = SIGNS[one.state]
-        fault = one.fault if not one.command or is_verbose() or part != "scores" else ""
+        short = part == "scores" and one.state == "missing" and bool(one.command) and not is_verbose()
+        fault = "" if short else one.fault  # the command says enough
         told = "\n".join(filter(None, [one.told, fault, one.command and f"$ {one.command}"]))
         shown.add_row(Text(sign, style), one.name, told)
     terminal.print(shown)

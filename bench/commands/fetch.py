@@ -2,7 +2,7 @@
 
 ``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks, ``cifar10``
 the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing else here uses
-the network.
+the network. Where the connection breaks the download goes on from there, after a pause.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.commands.options import console
-from bench.commands.verbosity import is_quiet
+from bench.commands.verbosity import is_quiet, say
 from bench.errors import UnknownNameError
+from bench.files.patience import patiently
 from bench.metrics.reference import cache_folder
 from bench.metrics.weights import FILES, WeightFile
 from bench.plugins.loading import registry
@@ -41,7 +42,8 @@ def execute(options: argparse.Namespace) -> int:
         raise UnknownNameError("file to fetch", name, [*files, *checkpoints])
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = console()
-    with Progress(*columns, console=terminal, disable=not terminal.is_terminal or is_quiet()) as bar:
+    live = terminal.is_terminal and not is_quiet()
+    with patiently(say), Progress(*columns, console=terminal, disable=not live) as bar:
         task = bar.add_task(name, total=None)
 
         def arrived(path: Path, done: int, total: int | None) -> None:

@@ -7,7 +7,6 @@ error is one sentence on standard error; what was done before it is kept.
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib.metadata
 import io
 import os
@@ -23,7 +22,7 @@ from contextlib import suppress
 
 from bench.catalog import own_version
 from bench.commands.config import chosen_arguments, chosen_options, parse_options, save_config
-from bench.commands.parser import Parser, command_parser
+from bench.commands.parser import Parser, command_parser, nearest
 from bench.commands.paths import own_packages_first
 from bench.commands.stopping import STOPPED, Terminated, ended_at_once, ended_in_order
 from bench.commands.usage import PROGRAM, VERBS
@@ -96,8 +95,8 @@ def _dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return 2
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(VERBS)}"
+        near = nearest(verb, VERBS)
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(VERBS)}"
         raise UsageError(f"unknown verb {verb!r}; {hint}")
     return _run_verb(verb, arguments[1:])
 

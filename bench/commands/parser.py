@@ -57,8 +57,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is most like one that was mistyped; empty where none is."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+    """Return the known name that is most like one that was mistyped; empty where none is.
+
+    Of several that are like it, one of the same letters: ``--modle`` is ``--model`` and not ``--mode``.
+    """
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return next((one for one in near if sorted(one) == sorted(name)), near[0] if near else "")
 
 
 def command_parser(verb: str) -> Parser:
@@ -71,13 +75,18 @@ def command_parser(verb: str) -> Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    declare(parser)
+    add_options(parser, verb)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add all that a verb takes to a parser."""
+    VERBS[verb].declare(parser)
     if VERBS[verb].computes:
         add_threads(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="tell versions, choices, times, tracebacks of errors"
     )
-    return parser
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> str:

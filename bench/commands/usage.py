@@ -54,7 +54,7 @@ TABLE_FORMATS = ("text", "markdown", "latex", "csv", "html")
 EXPORT_FORMATS = ("csv", "parquet", "json", "latex")
 KINDS = ("samplers", "sets", "models", "spacings", "metrics", "executors", "observers")
 WEIGHT_FILES = ("inception", "dinov2", "clip")
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 AFFORDABLE = 50_000
 """The most images that a question is asked of where nobody says how many: as many as papers take."""
 BOUND_IMAGES = 1000
@@ -528,7 +528,7 @@ def fetch_options(parser: argparse.ArgumentParser) -> None:
 
     ``fetch inception`` gets the FID network, ``dinov2`` and ``clip`` other feature spaces' networks,
     ``cifar10`` the images, and the name of a checkpoint that ``list models`` shows that checkpoint. Nothing
-    else here uses the network.
+    else here uses the network. Where the connection breaks the download goes on from there, after a pause.
     """
     parser.add_argument(
         "name", help=f"{', '.join(WEIGHT_FILES)}, cifar10, or a checkpoint's name from `list models`"
@@ -606,6 +606,9 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
 
     The bound is that of Ho et al. 2020, eq. 5: a prior term, a Kullback-Leibler term for each step, and the
     discretised Gaussian decoder. What is done already is not done again.
+
+    A bound holds for one number of steps and one variance of the reverse steps: fixedsmall is beta~,
+    fixedlarge beta', learned what the model predicts. Of several the least is the tightest.
     """
     add_model(parser)
     parser.add_argument(
@@ -619,7 +622,7 @@ def nll_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variance",
         metavar="NAME,...",
-        help=f"of the reverse steps: {', '.join(VARIANCES)} [all the model has]",
+        help=f"of the reverse steps, a row each: {', '.join(VARIANCES)} [all the model has]",
     )
     parser.add_argument("--steps", metavar="S,S,...", help="[all time steps of the model]")
     parser.add_argument(
@@ -840,7 +843,8 @@ def doctor_options(parser: argparse.ArgumentParser) -> None:
     """Tell what is here and what is missing: versions, devices, caches, scores, extras.
 
     What is missing comes with the command that gets it. Exit status 1 where something is broken: a package
-    that is needed, a plugin, a folder that cannot be written. What nobody has to have is no fault.
+    that is needed, a plugin, a folder that cannot be written, a file that is there and is not what it should
+    be. What nobody has to have is no fault.
     """
     add_json(parser)
 

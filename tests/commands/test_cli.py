@@ -147,6 +147,14 @@ USAGE = [
     (["run", "--device", "quantum"], "unknown device 'quantum'"),
     (["run", "--device", "cuda:99"], "device 'cuda:99' is not there"),
     (["run", "--executor", "serail"], "unknown executor 'serail'; did you mean serial"),
+    (
+        ["run", "--executor", "nonsense", "--dry-run"],
+        "unknown executor 'nonsense'; known: processes, ray, serial, submitit",
+    ),
+    (["run", "--executor", "procesess", "--dry-run"], "did you mean processes?"),
+    (["run", "--executor", "processes:n=2", "--dry-run"], "executor 'processes' takes no options, got n"),
+    (["run", "--executor", "ray:adress=a", "--dry-run"], "takes address and gpus_per_worker, got adress"),
+    (["run", "--executer", "serial", "--dry-run"], "unknown option --executer; did you mean --executor?"),
     (["run", "--plugin", "nowhere.py"], "plugin file nowhere.py does not exist"),
     (["run", "--sampler", "ddim"], "unknown option --sampler; did you mean --samplers?"),
     (["rnu"], "unknown verb 'rnu'; did you mean run"),
@@ -165,6 +173,7 @@ def test_bad_input_gets_one_sentence_and_status_two(arguments, sentence, tmp_pat
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ")
     assert sentence in line
+    assert "--dry-run" not in arguments or not (tmp_path / "results" / "records").exists()
 
 
 def test_results_that_cannot_be_written_to(tmp_path):

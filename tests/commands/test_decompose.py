@@ -78,6 +78,19 @@ def test_a_trial_that_does_not_fit_is_said_and_costs_no_other(capsys, tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_model_file_is_split_by_the_score_for_images_of_its_shape(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from bench import load_model\n\n\ndef make():\n    return load_model('exact-gaussian').model\n"
+    )
+    asked = ["--model", f"{tmp_path}/mine.py:make", "--samplers", "ddim", "--steps", "2", "--limit", "4"]
+    status, out, err = run(capsys, *asked, "--n", 300, "--results", tmp_path, "--json")
+    assert status == 0, err
+    told = json.loads(out)
+    assert told["metric"] == "fd_digits"  # as for every gray image of at most 28 x 28 pixels
+    (row,) = told["rows"]
+    assert row["sampling"] + row["network"] + row["solver"] == pytest.approx(row["score"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -10,12 +10,12 @@ from bench.commands import usage
 from bench.commands.examples import EXAMPLES
 from bench.commands.export import FORMATS as EXPORT_FORMATS
 from bench.commands.fetch import FILES
-from bench.commands.main import main
 from bench.commands.parser import command_parser
 from bench.commands.plot import FORMATS as PLOT_FORMATS
 from bench.commands.usage import VERBS
 from bench.device.precision import PRECISIONS
 from bench.drawing.style import THEMES
+from bench.errors import UsageError
 from bench.nll.request import DEFAULT_N, VARIANCES
 from bench.published.presets import PRESETS
 from bench.report.tables.sheets import FORMATS as TABLE_FORMATS
@@ -104,13 +104,13 @@ def test_a_usage_error_needs_no_torch(arguments, says):
     assert says in said[0]
 
 
-def test_a_shell_completes_verbs_and_options(tmp_path, capsys):
-    assert main(["completion", "bash"]) == 0
-    script = tmp_path / "completion.bash"
-    script.write_text(capsys.readouterr().out)
-    asks = (
-        f"source {script}; complete_it() {{ COMP_WORDS=($@); COMP_CWORD=$(($# - 1)); _shtab_sampler_bench; "
-        'echo "${COMPREPLY[@]}"; }; complete_it sampler-bench nl; complete_it sampler-bench run --keep'
-    )
-    done = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["nll", "--keep-features"]
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_mistyped_option_is_answered_with_the_one_that_is_meant(verb):
+    parser = command_parser(verb)
+    known = [one for one in parser._option_string_actions if one.startswith("--") and one != "--n"]
+    typos = {f"{option[:-1]}{option[-2:]}": option for option in known}  # a letter twice
+    typos |= {f"{option[:-2]}{option[-1]}{option[-2]}": option for option in known}  # two in the wrong order
+    for typo, meant in typos.items():
+        if typo not in known:
+            with pytest.raises(UsageError, match=f"unknown option {typo}; did you mean {meant}\\?$"):
+                parser.parse_args([f"{typo}=1"])

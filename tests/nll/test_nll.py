@@ -257,6 +257,20 @@ def test_impossible_requests_are_refused_in_a_sentence(options, message, tmp_pat
     assert err.count("\n") == 1
 
 
+def test_chosen_variances_are_rows_of_the_whole_and_the_exact_one_bounds_best(tmp_path, capsys):
+    def bounds(folder, *options):
+        asked = ["nll", "--model", "exact-gaussian", "--steps", "2", "--n", "5", "--json", "--results"]
+        assert main([*asked, str(tmp_path / folder), *options]) == 0
+        return {row["variance"]: row["score"] for row in json.loads(capsys.readouterr().out)}
+
+    whole = bounds("whole")
+    assert list(whole) == ["fixedsmall", "fixedlarge", "learned"]
+    chosen = bounds("chosen", "--variance", "learned, fixedlarge,learned")
+    assert list(chosen) == ["fixedlarge", "learned"]
+    assert chosen == {name: whole[name] for name in chosen}
+    assert min(whole, key=whole.get) == "learned"  # the law's own variance minimises every term
+
+
 def test_too_few_images_are_refused(tmp_path, capsys):
     assert main(["nll", "--data", "digits-held-out", "--n", "99999", "--results", str(tmp_path)]) == 2
     assert "digits-held-out has 6,000 images" in capsys.readouterr().err

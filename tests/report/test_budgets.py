@@ -125,6 +125,20 @@ def test_latency_is_told_in_network_calls(mixed):
     assert sheet.rows[0] == ["ddim eta=0", "7.5", "15.0", "", "30.0"]
     assert sheet.rows[1] == [HEUN, "", "13.5", "22.5", "28.5"]
     assert set(sheet.frame.columns) == {"sampler", "calls", "calls_spent", "latency_in_calls"}
+    assert sheet.note == "in network calls of each cell's own trial, 4e-05 ms an image"
+
+
+def test_a_trial_drawn_on_a_busier_machine_takes_as_many_calls(mixed):
+    """1,000 calls never take less time than 1,000 calls, whatever the other cells' took."""
+    calm = spent("ddim:eta=1", 20, 20, 3.0)
+    busy = replace(calm.cost, sampling_seconds=10 * 0.06, model_seconds=10 * 0.04)
+    records = [cell.record for cell in mixed.cells.values()]
+    alone, among = (
+        latency_sheet(by_calls(table([*records, replace(calm, cost=cost)]))) for cost in (calm.cost, busy)
+    )
+    assert alone.rows == among.rows
+    assert alone.rows[1] == ["ddim eta=1", "", "", "", "30.0"]
+    assert among.note.endswith(" ms an image") and " to " in among.note
 
 
 def test_compare_ranks_what_a_budget_buys(mixed, tmp_path):

@@ -192,6 +192,23 @@ def test_a_failure_is_told_where_its_score_would_have_counted():
     assert (other.cells[0].verdict, other.cells[0].because) == ("not run", "")
 
 
+def test_reasons_have_a_column_only_where_a_cell_has_one_of_its_own():
+    fits, other_n = record("ddim:eta=0", 10, 13.4), record("ddim:eta=0", 20, 7.0, n=1000)
+    columns = ["sampler", "S", "ours", "published", "difference", "z", "verdict"]
+    without = compare_published(CIFAR, [fits]).sheet()
+    assert without.columns == columns
+    assert without.rows[0] == ["ddim eta=0", "10", "13.40 ± 0.01", "13.36", "+0.04", "+2.8", "reproduced"]
+    for form in ("text", "markdown", "latex", "html"):
+        assert "because" not in sheets.FORMATS[form](without)
+    shared = compare_published(CIFAR, [other_n]).sheet()  # the note below tells what all cells share
+    assert shared.columns == columns
+    assert "Not comparable: other n: 1,000, not 50,000." in shared.note
+    own = compare_published(CIFAR, [fits, other_n]).sheet()
+    assert own.columns == [*columns, "because"]
+    assert [row[-1] for row in own.rows if row[-1]] == ["other n: 1,000, not 50,000"]
+    assert list(without.frame) == list(own.frame)  # programs find the same columns in every CSV
+
+
 def test_a_row_with_another_clip_mode_is_another_sampler():
     assert compare_published(CIFAR, [record("ddim:eta=0,clip=x0", 10, 13.36)]).counts == {"not run": 25}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -54,14 +54,15 @@ def by_calls(table: Table) -> Table:
 def latency_sheet(table: Table) -> Sheet:
     """Return how long sampling takes in units of one bare network call, as a table.
 
-    The unit is the network's own time in all cells, by their calls; a sampler whose arithmetic were free
-    would show its number of calls.
+    A cell's unit is the mean call of its own trial: one that was drawn while the machine had other work is
+    not shown as slower, and a sampler whose arithmetic were free would show its number of calls.
     """
     drawn = [(place, cell) for place, cell in _drawn(table) if cost_of(cell).model_seconds]
-    work = [(cost_of(cell).model_seconds, cell.record.trial.n * calls(cell)) for _, cell in drawn]
-    seconds, rows = (sum(part) for part in zip(*work, strict=True)) if work else (1.0, 1.0)
-    unit = seconds / rows
-    times = {place: cost_of(cell).sampling_seconds / cell.record.trial.n / unit for place, cell in drawn}
+    units = [1000 * cost_of(cell).model_seconds / (cell.record.trial.n * calls(cell)) for _, cell in drawn]
+    times = {
+        place: calls(cell) * cost_of(cell).sampling_seconds / cost_of(cell).model_seconds
+        for place, cell in drawn
+    }
     shown = [
         [row, *(f"{times[row, c]:.1f}" if (row, c) in times else "" for c in table.columns)]
         for row in table.rows
@@ -80,9 +81,17 @@ def latency_sheet(table: Table) -> Sheet:
         columns=["sampler", *map(table.head, table.columns)],
         rows=shown,
         frame=pd.DataFrame(lines),
-        note=f"one network call: {1000 * unit:.3g} ms an image, the mean of all cells",
+        note=f"in network calls of each cell's own trial{_told(units)}",
         text=frozenset({"sampler"}),
     )
+
+
+def _told(units: Sequence[float]) -> str:
+    """Return how long one call takes in the cells, from the least to the most; empty where nobody knows."""
+    if not units:
+        return ""
+    least, most = f"{min(units):.3g}", f"{max(units):.3g}"
+    return f", {least if least == most else f'{least} to {most}'} ms an image"
 
 
 def _drawn(table: Table) -> Iterable[tuple[tuple[str, int], Cell]]:

@@ -35,6 +35,7 @@ LEAST: Mapping[int, tuple[float, float]] = {1: (0.0, 1.0), 3: (-0.8462844, 0.559
 
 
 COLUMNS = ("sampler", "S", "ours", "published", "difference", "z", "verdict", "because")
+"""The last one stands only where a cell has a reason of its own to give."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class PublishedCell:
             if self.record is not None and self.record.status != "done":
                 return f"{self.record.status}: {self.record.message}"
             return ""
-        return "; ".join(self.reasons or (() if self.printed else ("no published printed",)))
+        return "; ".join(self.reasons or (() if self.printed else ("no published value",)))
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,10 @@ class PublishedTable:
             " difference, sqrt(2) ours."
         )
         rows = [_texts(cell, shared) for cell in self.cells]
+        width = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
         text = frozenset({"sampler", "verdict", "because"})
-        columns = ["calls" if name == "S" and self.preset.calls else name for name in COLUMNS]
-        return Sheet(self.title, columns, rows, self.frame(), note, text)
+        columns = ["calls" if name == "S" and self.preset.calls else name for name in COLUMNS[:width]]
+        return Sheet(self.title, columns, [row[:width] for row in rows], self.frame(), note, text)
 
     def styler(self) -> Styler:
         """Return samplers by steps for a notebook: ours over published, coloured by verdict."""
