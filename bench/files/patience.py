@@ -79,7 +79,7 @@ class _Transfer:
         pauses: seconds before each.
 
     Attributes:
-        headers: of the first response.
+        headers: what the first response was sent with.
     """
 
     def __init__(
