@@ -1,4 +1,4 @@
-"""Ratios of speed, each within one run on a quiet machine, as docs/performance.md says.
+"""Ratios of speed, each within one run on a quiet machine, for docs/performance.md: --write puts them in.
 
 What was before is what the same ratio was on the version before noise, steps and threads were made anew,
 measured on the same kind of machine.
@@ -10,14 +10,21 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
 from bench import NoiseSchedule, Prediction, get_sampler, make_grid, normal_noise, sample
+from bench.commands.parser import command_parser
+from bench.commands.speed import measured
 from bench.metrics.frechet import FrechetReference
 from bench.records.provenance import environment
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.generated import DOCS, Generated
 
 BATCH, SHAPE, STEPS = 256, (3, 32, 32), 10
 TURNS = 15
@@ -61,6 +68,23 @@ def _seconds(work):
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+OVERHEADS = {
+    "ddim:eta=0": "1.05",
+    "ddim:eta=1": "1.23",
+    "ddpm:variance=fixedlarge": "1.17",
+    "ddpm:variance=learned": "1.24",
+}
+"""Samplers of the shipped network, and what a trajectory took over its bare calls before."""
+
+
+def overheads():
+    """A trajectory of the shipped network over its bare calls."""
+    asked = ["--model", "digits", "--batch", "250", "--turns", "9", "--samplers", *OVERHEADS]
+    found = measured(command_parser("speed").parse_args(asked)).overheads
+    for (spec, before), one in zip(OVERHEADS.items(), found, strict=True):
+        yield f"`digits`, `{spec}`: a trajectory over its bare calls", before, f"{one.ratio:.2f}", "1.02"
 
 
 def noise():
@@ -159,7 +183,7 @@ def table():
     machine = environment("cpu")
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
     warnings.simplefilter("ignore")
-    rows = [*sweeps(), *noise(), *steps(), *scoring()]
+    rows = [*sweeps(), *overheads(), *noise(), *steps(), *scoring()]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return (
         f"{machine.finished[:10]}, {machine.device_name}, threads: {machine.threads}; {versions}.\n\n"
@@ -168,5 +192,7 @@ def table():
     )
 
 
+TABLE = Generated(DOCS / "performance.md", "ratios", table)
+
 if __name__ == "__main__":
-    print(table(), end="")
+    TABLE.main()
