@@ -148,11 +148,14 @@ def test_a_worker_that_is_terminated_with_its_command_is_no_failure():
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX alone")
 def test_a_process_that_a_plugin_forks_and_terminates_ends_as_it_would_elsewhere():
+    forking = multiprocessing.get_context("fork")
+    running = forking.Event()
     with ended_in_order():
-        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        process = forking.Process(target=lambda: (running.set(), time.sleep(600)))
         process.start()
+        assert running.wait(60)  # Python forgets signals that come while it forks
         process.terminate()
-        process.join(300)
+        process.join(60)
     assert process.exitcode == -signal.SIGTERM
 
 

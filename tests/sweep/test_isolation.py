@@ -152,7 +152,7 @@ def test_what_was_changed_globally_is_put_back_and_named(done):
 def test_the_images_are_those_of_one_process_and_only_failures_run_again(done, folder):
     apart = records(folder / "results")
     again = bench(*command(folder, "exits", *GOOD))
-    assert "3 of 4 trials are there already" in again.stderr
+    assert "4 of 5 trials are there already" in again.stderr
     fresh = (*command(folder, *GOOD)[:-1], folder / "in-process")
     assert bench(*fresh, "--no-isolate").returncode == 0
     together = records(folder / "in-process")
