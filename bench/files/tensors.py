@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bench.files.atomic import writing
+from bench.files.atomic import write_atomically
 
 NOT_TENSORS = (SafetensorError, OSError, ValueError)
 """What reading a file raises that is missing, damaged or of another format."""
@@ -40,10 +39,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a file so that whoever reads it sees the old one or the new one, even after a loss of power."""
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        file.write(save(ready, dict(metadata)))
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(path, save(ready, dict(metadata)), lasting=True)
 
 
 def metadata_of(data: bytes) -> dict[str, str]:

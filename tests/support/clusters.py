@@ -52,6 +52,22 @@ def bench_samplers():
 """.replace("\\\\n", "\\n")
 
 
+def plugin_folder(tmp_path_factory, name):
+    """Return a folder with the samplers of `PLUGIN` in slow.py."""
+    folder = tmp_path_factory.mktemp(name)
+    (folder / "slow.py").write_text(PLUGIN)
+    return folder
+
+
+def sweep(folder, results, *samplers, n, batch=10):
+    """Return the arguments that run samplers of `plugin_folder`, ``slow`` where none is named."""
+    return (
+        *("run", "--model", "exact-gaussian", "--plugin", folder / "slow.py"),
+        *("--samplers", *(samplers or ("slow",)), "--steps", "4", "--n", n, "--batch", batch),
+        *("--results", folder / results),
+    )
+
+
 @contextlib.contextmanager
 def two_nodes():
     """Yield a cluster of a head and a second node, each with one CPU."""

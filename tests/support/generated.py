@@ -8,6 +8,12 @@ from pathlib import Path
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def measured_on(machine):
+    """When and on what something was measured, with the versions, as a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
+    return f"{machine.finished[:10]}, {machine.device_name}, threads: {machine.threads}; {versions}."
+
+
 @dataclass(frozen=True)
 class Generated:
     """A part of a document between ``<!-- mark -->`` and ``<!-- end of mark -->``."""

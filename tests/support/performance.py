@@ -10,7 +10,7 @@ from bench.commands.speed import measured
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.generated import DOCS, Generated
+from support.generated import DOCS, Generated, measured_on
 
 ASKED = ("--model", "digits", "--batch", "1,32,256,1024")
 NETWORK = "| batch | ms a call | ms an image | images a second | spread |\n|--:|--:|--:|--:|--:|"
@@ -40,12 +40,10 @@ def sampler_rows(report):
 def text(report, asked):
     """Machine, versions, command, the two tables and the sweep's cost, as Markdown."""
     machine = report.environment
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
     seconds = sum(one.seconds for one in report.estimates)
     calls = sum(one.evaluations for one in report.estimates)
     parts = [
-        f"`{command(asked)}`, {machine.finished[:10]}, {machine.device_name}, threads: {machine.threads};"
-        f" {versions}.",
+        f"`{command(asked)}`, {measured_on(machine)}",
         "\n".join([NETWORK, *(f"| {' | '.join(row)} |" for row in network_rows(report))]),
         f"Samplers at batch {report.batch}, {report.steps} steps, {report.turns} turns:",
         "\n".join([SAMPLERS, *(f"| {' | '.join(row)} |" for row in sampler_rows(report))]),

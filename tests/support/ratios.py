@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -21,10 +22,12 @@ from bench.commands.parser import command_parser
 from bench.commands.speed import measured
 from bench.metrics.frechet import FrechetReference
 from bench.records.provenance import environment
+from bench.sweep.speed import in_turns
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.generated import DOCS, Generated
+from support.generated import DOCS, Generated, measured_on
+from support.machine import wall_seconds
 
 BATCH, SHAPE, STEPS = 256, (3, 32, 32), 10
 TURNS = 15
@@ -58,16 +61,12 @@ class Ready:
         return self.answer
 
 
-def in_turns(one, other, turns=TURNS):
-    """The median seconds of both, done in turns."""
-    both = [(_seconds(one), _seconds(other)) for _ in range(turns)]
-    return median(first for first, _ in both), median(second for _, second in both)
+def medians(*works, turns=TURNS):
+    """The median seconds of each, done in turns."""
+    return [median(one) for one in in_turns([partial(_seconds, work) for work in works], turns)]
 
 
-def _seconds(work):
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+_seconds = partial(wall_seconds, device=torch.device("cpu"))
 
 
 OVERHEADS = {
@@ -89,8 +88,8 @@ def overheads():
 
 def noise():
     """Our noise over torch's."""
-    ours, theirs = in_turns(
-        lambda: normal_noise(0, range(BATCH), 1, SHAPE), lambda: torch.randn(BATCH, *SHAPE), 40
+    ours, theirs = medians(
+        lambda: normal_noise(0, range(BATCH), 1, SHAPE), lambda: torch.randn(BATCH, *SHAPE), turns=40
     )
     yield "noise (256, 3, 32, 32) over `torch.randn`", "2.1 to 2.3", f"{ours / theirs:.2f}", "1.0"
 
@@ -117,8 +116,7 @@ def steps():
             for t in scheduler.timesteps:
                 at = scheduler.step(answer, t, at, **asked).prev_sample
 
-        theirs()
-        mine, other = in_turns(lambda sampler=sampler: sample(model, sampler, grid, x, noise), theirs)
+        mine, other = medians(lambda sampler=sampler: sample(model, sampler, grid, x, noise), theirs)
         yield f"`{spec}`: steps a second over `{name}`'s", before, f"{other / mine:.1f}", str(aim)
 
 
@@ -180,16 +178,10 @@ def sweeps():
 
 def table():
     """Machine, versions and the rows, as Markdown."""
-    machine = environment("cpu")
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
     warnings.simplefilter("ignore")
     rows = [*sweeps(), *overheads(), *noise(), *steps(), *scoring()]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return (
-        f"{machine.finished[:10]}, {machine.device_name}, threads: {machine.threads}; {versions}.\n\n"
-        + "\n".join([HEAD, *lines])
-        + "\n"
-    )
+    return measured_on(environment("cpu")) + "\n\n" + "\n".join([HEAD, *lines]) + "\n"
 
 
 TABLE = Generated(DOCS / "performance.md", "ratios", table)

@@ -1,7 +1,9 @@
 """How fast networks are in each mode, measured in turns on this machine, and how far off."""
 
 import gc
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -20,6 +22,10 @@ from bench.sweep.readiness import AS_IT_IS, ModeRefused, Readiness
 from bench.sweep.speed import call_seconds, in_turns
 from bench.sweep.tolerances import TOLERANCES
 from bench.sweep.worker import draw, free_memory
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.generated import measured_on
 
 MODELS = ("digits", "cifar10-small")
 BATCHES = (1, 50, 256)
@@ -110,14 +116,8 @@ def rows(name):
 
 def table():
     """Machine, versions and the rows, as Markdown."""
-    machine = environment("cpu")
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
     lines = [f"| {' | '.join(row)} |" for name in MODELS for row in rows(name)]
-    return (
-        f"{machine.finished[:10]}, {machine.device_name}, threads: {machine.threads}; {versions}.\n\n"
-        + "\n".join([HEAD, RULE, *lines])
-        + "\n"
-    )
+    return measured_on(environment("cpu")) + "\n\n" + "\n".join([HEAD, RULE, *lines]) + "\n"
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from support.clusters import PLUGIN, drawn, records, until
+from support.clusters import drawn, plugin_folder, records, sweep, until
 from support.commands import bench
 from support.sweeps import Silent
 
@@ -37,16 +38,10 @@ exit $status
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "slow.py").write_text(PLUGIN)
-    return folder
+    return plugin_folder(tmp_path_factory, "faults")
 
 
-def command(folder, results):
-    return (
-        *("run", "--model", "exact-gaussian", "--plugin", folder / "slow.py", "--samplers", "slow"),
-        *("--steps", "4", "--n", N, "--batch", BATCH, "--results", results),
-    )
+command = partial(sweep, n=N, batch=BATCH)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 """Blocks drawn on a Ray cluster: driver or node killed, the records are those of one process."""
 
 import os
+from functools import partial
 
 import pytest
-from support.clusters import PLUGIN, drawn, is_alive, records, start, two_nodes, until
+from support.clusters import drawn, is_alive, plugin_folder, records, start, sweep, two_nodes, until
 from support.commands import bench
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sampler-bench[ray]'")
@@ -13,16 +14,10 @@ N, BATCH = 100, 10
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ray")
-    (folder / "slow.py").write_text(PLUGIN)
-    return folder
+    return plugin_folder(tmp_path_factory, "ray")
 
 
-def command(folder, results):
-    return (
-        *("run", "--model", "exact-gaussian", "--plugin", folder / "slow.py", "--samplers", "slow"),
-        *("--steps", "4", "--n", N, "--batch", BATCH, "--results", folder / results),
-    )
+command = partial(sweep, n=N, batch=BATCH)
 
 
 def kept(folder):

@@ -5,9 +5,10 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 
 import pytest
-from support.clusters import PLUGIN, drawn, is_alive, records, two_nodes, until
+from support.clusters import drawn, is_alive, plugin_folder, records, sweep, two_nodes, until
 from support.commands import bench
 
 from bench.errors import UsageError
@@ -18,18 +19,12 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'sampler-be
 TIMEOUT = 5
 
 
-def command(folder, *samplers):
-    return (
-        *("run", "--model", "exact-gaussian", "--plugin", folder / "bad.py", "--samplers", *samplers),
-        *("--steps", "4", "--n", "10", "--batch", "10", "--results", folder / "results"),
-    )
+command = partial(sweep, n=10, batch=10)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ray-faults")
-    (folder / "bad.py").write_text(PLUGIN)
-    return folder
+    return plugin_folder(tmp_path_factory, "ray-faults")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def done(folder):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with two_nodes() as cluster:
         cluster_options = ("--executor", "ray", "--address", cluster.address, "--timeout", TIMEOUT)
-        asked = command(folder, "stops", "exits", "hangs", "ddim")
+        asked = command(folder, "results", "stops", "exits", "hangs", "ddim")
         ended = bench(*asked, *cluster_options)
     ended.drawn = {name: drawn(folder, name) for name in ("stops", "exits", "hangs")}
     return ended
@@ -62,7 +57,7 @@ def test_a_worker_that_is_stopped_costs_time_alone(done, folder):
     found = records(folder / "results")
     assert found["stops"]["status"] == found["ddim"]["status"] == "done"
     assert len({process for _, process, _ in done.drawn["stops"]}) == 2
-    fresh = (*command(folder, "stops", "ddim")[:-1], folder / "alone")
+    fresh = command(folder, "alone", "stops", "ddim")
     assert bench(*fresh, "--executor", "serial").returncode == 0
     alone = records(folder / "alone")
     for name in ("stops", "ddim"):

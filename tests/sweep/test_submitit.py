@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 import pytest
-from support.clusters import PLUGIN, drawn, is_alive, records, start, until
+from support.clusters import drawn, is_alive, plugin_folder, records, start, sweep, until
 from support.commands import bench
 from support.slurm import install
 
@@ -22,16 +23,10 @@ N, BATCH = 60, 10
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("submitit")
-    (folder / "slow.py").write_text(PLUGIN)
-    return folder
+    return plugin_folder(tmp_path_factory, "submitit")
 
 
-def command(folder, results, *samplers):
-    return (
-        *("run", "--model", "exact-gaussian", "--plugin", folder / "slow.py", "--samplers", *samplers),
-        *("--steps", "4", "--n", N, "--batch", BATCH, "--results", folder / results),
-    )
+command = partial(sweep, n=N, batch=BATCH)
 
 
 @pytest.fixture(scope="module")
