@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,9 +74,11 @@ def two_nodes():
     """Yield a cluster of a head and a second node, each with one CPU."""
     from ray.cluster_utils import Cluster
 
+    terminate = signal.getsignal(signal.SIGTERM)
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     try:
         cluster.second = cluster.add_node(**NODE)
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own would stay, for every fork of this process too
         yield cluster
     finally:
         cluster.shutdown()

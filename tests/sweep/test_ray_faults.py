@@ -2,17 +2,20 @@
 
 import contextlib
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from support.clusters import drawn, is_alive, plugin_folder, records, sweep, two_nodes, until
 from support.commands import bench
 
-from bench.errors import UsageError
-from bench.sweep.executors.ray import Ray
+from bench.errors import BenchError, UsageError
+from bench.sweep.executors.ray import Ray, _connected
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sampler-bench[ray]'")
 
@@ -131,3 +134,26 @@ def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
     with pytest.raises(UsageError) as told:
         Ray().with_options({})
     assert str(told.value) == "--executor ray needs Ray: pip install 'sampler-bench[ray]'"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_termination_is_handled_as_before_ray_whether_it_is_reached_or_not(monkeypatch, reached):
+    """Ray's own handler exits wherever the program is, and so would every fork after it."""
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+        if not reached:
+            raise RuntimeError("no room")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with (
+            contextlib.nullcontext() if reached else pytest.raises(BenchError, match="no room"),
+            _connected("auto"),
+        ):
+            assert signal.getsignal(signal.SIGTERM) is before
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -162,23 +162,32 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    terminate = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            ray.init(address=address or "auto", **quiet)
-        except ConnectionError:
-            if address is not None:
-                raise
-            ray.init(address="local", include_dashboard=False, **quiet)
+        with _termination_kept():
+            try:
+                ray.init(address=address or "auto", **quiet)
+            except ConnectionError:
+                if address is not None:
+                    raise
+                ray.init(address="local", include_dashboard=False, **quiet)
     except (Exception, SystemExit) as error:
         where = f"at {address}" if address else "on this machine"
         raise BenchError(f"Ray {where} cannot be used: {one_line(str(error))}") from None
-    if terminate is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)  # Ray's own exits wherever the program is
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """Put back what handles SIGTERM: Ray's own, which stays, exits wherever the program or its fork is."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
