@@ -417,6 +417,7 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
+            batch=1000,
             training=asset(TRAINING_FILE),
         ),
         ModelCard(
@@ -427,6 +428,7 @@ def bench_models() -> Sequence[ModelCard]:
             data="digits",
             held_out="digits-held-out",
             metrics=("fd_digits", "fd_pixels"),
+            batch=1000,
             training=asset(CONDITIONAL_TRAINING_FILE),
         ),
     ]

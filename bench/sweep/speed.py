@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.device.clock import Clock
 from bench.device.precision import PRECISIONS, allow_tf32
+from bench.device.threads import a_core_each
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import Grid
 from bench.diffusion.interfaces import EpsilonModel
@@ -145,7 +146,7 @@ def call_seconds(model: EpsilonModel, x: Tensor, times: Sequence[Tensor], precis
     """
     allow_tf32(precision == "tf32")
     meter = metered(model, Clock(x.device), PRECISIONS[precision])
-    with torch.no_grad():
+    with torch.no_grad(), a_core_each(x.device):
         for t in times:
             meter(x, t)
     return meter.clock.seconds

@@ -1,5 +1,6 @@
 """Threads: as many as the process may use, waiting asleep, and one for linear algebra."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from bench.commands.main import main
 from bench.device.cores import SPINS, available_cores, settle
-from bench.device.threads import in_threads, one_blas_thread
+from bench.device.threads import _in_each, _openmp, _pool, a_core_each, in_threads, one_blas_thread
 from bench.metrics.frechet import FrechetReference
 
 
@@ -150,3 +151,46 @@ def test_answers_come_in_order_from_several_threads(two_threads):
 def test_an_error_in_a_thread_is_raised(two_threads):
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda piece: 1 / piece, [1, 0])
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def as_many_as_cores():
+    """As many threads as cores, and a function that tells the cores of each; pools are new."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2 or _openmp() is None:
+        pytest.skip("needs two cores and torch with GNU's OpenMP")
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(cores))
+    _pool.cache_clear()
+
+    def bound():
+        told = {}
+        _in_each(_openmp(), len(cores), lambda number: told.update({number: os.sched_getaffinity(0)}))
+        return [told[number] for number in range(len(cores))]
+
+    yield cores, bound
+    torch.set_num_threads(before)
+
+
+def test_each_of_torch_s_threads_has_a_core_within_and_all_of_them_after(as_many_as_cores):
+    cores, bound = as_many_as_cores
+    with contextlib.suppress(ZeroDivisionError), a_core_each(CPU):
+        torch.ones(1 << 20).mul_(2)
+        assert bound() == [{core} for core in cores]
+        with a_core_each(CPU):  # as where a trial that is drawn again is measured
+            assert bound() == [{core} for core in cores]
+        assert in_threads(lambda piece: os.sched_getaffinity(0), [1, 2]) == [set(cores)] * 2
+        1 / 0
+    assert bound() == [set(cores)] * len(cores)
+
+
+def test_threads_that_are_fewer_than_the_cores_or_work_for_a_gpu_are_not_bound(as_many_as_cores):
+    cores, bound = as_many_as_cores
+    with a_core_each(torch.device("cuda")):
+        assert bound() == [set(cores)] * len(cores)
+    torch.set_num_threads(len(cores) - 1)
+    with a_core_each(CPU):
+        assert os.sched_getaffinity(0) == set(cores)
