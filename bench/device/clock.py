@@ -71,3 +71,9 @@ def reset_peak_memory(device: torch.device) -> None:
     """Start the GPU's peak anew; a process's peak cannot be."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -41,11 +41,24 @@ def a_core_each(device: torch.device) -> Iterator[None]:
         yield
         return
     _free.cores = cores
+    mine = _core_of_this_thread(cores)
+    places = cores[mine:] + cores[:mine]
     try:
-        _in_each(openmp, len(cores), lambda number: _bind(cores[number : number + 1]))
+        _in_each(openmp, len(cores), lambda number: _bind(places[number : number + 1]))
         yield
     finally:
         _in_each(openmp, len(cores), lambda number: _bind(cores))
+
+
+def _core_of_this_thread(cores: Sequence[int]) -> int:
+    """Return the place among some cores of the one it runs on, where the system has room for it; else 0.
+
+    Most of the work that is not shared is this thread's: those of two processes must not choose one core.
+    """
+    try:
+        return cores.index(ctypes.CDLL(None).sched_getcpu())
+    except (AttributeError, ValueError):  # another C library; a core that is not allowed any more
+        return 0
 
 
 def _bind(cores: Sequence[int]) -> None:

@@ -89,7 +89,7 @@ def terms_path(store: Store, record: Record) -> Path:
 def read_terms(store: Store, record: Record) -> pd.DataFrame | None:
     """Return the terms of a trial's steps, None where they were not kept."""
     path = terms_path(store, record)
-    return pd.read_csv(path) if path.is_file() else None
+    return pd.read_csv(path, float_precision="round_trip") if path.is_file() else None
 
 
 def step_table(chain: Chain, scores: dict[str, Score], sums: Array, n: int) -> pd.DataFrame:

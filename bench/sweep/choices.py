@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from bench.device.bfloat16 import computes_bfloat16
+from bench.device.clock import free_memory
 from bench.device.modes import EAGER, Mode, networks_of
 from bench.device.precision import PRECISIONS
 from bench.diffusion.conditions import bound
@@ -29,7 +30,7 @@ from bench.sweep.preflight import available_memory
 from bench.sweep.readiness import AS_IT_IS, ModeRefused, is_out_of_memory
 from bench.sweep.request import AUTO, Sweep
 from bench.sweep.speed import call_seconds, in_turns
-from bench.sweep.worker import Worker, free_memory
+from bench.sweep.worker import Worker
 
 PAYS = 1.05
 """A batch or a mode is taken where it is at least so many times as fast as what it takes the place of."""
@@ -236,6 +237,11 @@ class Chooser:
     ) -> dict[tuple[str, str], float]:
         """Return the seconds of a call of those whose answers are admitted, the least of several turns."""
         works: dict[tuple[str, str], Callable[[], float]] = {}
+
+        def leave_out(mode: str, precision: str) -> None:
+            told.append(f"mode {mode} in {precision} is left out: memory does not hold it at batch {batch}")
+            self.worker.readiness.forget(mode)
+
         for mode, precision in candidates:
             try:
                 works[mode, precision] = self._call(mode, precision, batch)
@@ -243,7 +249,18 @@ class Chooser:
                 if not works:  # the first is what others are measured against
                     raise
                 told.append(str(refused))
-        turns = in_turns(list(works.values()), TURNS)
+            except users_code() as error:
+                if not works or not is_out_of_memory(error):
+                    raise
+                leave_out(mode, precision)
+        while True:
+            try:
+                turns = in_turns(list(works.values()), TURNS)
+                break
+            except users_code() as error:
+                if len(works) < 2 or not is_out_of_memory(error):
+                    raise
+                leave_out(*works.popitem()[0])  # what the others are ready with is held meanwhile
         return {one: min(seconds) for one, seconds in zip(works, turns, strict=True)}
 
     def _call(self, mode: str, precision: str, batch: int) -> Callable[[], float]:

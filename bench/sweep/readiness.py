@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.device.clock import Clock
+from bench.device.clock import Clock, free_memory
 from bench.device.modes import EAGER, Mode, Prepared
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.diffusion.answers import answers_gap
@@ -93,6 +93,12 @@ class Readiness:
         if key not in self._gaps:
             self._gaps[key] = self._checked(mode, precision, batch, grid, seed)
         return self._gaps[key]
+
+    def forget(self, mode: str) -> None:
+        """Let go of what a mode was made ready with, and of the memory that it holds."""
+        self._prepared.pop(mode, None)
+        self._gaps = {key: gap for key, gap in self._gaps.items() if key[0] != mode}
+        free_memory(self.device)
 
     def _of(self, mode: str) -> Prepared:
         if mode not in self._prepared:

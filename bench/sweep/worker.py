@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.data.images import to_device, to_uint8
-from bench.device.clock import Clock, peak_memory, reset_peak_memory
+from bench.device.clock import Clock, free_memory, peak_memory, reset_peak_memory
 from bench.device.modes import EAGER
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.device.state import PROCESS, changed_since, put_back, read_state, seed_everything
@@ -380,12 +380,6 @@ def joined(parts: Sequence[Scored]) -> BlockResult:
 def _split(block: range, most: int) -> list[range]:
     """Return the parts of a block, of ``most`` samples each but for the last."""
     return [block[start : start + most] for start in range(0, len(block), most)]
-
-
-def free_memory(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory for later."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _seed_of(task: Task) -> int:

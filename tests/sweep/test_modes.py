@@ -512,6 +512,25 @@ def test_auto_goes_on_as_it_is_where_nothing_is_admitted_or_faster(monkeypatch):
     assert chosen(monkeypatch, [], {})[0] == ("eager", "float32", 10)
 
 
+@pytest.mark.parametrize("answers", [0, 8])  # at once, or when it is measured beside the others
+def test_auto_leaves_out_a_mode_that_memory_does_not_hold(tmp_path, digits, otherwise, monkeypatch, answers):
+    monkeypatch.setattr(choices, "LONG", 0.0)  # so that compiling is thought of
+    monkeypatch.setattr(choices, "computes_bfloat16", lambda device: False)
+    given = []
+
+    def runs_out(answer):
+        given.append(answer)
+        if len(given) > answers:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer
+
+    otherwise(runs_out)
+    runner, records = run(tmp_path, digits, mode="auto", precision="auto")
+    assert "mode compile in float32 is left out: memory does not hold it at batch 20" in runner._chosen
+    assert runner._chosen[-1] == "mode eager, float32: none that is admitted is faster"
+    assert {(made.status, made.trial.mode, made.drawing) for made in records} == {("done", "eager", None)}
+
+
 def test_auto_refuses_a_mode_with_the_difference_and_the_sweep_goes_on(
     tmp_path, digits, otherwise, monkeypatch
 ):
