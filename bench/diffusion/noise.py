@@ -58,7 +58,7 @@ _NORMALS_PER_COUNTER = 8
 _COUNTERS_AT_ONCE = 1 << 14  # on a CPU: 131,072 numbers and what they are made of stay in its cache
 
 
-_COUNTERS_A_THREAD = 1 << 13  # fewer are made sooner than another thread is woken
+_COUNTERS_A_THREAD = 1 << 12  # fewer are made sooner than another thread is woken
 
 
 def normal_noise(

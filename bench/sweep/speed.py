@@ -14,9 +14,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from bench.device.binding import a_core_each
 from bench.device.clock import Clock
 from bench.device.precision import PRECISIONS, allow_tf32
-from bench.device.threads import a_core_each
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import Grid
 from bench.diffusion.interfaces import EpsilonModel
@@ -216,7 +216,7 @@ def _overhead(setting: Setting, sampler: Sampler, batch: int) -> Overhead:
     later = range(batch, 2 * batch)  # of the first samples a sweep keeps pictures, which takes time once
 
     def walk() -> tuple[float, float]:
-        with torch.no_grad():
+        with torch.no_grad(), a_core_each(setting.device):
             drawn = draw(
                 setting.network,
                 sampler,

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from bench.data.images import to_device, to_uint8
+from bench.device.binding import a_core_each
 from bench.device.clock import Clock, free_memory, peak_memory, reset_peak_memory
 from bench.device.modes import EAGER
 from bench.device.precision import PRECISIONS, allow_tf32
 from bench.device.state import PROCESS, changed_since, put_back, read_state, seed_everything
-from bench.device.threads import a_core_each
 from bench.diffusion.answers import ModelError, check_function
 from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.film import Film
@@ -91,17 +91,16 @@ def draw(
     model = bound(model, indices, seed)
     noise = TrajectoryNoise(seed, indices, model.shape, device)
     first, stages = (model.model, model.stages) if isinstance(model, CascadeModel) else (model, ())
-    with a_core_each(device):
-        drawn = _walked(first, sampler, grid, noise, precision, reached)
-        for number, stage in enumerate(stages, start=1):
-            reached(f"binding of stage {number + 1}")
-            above = replace(noise, stage=number)
-            larger = stage.bound_to(drawn.x0, above)
-            rule = stage.sampler or sampler
-            steps = grid_for(larger, stage.steps or grid.requested, stage.spacing or grid.spacing)
-            above = replace(above, shape=larger.shape)
-            later = _walked(larger, rule, steps, above, precision, reached, stage.temperature)
-            drawn = later._replace(cost=drawn.cost.with_upsampler(later.cost))
+    drawn = _walked(first, sampler, grid, noise, precision, reached)
+    for number, stage in enumerate(stages, start=1):
+        reached(f"binding of stage {number + 1}")
+        above = replace(noise, stage=number)
+        larger = stage.bound_to(drawn.x0, above)
+        rule = stage.sampler or sampler
+        steps = grid_for(larger, stage.steps or grid.requested, stage.spacing or grid.spacing)
+        above = replace(above, shape=larger.shape)
+        later = _walked(larger, rule, steps, above, precision, reached, stage.temperature)
+        drawn = later._replace(cost=drawn.cost.with_upsampler(later.cost))
     return drawn._replace(labels=labels_in(model))
 
 
@@ -262,7 +261,7 @@ class Worker:
         grid = grid_for(self.loaded.model, trial.steps, trial.spacing)
         self._warm_up(trial, len(block), grid, reached)
         reset_peak_memory(self.device)
-        with self.readiness.running(trial.mode):
+        with self.readiness.running(trial.mode), a_core_each(self.device):
             drawn = draw(
                 self.loaded.model, sampler, grid, block, trial.seed, trial.precision, self.device, reached
             )
