@@ -84,6 +84,7 @@ def test_a_command_that_is_stopped_says_so_and_goes_on(folder, alone, sent, stat
     results = folder / f"stopped-{sent[0]}"
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *map(str, command(folder, results))],
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored where nohup runs the tests
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
