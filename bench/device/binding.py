@@ -29,7 +29,7 @@ def a_core_each(device: torch.device) -> Iterator[None]:
         device: where the work is done; nothing is bound if it is not the CPU.
     """
     told = device.type == "cpu" and hasattr(os, "sched_getaffinity")
-    cores, openmp = sorted(os.sched_getaffinity(0)) if told else [], _openmp()
+    cores, openmp = (sorted(os.sched_getaffinity(0)), _openmp()) if told else ([], None)
     if openmp is None or not 1 < torch.get_num_threads() == len(cores):
         yield
         return

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,6 +32,8 @@ from bench.sweep.readiness import AS_IT_IS, ModeRefused, is_out_of_memory
 from bench.sweep.request import AUTO, Sweep
 from bench.sweep.speed import call_seconds, in_turns
 from bench.sweep.worker import Worker
+
+Answer = TypeVar("Answer")
 
 PAYS = 1.05
 """A batch or a mode is taken where it is at least so many times as fast as what it takes the place of."""
@@ -167,18 +170,13 @@ class Chooser:
         rates: dict[int, float] = {}
 
         def seconds(sizes: Sequence[int]) -> list[float]:
-            try:
-                turns = in_turns([self._call(EAGER, precision, size) for size in sizes], TURNS)
-            except users_code() as error:
-                if not is_out_of_memory(error):
-                    raise
-            else:
-                least = [min(one) for one in turns]
-                for size, taken in zip(sizes, least, strict=True):
-                    rates[size] = max(rates.get(size, 0.0), size / taken)
-                return least
-            free_memory(self.worker.device)
-            raise OutOfMemory
+            turns = self._held(
+                lambda: in_turns([self._call(EAGER, precision, size) for size in sizes], TURNS)
+            )
+            least = [min(one) for one in turns]
+            for size, taken in zip(sizes, least, strict=True):
+                rates[size] = max(rates.get(size, 0.0), size / taken)
+            return least
 
         found = largest_that_pays(seconds, self._most())
         chosen = even(found, self.sweep.n)
@@ -240,28 +238,45 @@ class Chooser:
 
         def leave_out(mode: str, precision: str) -> None:
             told.append(f"mode {mode} in {precision} is left out: memory does not hold it at batch {batch}")
-            self.worker.readiness.forget(mode)
+            if all(other != mode for other, _ in works):  # one that is ready serves every precision
+                self.worker.readiness.forget(mode)
 
         for mode, precision in candidates:
             try:
-                works[mode, precision] = self._call(mode, precision, batch)
+                works[mode, precision] = self._held(
+                    partial(self._call, mode, precision, batch), needed=not works
+                )
             except ModeRefused as refused:
                 if not works:  # the first is what others are measured against
                     raise
                 told.append(str(refused))
-            except users_code() as error:
-                if not works or not is_out_of_memory(error):
-                    raise
+            except OutOfMemory:
                 leave_out(mode, precision)
-        while True:
+        turns = None
+        while turns is None:
             try:
-                turns = in_turns(list(works.values()), TURNS)
-                break
-            except users_code() as error:
-                if len(works) < 2 or not is_out_of_memory(error):
-                    raise
+                turns = self._held(partial(in_turns, list(works.values()), TURNS), needed=len(works) < 2)
+            except OutOfMemory:
                 leave_out(*works.popitem()[0])  # what the others are ready with is held meanwhile
         return {one: min(seconds) for one, seconds in zip(works, turns, strict=True)}
+
+    def _held(self, work: Callable[[], Answer], *, needed: bool = False) -> Answer:
+        """Return what some work gives.
+
+        Args:
+            work: runs the network.
+            needed: whether nothing is left to be tried without it: its error is then raised as it is.
+
+        Raises:
+            OutOfMemory: if memory does not hold it; what it took is given back.
+        """
+        try:
+            return work()
+        except users_code() as error:
+            if needed or not is_out_of_memory(error):
+                raise
+        free_memory(self.worker.device)  # the error is gone, and with it what its frames held
+        raise OutOfMemory
 
     def _call(self, mode: str, precision: str, batch: int) -> Callable[[], float]:
         """Return a function that measures a call of the network in a mode, which is made ready now."""

@@ -11,6 +11,7 @@ import torch
 from bench import get_sampler, load_model
 from bench.data.images import to_uint8
 from bench.device.bfloat16 import computes_bfloat16
+from bench.device.clock import free_memory
 from bench.device.modes import Mode
 from bench.diffusion.conditions import bound
 from bench.diffusion.grid import grid_for
@@ -21,7 +22,7 @@ from bench.sweep.admission import levels_apart
 from bench.sweep.readiness import AS_IT_IS, ModeRefused, Readiness
 from bench.sweep.speed import call_seconds, in_turns
 from bench.sweep.tolerances import TOLERANCES
-from bench.sweep.worker import draw, free_memory
+from bench.sweep.worker import draw
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -529,6 +530,25 @@ def test_auto_leaves_out_a_mode_that_memory_does_not_hold(tmp_path, digits, othe
     assert "mode compile in float32 is left out: memory does not hold it at batch 20" in runner._chosen
     assert runner._chosen[-1] == "mode eager, float32: none that is admitted is faster"
     assert {(made.status, made.trial.mode, made.drawing) for made in records} == {("done", "eager", None)}
+
+
+def test_a_mode_that_is_left_out_in_one_precision_stays_ready_in_another(monkeypatch):
+    forgotten, told = [], []
+
+    def call(self, mode, precision, batch):
+        if (mode, precision) in (("compile", "bfloat16"), ("cuda-graph", "float32")):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lambda: 1.0
+
+    monkeypatch.setattr(Chooser, "_call", call)
+    worker = SimpleNamespace(device=CPU, readiness=SimpleNamespace(forget=forgotten.append))
+    asked = [("eager", "float32"), ("compile", "float32"), ("compile", "bfloat16"), ("cuda-graph", "float32")]
+    assert list(Chooser(None, worker, None)._measured(asked, 4, told)) == asked[:2]
+    assert forgotten == ["cuda-graph"]
+    assert [one.split(" is ")[0] for one in told] == [
+        "mode compile in bfloat16",
+        "mode cuda-graph in float32",
+    ]
 
 
 def test_auto_refuses_a_mode_with_the_difference_and_the_sweep_goes_on(
