@@ -8,7 +8,10 @@ the network. Where the connection breaks the download goes on from there, after 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +20,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from bench.commands.options import console
 from bench.commands.verbosity import is_quiet, say
 from bench.errors import UnknownNameError
-from bench.files.patience import patiently
 from bench.metrics.reference import cache_folder
 from bench.metrics.weights import FILES, WeightFile
 from bench.plugins.loading import registry
@@ -43,7 +45,7 @@ def execute(options: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = console()
     live = terminal.is_terminal and not is_quiet()
-    with patiently(say), Progress(*columns, console=terminal, disable=not live) as bar:
+    with _warnings_said(), Progress(*columns, console=terminal, disable=not live) as bar:
         task = bar.add_task(name, total=None)
 
         def arrived(path: Path, done: int, total: int | None) -> None:
@@ -57,3 +59,19 @@ def execute(options: argparse.Namespace) -> int:
             path = checkpoints.get(name)(options.out, arrived)
     print(path)
     return 0
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Print what a download warns of as remarks of this command, within."""
+
+    class Remarks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log, remarks = logging.getLogger("bench.files"), Remarks()
+    log.addHandler(remarks)
+    try:
+        yield
+    finally:
+        log.removeHandler(remarks)

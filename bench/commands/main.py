@@ -27,6 +27,7 @@ from bench.commands.paths import own_packages_first
 from bench.commands.stopping import STOPPED, Terminated, ended_at_once, ended_in_order
 from bench.commands.usage import PROGRAM, VERBS
 from bench.commands.verbosity import Verbosity, detail, is_verbose, set_verbosity
+from bench.device.allocator import keep_freed_memory
 from bench.device.cores import settle
 from bench.errors import BenchError, UsageError, one_line
 
@@ -139,6 +140,7 @@ def _run_verb(verb: str, arguments: Sequence[str]) -> int:
     began = time.perf_counter()
     if VERBS[verb].computes:
         _settle_threads(options.threads)
+        keep_freed_memory()
     # Only now, when it is known to be wanted: the work brings torch, which takes seconds.
     with ended_at_once():
         execute = pkgutil.resolve_name(f"bench.commands.{verb.replace('-', '_')}:execute")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.files.atomic import temporary
 from bench.files.digests import file_digest
+from bench.files.patience import Transfer
 
 CHUNK = 1 << 20
 
@@ -29,7 +29,8 @@ def download(
 ) -> Path:
     """Download a file to ``place`` and return it; one that is there and right is left alone.
 
-    The file gets its name only when it is whole and its hash is right.
+    The file gets its name only when it is whole and its hash is right. Where the connection breaks the
+    download goes on from there, after a pause; each new try is logged as a warning.
 
     Args:
         url: where it is published.
@@ -68,10 +69,9 @@ def download(
 
 def _receive(url: str, part: Path, size: int | None, progress: Arrived | None) -> None:
     done = 0
-    with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as out:
-        length = response.headers.get("Content-Length")
-        total = size if size is not None or length is None else int(length)
-        while block := response.read(CHUNK):
+    with Transfer(url) as transfer, part.open("wb") as out:
+        total = transfer.size if size is None else size
+        while block := transfer.read(CHUNK):
             done += len(block)
             if total is not None and done > total:
                 raise BenchError(f"{url} is longer than the {total:,} bytes expected: it was not kept")

@@ -6,12 +6,12 @@ is read again from its start, up to where it broke off.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from email.message import Message
 from functools import partial
 from http.client import HTTPException
@@ -33,65 +33,35 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 SKIPPED = 1 << 20
 """Bytes that are read and dropped at a time."""
 
-Tell = Callable[[str], None]
-
 Answer = TypeVar("Answer")
 
-
-@contextmanager
-def patiently(tell: Tell, pauses: Sequence[float] = PAUSES) -> Iterator[None]:
-    """Let what ``urllib.request.urlopen`` opens by HTTP meanwhile go on where its connection breaks.
-
-    It holds for the whole process.
-
-    Args:
-        tell: told in a sentence what broke, and when it is tried again.
-        pauses: seconds before each new try.
-    """
-    urllib.request.install_opener(_Patient(tell, pauses))
-    try:
-        yield
-    finally:
-        urllib.request.install_opener(urllib.request.build_opener())
+_log = logging.getLogger(__name__)
 
 
-class _Patient(urllib.request.OpenerDirector):
-    """What `urllib.request.urlopen` opens URLs with."""
+class Transfer:
+    """A published file to be read, which opens its URL anew where the connection breaks.
 
-    def __init__(self, tell: Tell, pauses: Sequence[float]) -> None:
-        super().__init__()
-        self._plain = urllib.request.build_opener()
-        self._tell, self._pauses = tell, pauses
-
-    def open(self, fullurl: Any, data: Any = None, timeout: Any = None) -> Any:
-        if data is None and str(fullurl).startswith(("http://", "https://")):
-            return _Transfer(partial(self._plain.open, timeout=timeout), fullurl, self._tell, self._pauses)
-        return self._plain.open(fullurl, data, timeout)
-
-
-class _Transfer:
-    """An HTTP response to be read, which opens itself anew where the connection breaks.
+    What broke, and when it is tried again, is logged as a warning.
 
     Args:
-        open_: gives the response to a request.
         url: where the file is published.
-        tell: told of every new try.
-        pauses: seconds before each.
+        timeout: seconds without a byte after which a connection is given up.
+        pauses: seconds before each new try.
 
     Attributes:
-        headers: what the first response was sent with.
+        size: bytes that the first response announced, None where nobody says.
+
+    Raises:
+        OSError: if the file cannot be opened and no other try would mend it; so do reads.
     """
 
-    def __init__(
-        self, open_: Callable[[urllib.request.Request], Any], url: str, tell: Tell, pauses: Sequence[float]
-    ) -> None:
-        self._open, self._url, self._tell, self._pauses = open_, url, tell, pauses
+    def __init__(self, url: str, *, timeout: float = 60.0, pauses: Sequence[float] = PAUSES) -> None:
+        self.size: int | None = None
+        self._url, self._timeout, self._pauses = url, timeout, pauses
         self._done, self._tries = 0, 0
-        self._size: int | None = None
         self._response: Any = None
         self._response = self._tried(self._asked)
-        self.headers: Message = self._response.headers
-        self._size = _length(self.headers)
+        self.size, self._tag = _length(self._response.headers), self._response.headers.get("ETag")
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +77,7 @@ class _Transfer:
         if self._response is None:
             self._response = self._continued()
         block = bytes(self._response.read(amount))
-        if not block and self._size is not None and self._done < self._size:
+        if not block and self.size is not None and self._done < self.size:
             raise ConnectionError("the connection was closed")
         if block:
             self._done, self._tries = self._done + len(block), 0
@@ -115,7 +85,8 @@ class _Transfer:
 
     def _asked(self) -> Any:
         headers = {"Range": f"bytes={self._done}-"} if self._done else {}
-        return self._open(urllib.request.Request(self._url, headers=headers))
+        request = urllib.request.Request(self._url, headers=headers)
+        return urllib.request.urlopen(request, timeout=self._timeout)
 
     def _continued(self) -> Any:
         """Return a new response of which the next byte is the first that has not arrived.
@@ -129,8 +100,8 @@ class _Transfer:
             first, size = 0, _length(response.headers)
             if response.status == 206:
                 first, size = _range(response.headers)
-            tags = {self.headers.get("ETag"), response.headers.get("ETag")} - {None}
-            if len(tags) > 1 or (self._size is not None and size not in (None, self._size)):
+            tags = {self._tag, response.headers.get("ETag")} - {None}
+            if len(tags) > 1 or (self.size is not None and size not in (None, self.size)):
                 raise BenchError(f"{self._url} was replaced while it was downloaded: try again")
             if first not in (0, self._done):
                 raise ConnectionError("the server sent other bytes than those it was asked for")
@@ -165,14 +136,15 @@ class _Transfer:
                     raise ConnectionError(told) from error
                 pause = max(self._pauses[self._tries], _wanted(error))
             self._tries += 1
-            self._tell(f"{posixpath.basename(urlsplit(self._url).path)}: {told}; tried again in {pause:g} s")
+            name = posixpath.basename(urlsplit(self._url).path)
+            _log.warning("%s: %s; tried again in %g s", name, told, pause)
             time.sleep(pause)
 
     def _told(self, error: OSError | HTTPException) -> str:
         """Return what broke, and how far it had come."""
         cause = _cause(error)
         text = str(cause) or type(cause).__name__
-        size = "" if self._size is None else f" of {self._size:,}"
+        size = "" if self.size is None else f" of {self.size:,}"
         return f"{text} after {self._done:,}{size} bytes" if self._done else text
 
     def _close(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.data.images import to_device, to_uint8
+from bench.device.allocator import keep_freed_memory
 from bench.device.binding import a_core_each
 from bench.device.clock import Clock, free_memory, peak_memory, reset_peak_memory
 from bench.device.modes import EAGER
@@ -166,6 +167,10 @@ class Worker:
     """The least and the greatest time at which the model was checked, by size of block and precision."""
     _fits: int | None = None
     """Samples that memory holds at a time, as far as it was found too small; None where it never was."""
+
+    def __post_init__(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     @cached_property
     def readiness(self) -> Readiness:

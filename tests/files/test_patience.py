@@ -5,16 +5,14 @@ import http.server
 import itertools
 import threading
 import time
-import urllib.request
 
 import pytest
 
 from bench.commands.fetch import FILES
 from bench.commands.main import main
 from bench.errors import BenchError
-from bench.files import patience
 from bench.files.download import download
-from bench.files.patience import PAUSES, patiently
+from bench.files.patience import PAUSES
 from bench.metrics.weights import WeightFile
 
 CONTENT = bytes(range(256)) * 10_000
@@ -95,33 +93,38 @@ def serve():
 
 @pytest.fixture(autouse=True)
 def slept(monkeypatch):
-    """The pauses that were made, without making them; afterwards URLs are opened as ever."""
+    """The pauses that were made, without making them."""
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
-    yield pauses
-    assert isinstance(urllib.request._opener, urllib.request.OpenerDirector | None)
-    assert not isinstance(urllib.request._opener, patience._Patient)
+    return pauses
 
 
-def got(address, folder, digest=DIGEST, **options):
-    """(content of the downloaded file, what was told of new tries)."""
-    told = []
-    with patiently(told.append):
+@pytest.fixture
+def got(caplog):
+    """Download a file: function(address, folder) -> (its content, what was told of new tries)."""
+
+    def get(address, folder, digest=DIGEST, **options):
         path = download(address, folder / "weights.pth", digest, **options)
-    assert list(folder.iterdir()) == [path]
-    return path.read_bytes(), told
+        assert list(folder.iterdir()) == [path]
+        return path.read_bytes(), caplog.messages
+
+    return get
 
 
-def refused(address, folder, match, digest=DIGEST):
-    """What was told of new tries of a download that fails and leaves nothing behind."""
-    told = []
-    with pytest.raises(BenchError, match=match), patiently(told.append):
-        download(address, folder / "weights.pth", digest)
-    assert list(folder.iterdir()) == []
-    return told
+@pytest.fixture
+def refused(caplog):
+    """Fail to download a file, which leaves nothing behind: function(...) -> what was told of new tries."""
+
+    def get(address, folder, match, digest=DIGEST):
+        with pytest.raises(BenchError, match=match):
+            download(address, folder / "weights.pth", digest)
+        assert list(folder.iterdir()) == []
+        return caplog.messages
+
+    return get
 
 
-def test_a_download_goes_on_where_the_connection_broke(serve, tmp_path, slept):
+def test_a_download_goes_on_where_the_connection_broke(got, serve, tmp_path, slept):
     server, address = serve("cut", "cut", "whole")
     seen = []
     content, told = got(address, tmp_path, progress=lambda done, total: seen.append((done, total)))
@@ -137,14 +140,15 @@ def test_a_download_goes_on_where_the_connection_broke(serve, tmp_path, slept):
     assert seen[-1][0] == len(CONTENT)
 
 
-def test_without_patience_the_same_download_fails(serve, tmp_path):
-    server, address = serve("cut", "whole")
-    with pytest.raises(BenchError, match=r"ended after 1,200,000 of 2,560,000 bytes"):
-        download(address, tmp_path / "weights.pth", DIGEST)
-    assert server.asked == [None]
+@pytest.mark.parametrize(("size", "told"), [(3_000_000, "ended after 2,560,000 of 3,000,000"), (9, "longer")])
+def test_a_file_of_another_size_is_not_the_one(serve, tmp_path, size, told):
+    _, address = serve("whole")
+    with pytest.raises(BenchError, match=told):
+        download(address, tmp_path / "weights.pth", DIGEST, size=size)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_without_ranges_sends_the_start_again_and_it_is_dropped(serve, tmp_path):
+def test_a_server_without_ranges_sends_the_start_again_and_it_is_dropped(got, serve, tmp_path):
     server, address = serve("cut", "whole")
     server.ranges = False
     seen = []
@@ -154,14 +158,14 @@ def test_a_server_without_ranges_sends_the_start_again_and_it_is_dropped(serve, 
     assert seen[-1] == len(CONTENT)
 
 
-def test_of_a_server_without_ranges_a_break_in_the_dropped_part_counts(serve, tmp_path, slept):
+def test_of_a_server_without_ranges_a_break_in_the_dropped_part_counts(refused, serve, tmp_path, slept):
     server, address = serve("cut")
     server.ranges = False
     refused(address, tmp_path, r"the connection was closed after 1,200,000 of 2,560,000 bytes\)")
     assert slept == list(PAUSES)
 
 
-def test_an_overloaded_server_is_asked_again_after_growing_pauses(serve, tmp_path, slept):
+def test_an_overloaded_server_is_asked_again_after_growing_pauses(got, serve, tmp_path, slept):
     server, address = serve(503, 503, 429, 502, "whole")
     content, told = got(address, tmp_path)
     assert content == CONTENT
@@ -170,13 +174,13 @@ def test_an_overloaded_server_is_asked_again_after_growing_pauses(serve, tmp_pat
     assert len(server.asked) == 5
 
 
-def test_a_connection_dropped_before_the_first_byte_is_tried_again(serve, tmp_path, slept):
+def test_a_connection_dropped_before_the_first_byte_is_tried_again(got, serve, tmp_path, slept):
     _, address = serve("drop", "drop", "whole")
     assert got(address, tmp_path)[0] == CONTENT
     assert slept == [PAUSES[0], PAUSES[1]]
 
 
-def test_there_is_an_end_to_patience(serve, tmp_path, slept):
+def test_there_is_an_end_to_patience(refused, serve, tmp_path, slept):
     server, address = serve("drop")
     told = refused(address, tmp_path, "could not be downloaded")
     assert slept == list(PAUSES)
@@ -184,37 +188,37 @@ def test_there_is_an_end_to_patience(serve, tmp_path, slept):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_what_no_other_try_would_mend_is_told_at_once(serve, tmp_path, slept, status):
+def test_what_no_other_try_would_mend_is_told_at_once(refused, serve, tmp_path, slept, status):
     server, address = serve(status)
     refused(address, tmp_path, rf"weights\.pth could not be downloaded .*HTTP Error {status}")
     assert (len(server.asked), slept) == (1, [])
 
 
-def test_a_host_that_was_never_reached_is_told_at_once(tmp_path, slept):
+def test_a_host_that_was_never_reached_is_told_at_once(refused, tmp_path, slept):
     refused("http://127.0.0.1:1/weights.pth", tmp_path, "Connection refused")
     assert slept == []
 
 
-def test_a_digest_that_does_not_match_leaves_no_part(serve, tmp_path):
+def test_a_digest_that_does_not_match_leaves_no_part(refused, serve, tmp_path):
     server, address = serve("cut", "whole")
     refused(address, tmp_path, "it is damaged or another file, and it was not kept", f"sha256:{'0' * 64}")
     assert len(server.asked) == 2
 
 
-def test_two_halves_of_two_files_make_none(serve, tmp_path):
+def test_two_halves_of_two_files_make_none(refused, serve, tmp_path):
     """Without a published digest nobody else would notice."""
     server, address = serve("cut", "whole")
     server.tags = iter(['"one"', '"two"'])
     refused(address, tmp_path, r"was replaced while it was downloaded: try again", digest=None)
 
 
-def test_other_bytes_than_those_asked_for_are_not_taken(serve, tmp_path):
+def test_other_bytes_than_those_asked_for_are_not_taken(refused, serve, tmp_path):
     server, address = serve("cut", "whole")
     server.shift = 5
     refused(address, tmp_path, "other bytes than those it was asked for", digest=None)
 
 
-def test_a_size_that_nobody_announced_ends_where_the_file_does(serve, tmp_path):
+def test_a_size_that_nobody_announced_ends_where_the_file_does(got, serve, tmp_path):
     server, address = serve("whole")
     server.length = False
     assert got(address, tmp_path)[0] == CONTENT
