@@ -10,9 +10,12 @@ from support.reports import record, table
 from bench import load_results
 from bench.commands.options import parse_samplers
 from bench.errors import UsageError
+from bench.report.site.boards import boards_of
+from bench.report.site.page import _overview
 from bench.report.tables import sheets
 from bench.report.tables.findings import find_claims
 from bench.report.tables.scores import score_sheet, show
+from bench.report.tables.summary import sentences
 from bench.stats.comparison import not_judged
 
 DEFICIENT = {"flags": ("rank-deficient",)}
@@ -34,6 +37,16 @@ def test_a_column_is_not_judged_where_every_score_has_such_a_flag():
     assert whole.unjudged(20) == ""
     assert whole.leaders(20)[0] == "ddim eta=0"
     assert not_judged([]) == ""
+
+
+def test_the_best_of_all_is_one_that_is_judged_while_there_is_any():
+    saturated = {"flags": ("saturated",)}
+    least = record("ddim:eta=0", 20, 0.5, **saturated)  # alone in its column
+    judged, nothing = [*two(), least], [*two(saturated, saturated), least]
+    assert sentences(table(judged), ())[0].startswith("The best fid is 1.000 ")
+    assert sentences(table(nothing), ()) == ["Nothing here can be judged: every score is saturated."]
+    told = [row["best"]["score"] for records in (judged, nothing) for row in _overview(boards_of(records))]
+    assert [float(score.split()[0]) for score in told] == [1.0, 0.5]
 
 
 def test_its_cells_are_grey_and_a_line_says_why():

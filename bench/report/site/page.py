@@ -16,7 +16,7 @@ from bench.report.site.sources import Source
 from bench.report.tables.scores import flag_notes
 from bench.report.tables.summary import Best, listed, plus_minus, sentences, short, some
 from bench.report.tables.table import direction
-from bench.stats.comparison import corrected
+from bench.stats.comparison import corrected, not_judged
 
 BUDGETS = (5, 10, 20, 50)
 """Network calls that the overview tells the best of."""
@@ -132,7 +132,8 @@ def _within(bests: Sequence[Best], budget: int) -> dict[str, Any] | None:
 
 
 def _best_of_all(board: Board, machine: str) -> dict[str, str]:
-    line = next(line for line in board.lines if line.machine == machine)
+    mine = [line for line in board.lines if line.machine == machine]  # the best first
+    line = next((line for line in mine if not not_judged([line.score])), mine[0])
     spent = line.record.cost.calls if line.record.cost else 0
     return {
         "label": line.label,

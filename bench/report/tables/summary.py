@@ -97,14 +97,18 @@ def _value(table: Table, cell: Cell) -> float:
 
 
 def _best(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
-    """Return the best of all cells, bias-corrected where that is possible, as the columns' best are."""
+    """Return the best of all cells, bias-corrected where that is possible, as the columns' best are.
+
+    One of which no verdict can be had is the best only where they all are.
+    """
+    judged = [item for item in cells if item[2].score is not None and not not_judged([item[2].score])]
 
     def rank(item: tuple[str, int, Cell]) -> float:
         score = item[2].score
         assert score is not None
         return -estimate(score) if score.higher_is_better else estimate(score)
 
-    return min(cells, key=rank)
+    return min(judged or cells, key=rank)
 
 
 def _best_of_all(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> str:
