@@ -18,9 +18,9 @@ def keep_freed_memory() -> bool:
 
     A network frees and allocates the same arrays at every call. GNU's C library gives the large ones back to
     the system, which clears every page of them anew: with ``cifar10-small`` at 250 images that was a tenth of
-    all processor time. The process's peak stays what it was. What threads other than the first allocate by more than 64 MiB is given
-    back all the same. Other C libraries are left alone, and so is one that is told otherwise
-    in the environment.
+    all processor time. The process's peak stays what it was. More than 64 MiB at a time is given back all the
+    same where another thread than the first allocates it. Other C libraries are left alone, and so is one
+    that is told otherwise in the environment.
     """
     if any(name in os.environ for name in _TUNED) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -10,7 +10,7 @@ from bench.commands.main import main
 from bench.errors import UsageError
 from bench.records.store import Store
 from bench.report.tables.choice import Choice, parse_labels
-from bench.report.tables.latex import latex_table
+from bench.report.tables.latex import _form, latex_table
 from bench.report.tables.scores import score_sheet
 from bench.report.tables.sheets import latex_escaped
 from bench.report.tables.table import tables_of
@@ -75,13 +75,21 @@ def test_numbers_of_siunitx_columns_are_those_of_the_table():
     assert r"\label{tab:scores}" in text
     assert text.startswith("\\begin{table}\n\\centering\n")
     assert text.endswith("\\end{table}\n")
-    forms = re.findall(r"S\[table-format=(\d)\.(\d)\((\d)\)\]", text)
+    forms = re.findall(r"S\[table-format=(\d)\.(\d)\((\d)\)", text)
     assert [tuple(map(int, form)) for form in forms] == [(2, 3, 3), (2, 3, 3)]
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     found = [tuple(map(float, pair)) for pair in re.findall(r"(\d+\.\d+) \+- (\d+\.\d+)", body)]
     known = [(4.0, 0.05), (3.0, 0.05), (6.0, 0.05), (36.67, 0.89), (12.0, 0.5)]
     assert found == known
     assert len(re.findall(r"\\bfseries", body)) == 2
+
+
+def test_what_stands_behind_a_number_has_room_in_its_column():
+    """Otherwise it is printed over the next column: the longest counts."""
+    tie = r"\textsuperscript{$\sim$}"
+    cells = [("4.75 ± 0.54", "best"), ("5.00 ± 0.50 (19)", None), ("4.80 ± 0.50 (19)", "tie"), ("", None)]
+    assert _form(cells) == rf"S[table-format=1.2(2), table-space-text-post={{{tie}\,(19)}}]"
+    assert _form(cells[:1]) == "S[table-format=1.2(2)]"
 
 
 def test_formulas_of_a_label_stay_formulas_in_latex():

@@ -9,8 +9,14 @@ from bench.report.tables.sheets import Mark, Sheet, latex, latex_escaped, latex_
 
 _NUMBER = re.compile(r"(?P<value>-?\d+(?:\.\d+)?) ± (?P<error>\d+(?:\.\d+)?)(?P<rest>.*)", re.DOTALL)
 
-SETUP = r"\sisetup{uncertainty-mode=separate, text-series-to-math=true, table-align-text-after=false}"
-"""What the preamble needs for the columns of numbers; siunitx 3."""
+SETUP = (
+    r"\sisetup{uncertainty-mode=separate, text-series-to-math=true, table-align-text-after=false,"
+    r" table-align-uncertainty=false}"
+)
+"""What the preamble needs for the columns of numbers; siunitx 3.
+
+Where it aligns uncertainties, version 3.2 leaves no space before the sign.
+"""
 
 
 def latex_table(
@@ -36,7 +42,10 @@ def latex_table(
 
 def _aligned(sheet: Sheet) -> str:
     """Return a ``tabular`` whose columns of scores are ``S`` columns."""
-    columns = [[row[place] for row in sheet.rows] for place in range(len(sheet.columns))]
+    columns = [
+        [(row[place], sheet.marks.get((down, place))) for down, row in enumerate(sheet.rows)]
+        for place in range(len(sheet.columns))
+    ]
     forms = ["l" if left else _form(cells) for cells, left in zip(columns, sheet.flush_left, strict=True)]
     heads = [
         latex_escaped(name) if form == "l" else f"{{{latex_escaped(name)}}}"
@@ -59,19 +68,25 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _form(cells: Sequence[str]) -> str:
-    """Return the ``S`` column that holds the numbers of some cells: places before and after the point."""
-    found = [number for number in map(_NUMBER.fullmatch, cells) if number is not None]
+def _form(cells: Sequence[tuple[str, Mark | None]]) -> str:
+    """Return the ``S`` column that holds the numbers of some cells: places before and after the point.
+
+    What stands behind a number hangs over into the next column, unless the longest is given room.
+    """
+    numbers = [(_NUMBER.fullmatch(cell), mark) for cell, mark in cells]
+    found = [(number, mark) for number, mark in numbers if number is not None]
     if not found:
         return "r"
     wholes, decimals, errors = [], [], []
-    for number in found:
+    for number, _ in found:
         whole, _, part = number["value"].lstrip("-").partition(".")
         wholes.append(len(whole))
         decimals.append(len(part))
         errors.append(len(number["error"].replace(".", "").lstrip("0")) or 1)
-    sign = "-" if any(number["value"].startswith("-") for number in found) else ""
-    return f"S[table-format={sign}{max(wholes)}.{max(decimals)}({max(errors)})]"
+    sign = "-" if any(number["value"].startswith("-") for number, _ in found) else ""
+    longest = max((_remark(number, mark) for number, mark in found), key=len)
+    room = f", table-space-text-post={{{longest}}}" if longest else ""
+    return f"S[table-format={sign}{max(wholes)}.{max(decimals)}({max(errors)}){room}]"
 
 
 def _cell(cell: str, mark: Mark | None) -> str:
@@ -80,6 +95,11 @@ def _cell(cell: str, mark: Mark | None) -> str:
     if number is None:
         return f"{{{latex_escaped(cell)}}}" if cell else ""
     before = {"best": r"\bfseries ", "unjudged": r"\color{gray} "}.get(mark or "", "")
-    rest = latex_escaped(number["rest"].strip())
-    after = (r"\textsuperscript{$\sim$}" if mark == "tie" else "") + (rf"\,{rest}" if rest else "")
+    after = _remark(number, mark)
     return f"{before}{number['value']} +- {number['error']}" + (f" {{{after}}}" if after else "")
+
+
+def _remark(number: re.Match[str], mark: Mark | None) -> str:
+    """Return what stands behind a number: the sign of a tie, and how many calls it took."""
+    rest = latex_escaped(number["rest"].strip())
+    return (r"\textsuperscript{$\sim$}" if mark == "tie" else "") + (rf"\,{rest}" if rest else "")
