@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.commands.options import read_choice, read_records, refuse_unknown_metric, title_of, warn
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables.choice import parse_labels
 from bench.report.tables.table import Table, tables_of
@@ -28,8 +29,11 @@ def execute(options: argparse.Namespace) -> int:
     choice = replace(read_choice(options, tables), title=None)  # plots say what they show above it
     tables = choice.of(tables)
     look = _look(options, tables)
-    for path in draw(tables, Store(options.results), options.out, options.format, options.theme, look):
+    store = Store(options.results)
+    for path in draw(tables, store, options.out, options.format, options.theme, look):
         print(path)
+    if options.out is None:
+        keep_names(store, store.read()[0])
     return 0 if whole else 1
 
 
@@ -60,3 +64,10 @@ def draw(
     for training in trainings(store, (table.trial.model for table in tables)):
         if training.damage:
             warn(training.damage)
+
+
+def keep_names(store: Store, records: Sequence[Record]) -> None:
+    """Remove tables and plots of a folder's records that have another name now; see `drop_old_names`."""
+    from bench.report.outdated import drop_old_names  # brings matplotlib, as above
+
+    drop_old_names(store.folder, records)

@@ -31,7 +31,7 @@ from bench.commands.options import (
     steps_of_sets,
     warn,
 )
-from bench.commands.plot import draw
+from bench.commands.plot import draw, keep_names
 from bench.commands.progress import Shown
 from bench.commands.together import at_work
 from bench.commands.trackers import Trackers, check_trackers, tracking
@@ -394,6 +394,7 @@ def _report(
     everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
     paths = write_tables(store.folder, everything, [preset.name] if preset else [])
     paths += draw(tables_of(everything), store)
+    keep_names(store, everything)
     if not as_json:
         for table in tables:
             show(arranged(table), console())

@@ -42,10 +42,20 @@ def execute(options: argparse.Namespace) -> int:
     for one in checked:
         for finding in one.findings:
             print(f"error: {finding}", file=sys.stderr)
+        if cures := _cures(one):
+            print(cures, file=sys.stderr)
     wrong = [one for again in redone for one in again if not one.agrees]
     for failure in wrong:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if wrong or any(one.findings for one in checked) else 0
+
+
+def _cures(checked: Checked) -> str:
+    """Return how plots and a report that are older than the records are made again; empty if none is."""
+    verbs = {"plots": "plot", "report.html": "report"}
+    inside = {finding.path.relative_to(checked.folder).parts[0] for finding in checked.findings}
+    told = [f"`sampler-bench {verbs[name]} --results {checked.folder}`" for name in verbs if name in inside]
+    return f"to make them again: {' and '.join(told)}" if told else ""
 
 
 def _redo(folder: Path, seed: int, options: argparse.Namespace) -> Sequence[Redone]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.commands.options import load_plugins
 from bench.commands.paths import own_packages_first
+from bench.commands.plot import keep_names
 from bench.commands.run import asked, computed
 from bench.commands.trackers import check_trackers, tracking
 from bench.diffusion.interfaces import EpsilonModel
@@ -124,7 +125,9 @@ def run(
         trackers = stack.enter_context(tracking(chosen.log, chosen.results))
         records = computed(wanted, Store(chosen.results), shown_here(quiet=not progress), trackers)
     store = Store(chosen.results)
-    write_tables(store.folder, store.read()[0], [wanted.preset.name] if wanted.preset else [])
+    everything = store.read()[0]
+    write_tables(store.folder, everything, [wanted.preset.name] if wanted.preset else [])
+    keep_names(store, everything)
     return Results(store.folder, records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -347,6 +348,15 @@ def _told_apart(tables: list[Table]) -> list[Table]:
         marks = [_mark(name, getattr(table.trial, name)) for name in differing[table.slug]]
         made.append(replace(table, slug=file_slug("-".join([table.slug, *filter(None, marks)]))))
     return _marked_by_content(made)
+
+
+def slugs_of(records: Sequence[Record]) -> re.Pattern[str]:
+    """Return what matches the slugs of all tables of some records, whichever of these there were then."""
+    names = {file_slug(f"{r.trial.model}-{name}") for r in records for name in (*r.trial.metrics, *r.scores)}
+    marks = {file_slug(_mark(name, getattr(r.trial, name))) for r in records for name in SAME}
+    marks |= {file_slug(r.trial.spacing) for r in records} | {file_slug(f"n{r.most}") for r in records}
+    mark = "|".join([*map(re.escape, sorted(marks - {""})), "[0-9a-f]{8}", "[0-9a-f]{12}"])
+    return re.compile(f"({'|'.join(map(re.escape, sorted(names)))})(-({mark}))*")
 
 
 def _marked_by_content(tables: Sequence[Table]) -> list[Table]:

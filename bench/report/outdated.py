@@ -1,0 +1,47 @@
+"""Tables and plots under names that they have no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.records.record import Record
+from bench.report.plots.gallery import PLOTS
+from bench.report.tables.artefacts import TABLE_FORMS
+from bench.report.tables.table import slugs_of, tables_of
+
+_TABLES = ("", "-by-calls", "-latency", "-claims")
+_PLOTS = tuple(f"-{name}{mark}" for name in (*PLOTS, "pictures", "films") for mark in ("", "-dark"))
+_ENDINGS = {
+    "tables": ([*TABLE_FORMS], _TABLES),
+    "plots": (["png", "svg", "pdf"], _PLOTS),
+}
+
+
+def drop_old_names(folder: Path, records: Sequence[Record]) -> list[Path]:
+    """Remove tables and plots under names that tables of these records had before, and have no longer.
+
+    A table's name says as much as tells it from the others of its folder: the first with another n gives the
+    one that was there a new name. What has a name of the user's own stays, and so does all that is made now.
+
+    Args:
+        folder: the results folder.
+        records: all of its records.
+
+    Returns:
+        what was removed.
+    """
+    now = {table.slug for table in tables_of(records)}
+    ever = slugs_of(records)
+    gone = []
+    for name, (suffixes, endings) in _ENDINGS.items():
+        for path in _with_suffix(folder / name, suffixes):
+            named = {path.stem.removesuffix(ending) for ending in endings if path.stem.endswith(ending)}
+            if not named & now and any(map(ever.fullmatch, named)):
+                path.unlink(missing_ok=True)
+                gone.append(path)
+    return gone
+
+
+def _with_suffix(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    return sorted(path for suffix in suffixes for path in folder.glob(f"*.{suffix}") if path.is_file())
