@@ -112,13 +112,13 @@ def test_scores_without_jackknife_groups_have_a_best_and_no_ties():
     assert table(bare).leaders(10) == ("ddim eta=1", ())
 
 
-def test_the_best_of_all_is_not_chosen_by_a_worthless_correction():
+def test_the_best_of_all_is_none_of_which_no_verdict_can_be_had():
     flags = {"flags": ("rank-deficient",)}
     good = record(ETA0, 10, 1.0, debiased=-1.0, **flags)
     bad = record(ETA1, 10, 2.0, debiased=-9.0, **flags)
     sound = record(ETA1, 20, 3.0, debiased=3.0)
     told = sentences(table([good, bad, sound]), [])
-    assert told[0].startswith("The best fid is 1.000 ± 0.010, of ddim eta=0")
+    assert told[0].startswith("The best fid is 3.000 ± 0.010, of ddim eta=1 at S=20")
     assert sentences(table([good, bad]), []) == ["Nothing here can be judged: every score is rank-deficient."]
 
 
