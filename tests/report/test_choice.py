@@ -75,7 +75,8 @@ def test_numbers_of_siunitx_columns_are_those_of_the_table():
     assert r"\label{tab:scores}" in text
     assert text.startswith("\\begin{table}\n\\centering\n")
     assert text.endswith("\\end{table}\n")
-    forms = re.findall(r"S\[table-format=(\d)\.(\d)\((\d)\)", text)
+    room = r"(?:, table-space-text-post=\{\\textsuperscript\{\$\\sim\$\}\})?"
+    forms = re.findall(rf"S\[table-format=(\d)\.(\d)\((\d)\){room}\]", text)
     assert [tuple(map(int, form)) for form in forms] == [(2, 3, 3), (2, 3, 3)]
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     found = [tuple(map(float, pair)) for pair in re.findall(r"(\d+\.\d+) \+- (\d+\.\d+)", body)]
