@@ -33,7 +33,8 @@ def execute(options: argparse.Namespace) -> int:
     for path in draw(tables, store, options.out, options.format, options.theme, look):
         print(path)
     if options.out is None:
-        keep_names(store, store.read()[0])
+        everything = store.read()[0]
+        keep_names(store, everything, tables_of(everything))
     return 0 if whole else 1
 
 
@@ -66,8 +67,8 @@ def draw(
             warn(training.damage)
 
 
-def keep_names(store: Store, records: Sequence[Record]) -> None:
+def keep_names(store: Store, records: Sequence[Record], tables: Iterable[Table]) -> None:
     """Remove tables and plots of a folder's records that have another name now; see `drop_old_names`."""
     from bench.report.outdated import drop_old_names  # brings matplotlib, as above
 
-    drop_old_names(store.folder, records)
+    drop_old_names(store.folder, records, tables)

@@ -393,8 +393,9 @@ def _report(
         print_json(plain_rows(frame(records)))
     everything = store.read()[0]  # files are made of all the folder's records, whatever this run was about
     paths = write_tables(store.folder, everything, [preset.name] if preset else [])
-    paths += draw(tables_of(everything), store)
-    keep_names(store, everything)
+    whole = tables_of(everything)
+    paths += draw(whole, store)
+    keep_names(store, everything, whole)
     if not as_json:
         for table in tables:
             show(arranged(table), console())

@@ -27,6 +27,7 @@ from bench.plugins.objects import card_of, offered
 from bench.records.provenance import asked_by
 from bench.records.store import Store
 from bench.report.tables.artefacts import write_tables
+from bench.report.tables.table import tables_of
 from bench.sweep.worker import worker
 
 Samplers = str | Sampler | Sequence[str | Sampler]
@@ -127,7 +128,7 @@ def run(
     store = Store(chosen.results)
     everything = store.read()[0]
     write_tables(store.folder, everything, [wanted.preset.name] if wanted.preset else [])
-    keep_names(store, everything)
+    keep_names(store, everything, tables_of(everything))
     return Results(store.folder, records)
 
 

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from bench.records.record import Record
 from bench.report.plots.gallery import PLOTS
-from bench.report.tables.artefacts import TABLE_FORMS
-from bench.report.tables.table import slugs_of, tables_of
+from bench.report.tables.artefacts import ENDINGS, TABLE_FORMS
+from bench.report.tables.table import Table, slugs_of
 
-_TABLES = ("", "-by-calls", "-latency", "-claims")
 _PLOTS = tuple(f"-{name}{mark}" for name in (*PLOTS, "pictures", "films") for mark in ("", "-dark"))
 _ENDINGS = {
-    "tables": ([*TABLE_FORMS], _TABLES),
+    "tables": ([*TABLE_FORMS], ENDINGS),
     "plots": (["png", "svg", "pdf"], _PLOTS),
 }
 
 
-def drop_old_names(folder: Path, records: Sequence[Record]) -> list[Path]:
+def drop_old_names(folder: Path, records: Sequence[Record], tables: Iterable[Table]) -> list[Path]:
     """Remove tables and plots under names that tables of these records had before, and have no longer.
 
     A table's name says as much as tells it from the others of its folder: the first with another n gives the
@@ -27,11 +26,12 @@ def drop_old_names(folder: Path, records: Sequence[Record]) -> list[Path]:
     Args:
         folder: the results folder.
         records: all of its records.
+        tables: all tables of these.
 
     Returns:
         what was removed.
     """
-    now = {table.slug for table in tables_of(records)}
+    now = {table.slug for table in tables}
     ever = slugs_of(records)
     gone = []
     for name, (suffixes, endings) in _ENDINGS.items():

@@ -42,10 +42,16 @@ def stops():
     time.sleep(600)
 
 
+def pauses():
+    time.sleep(float(os.environ.get("SAMPLER_BENCH_PAUSE", "0.7")))
+    while (HERE / "held").exists():
+        time.sleep(0.05)
+
+
 @hookimpl
 def bench_samplers():
     return [
-        rule("slow", lambda: time.sleep(float(os.environ.get("SAMPLER_BENCH_PAUSE", "0.7")))),
+        rule("slow", pauses),
         rule("stops", stops),
         rule("exits", lambda: os._exit(3)),
         rule("hangs", lambda: time.sleep(600)),
@@ -54,7 +60,7 @@ def bench_samplers():
 
 
 def plugin_folder(tmp_path_factory, name):
-    """Return a folder with the samplers of `PLUGIN` in slow.py."""
+    """Return a folder with the samplers of `PLUGIN` in slow.py; while it has a file ``held``, ``slow`` waits."""
     folder = tmp_path_factory.mktemp(name)
     (folder / "slow.py").write_text(PLUGIN)
     return folder

@@ -17,8 +17,12 @@ from bench.report.tables.table import Table, tables_of
 
 TABLE_FORMS = {"txt": sheets.plain, "md": sheets.markdown, "csv": sheets.comma_separated}
 
-
 SHEET_FORMS = {"md": sheets.markdown, "csv": sheets.comma_separated}
+
+_BY_CALLS, _LATENCY, _CLAIMS = "-by-calls", "-latency", "-claims"
+
+ENDINGS = ("", _BY_CALLS, _LATENCY, _CLAIMS)
+"""What stands behind a table's slug in the names of its files."""
 
 
 BESIDE = "beside-"
@@ -48,8 +52,8 @@ def score_files(table: Table) -> Mapping[str, str]:
     if differ_in_calls(table):
         budgets = by_calls(table)
         sheets_by_name |= {
-            f"{table.slug}-by-calls": score_sheet(budgets),
-            f"{table.slug}-latency": latency_sheet(budgets),
+            f"{table.slug}{_BY_CALLS}": score_sheet(budgets),
+            f"{table.slug}{_LATENCY}": latency_sheet(budgets),
         }
     return {
         f"{name}.{suffix}": form(sheet)
@@ -75,7 +79,7 @@ def claim_files(table: Table) -> Mapping[str, str]:
     if all(finding.verdict == "not tested" for finding in findings):
         return {}
     sheet = claims_sheet(table, findings)
-    return {f"{table.slug}-claims.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
+    return {f"{table.slug}{_CLAIMS}.{suffix}": form(sheet) for suffix, form in SHEET_FORMS.items()}
 
 
 def write_tables(folder: Path, records: Sequence[Record], presets: Iterable[str] = ()) -> list[Path]:
