@@ -60,7 +60,7 @@ def bench_samplers():
 
 
 def plugin_folder(tmp_path_factory, name):
-    """Return a folder with the samplers of `PLUGIN` in slow.py; ``slow`` waits while a file ``held`` is there."""
+    """Return a folder with the samplers of `PLUGIN`, of which ``slow`` waits while there is a ``held``."""
     folder = tmp_path_factory.mktemp(name)
     (folder / "slow.py").write_text(PLUGIN)
     return folder
