@@ -39,14 +39,20 @@ def test_a_column_is_not_judged_where_every_score_has_such_a_flag():
     assert not_judged([]) == ""
 
 
-def test_the_best_of_all_is_one_that_is_judged_while_there_is_any():
+def test_the_best_of_all_leads_a_column_that_is_judged():
     saturated = {"flags": ("saturated",)}
     least = record("ddim:eta=0", 20, 0.5, **saturated)  # alone in its column
     judged, nothing = [*two(), least], [*two(saturated, saturated), least]
     assert sentences(table(judged), ())[0].startswith("The best fid is 1.000 ")
     assert sentences(table(nothing), ()) == ["Nothing here can be judged: every score is saturated."]
-    told = [row["best"]["score"] for records in (judged, nothing) for row in _overview(boards_of(records))]
-    assert [float(score.split()[0]) for score in told] == [1.0, 0.5]
+    beside = two(saturated)  # of the first a verdict can be had, since there is one of the second
+    assert sentences(table(beside), ())[0].startswith("The best fid is 1.000 ")
+    best = [_overview(boards_of(records))[0]["best"] for records in (judged, nothing, beside)]
+    assert [(one["score"].split(" ±")[0], one["label"]) for one in best] == [
+        ("1.000", "ddim eta=0"),
+        ("not judged", "saturated"),
+        ("1.000", "ddim eta=0"),
+    ]
 
 
 def test_its_cells_are_grey_and_a_line_says_why():

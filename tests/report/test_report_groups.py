@@ -112,7 +112,7 @@ def test_scores_without_jackknife_groups_have_a_best_and_no_ties():
     assert table(bare).leaders(10) == ("ddim eta=1", ())
 
 
-def test_the_best_of_all_is_none_of_which_no_verdict_can_be_had():
+def test_the_best_of_all_stands_in_no_column_without_a_verdict():
     flags = {"flags": ("rank-deficient",)}
     good = record(ETA0, 10, 1.0, debiased=-1.0, **flags)
     bad = record(ETA1, 10, 2.0, debiased=-9.0, **flags)

@@ -132,8 +132,11 @@ def _within(bests: Sequence[Best], budget: int) -> dict[str, Any] | None:
 
 
 def _best_of_all(board: Board, machine: str) -> dict[str, str]:
+    """Return the best of those that lead their columns, or why there is none."""
     mine = [line for line in board.lines if line.machine == machine]  # the best first
-    line = next((line for line in mine if not not_judged([line.score])), mine[0])
+    line = next((line for line in mine if line.mark == "best"), None)
+    if line is None:
+        return {"score": "not judged", "label": not_judged(line.score for line in mine), "calls": ""}
     spent = line.record.cost.calls if line.record.cost else 0
     return {
         "label": line.label,

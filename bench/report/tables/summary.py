@@ -99,9 +99,9 @@ def _value(table: Table, cell: Cell) -> float:
 def _best(table: Table, cells: Sequence[tuple[str, int, Cell]]) -> tuple[str, int, Cell]:
     """Return the best of all cells, bias-corrected where that is possible, as the columns' best are.
 
-    One of which no verdict can be had is the best only where they all are.
+    A column of which no verdict can be had has no best to offer, unless they all are such.
     """
-    judged = [item for item in cells if item[2].score is not None and not not_judged([item[2].score])]
+    judged = [item for item in cells if not table.unjudged(item[1])]
 
     def rank(item: tuple[str, int, Cell]) -> float:
         score = item[2].score
