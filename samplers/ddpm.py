@@ -56,7 +56,7 @@ def ddpm(
                      log variance = (1 + v)/2 log beta' + (1 - v)/2 log beta~
                      (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15), or, from Var[x_0 | x_t],
                      beta~ + (beta' sqrt(abar_s) / (1 - abar_t))^2 Var[x_0 | x_t]
-                     (Bao et al. 2022, arXiv:2201.06503, eq. 8)
+                     (Bao et al. 2022, arXiv:2201.06503, theorem 1)
 
     No noise is added at the last step. On a sub-sequence of time steps the same formulas hold with abar of
     the chosen steps. fixedlarge is the sigma-hat row of the DDIM paper's table 1.

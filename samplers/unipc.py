@@ -50,7 +50,8 @@ def unipc(
         noise: never asked for.
         order: p, the number of past values; the corrector makes the order of convergence p + 1, where the
             orders are not lowered.
-        b: B(z): ``bh1`` is z, ``bh2`` is e^z - 1; with order 3 both give the same.
+        b: B(z): ``bh1`` is z, ``bh2`` is e^z - 1. Only a step with a single rho, as the first and the last
+            have, tells them apart.
         predict: what m is: x_0 or eps.
         final: how the orders end; see `samplers.ode.Final`. With ``lowered_then_x0``, as published, the step
             before the one to x_0 is not corrected.

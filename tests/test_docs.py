@@ -12,11 +12,13 @@ from support.choice import FEW, MANY, TABLES, ranked, table_of
 from support.commands import bench
 
 from bench import compare, load_results
+from bench.commands.examples import EXAMPLES
 from bench.commands.main import main
+from bench.commands.options import parse_metrics, parse_samplers
 from bench.commands.parser import command_parser
 from bench.diffusion.conformance import check_sampler
 from bench.metrics.weights import INCEPTION
-from bench.plugins.loading import Registry
+from bench.plugins.loading import Registry, registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -216,7 +218,21 @@ def commands(document):
 def test_every_command_a_document_shows_is_one(document):
     for verb, *arguments in commands(document):
         if not verb.startswith("-"):
-            command_parser(verb).parse_args(arguments)
+            names_are_known(command_parser(verb).parse_args(arguments))
+
+
+@pytest.mark.parametrize("verb", EXAMPLES)
+def test_every_example_of_the_help_names_what_there_is(verb):
+    for command, _ in EXAMPLES[verb]:
+        names_are_known(command_parser(verb).parse_args(shlex.split(command)[1:]))
+
+
+def names_are_known(options):
+    """Refuse names of samplers and scores that there are not, where no file of the user's brings some."""
+    if not getattr(options, "plugin", None):
+        parse_samplers(getattr(options, "samplers", None) or [])
+        for name in parse_metrics(getattr(options, "metrics", None) or "fid"):
+            registry().metrics.get(name)
 
 
 def test_the_page_on_choosing_has_what_the_records_say():

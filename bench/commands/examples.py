@@ -75,7 +75,7 @@ EXAMPLES: Mapping[str, Examples] = {
     ],
     "equivalent": [
         ("equivalent dpmpp:order=1 ddim", "are these one rule?"),
-        ("equivalent heun dpm-solver-2 --steps 5 --each", "and after every step?"),
+        ("equivalent heun dpm2 --steps 5 --each", "and after every step?"),
     ],
     "list": [("list", "everything there is"), ("list samplers --json", "one kind, for a program")],
     "stats": [

@@ -1,7 +1,7 @@
 """The command line: ``sampler-bench VERB``, one file a verb in `bench.commands`.
 
-Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted, 143 terminated. An
-error is one sentence on standard error; what was done before it is kept.
+Exit status: 0 done, 1 failed work, 2 something asked for that cannot be, 130 interrupted, 143 terminated, 129
+hung up. An error is one sentence on standard error; what was done before it is kept.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ PRESETS = (
     "lsun-bedroom",
     "adm-imagenet64",
 )
+
+APART = ("digits-classifier", "cifar-classifier", "digits-autoencoder")
+
 RECIPES = (
     "digits",
     "digits-quick",
@@ -587,7 +590,7 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     A stopped run goes on where it was: the same command, the same weights to the last bit. Under torchrun
     every process takes its share of each batch: torchrun --nproc-per-node 8 -m bench train cifar10-ddpm.
     """
-    known = ", ".join((*RECIPES, "digits-classifier"))
+    known = ", ".join((*RECIPES, *APART))
     parser.add_argument("what", nargs="?", metavar="PRESET|CONFIG.toml", help=f"one of {known}, or a file")
     parser.add_argument("--list", action="store_true", help="print the presets, and train nothing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to [results/train/NAME]")

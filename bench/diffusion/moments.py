@@ -29,7 +29,7 @@ class NoiseMoments:
         evaluations: images sent through the network so far, for all of them.
         values: Gamma_t by time.
 
-    Source: Bao et al. 2022, Analytic-DPM, arXiv:2201.06503, eq. 8.
+    Source: Bao et al. 2022, Analytic-DPM, arXiv:2201.06503, where it is of the score: Gamma_t / (1 - abar_t).
     """
 
     model: str

@@ -175,7 +175,7 @@ def learned_variance(raw: Tensor, kind: Variance, step: Step) -> Tensor:
         kind: what it holds: ``model.variance``.
         step: gives beta', beta~ and the weight of x_0.
 
-    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15; Bao et al. 2022, arXiv:2201.06503, eq. 8.
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15; Bao et al. 2022, arXiv:2201.06503, theorem 1.
     """
     if kind == "x0":
         posterior = posterior_constants(step)

@@ -14,7 +14,7 @@ from bench.commands import paths
 from bench.commands.main import main
 from bench.commands.options import console
 from bench.commands.verbosity import Verbosity, is_quiet, set_verbosity
-from bench.report.tables.scores import show
+from bench.report.tables.scores import score_sheet, show
 from bench.report.tables.table import tables_of
 
 ROOT = Path(bench.__file__).parents[1]
@@ -68,11 +68,31 @@ def test_a_console_is_as_wide_as_columns_says(monkeypatch):
     assert console().width == 77
 
 
+def reference_table():
+    reference = Path(__file__).parents[2] / "results" / "reference" / "exact-digits"
+    return tables_of(bench.records.store.Store(reference).read()[0])[0]
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 300])
+def test_every_name_and_score_stands_whole_on_a_console_of_any_width(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = reference_table()
+    show(table, console())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line.strip("│ ").split("│") for line in lines if line.startswith("│")]
+    sheet = score_sheet(table)
+    names = [row[0] for row in sheet.rows]
+    parts = len(rows) // len(names)
+    assert [row[0].strip() for row in rows] == names * parts
+    for place, (_, *scores) in enumerate(sheet.rows):
+        shown = [cell.strip(" *~") for part in range(parts) for cell in rows[part * len(names) + place][1:]]
+        assert shown == scores
+    assert (parts == 1) == (width == 300)
+
+
 def test_without_colours_signs_say_what_colours_would(monkeypatch, capsys):
-    records = bench.records.store.Store(
-        Path(__file__).parents[2] / "results" / "reference" / "exact-digits"
-    ).read()[0]
-    table = tables_of(records)[0]
+    table = reference_table()
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "300")
     show(table, console())

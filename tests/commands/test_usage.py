@@ -12,6 +12,7 @@ from bench.commands.export import FORMATS as EXPORT_FORMATS
 from bench.commands.fetch import FILES
 from bench.commands.parser import command_parser
 from bench.commands.plot import FORMATS as PLOT_FORMATS
+from bench.commands.train import APART
 from bench.commands.usage import VERBS
 from bench.device.precision import PRECISIONS
 from bench.drawing.style import THEMES
@@ -28,6 +29,7 @@ def test_what_can_be_chosen_is_what_there_is():
     assert tuple(PRECISIONS) == usage.PRECISIONS
     assert tuple(PRESETS) == usage.PRESETS
     assert tuple(RECIPES) == usage.RECIPES
+    assert tuple(APART) == usage.APART
     assert usage.VARIANCES == VARIANCES
     assert set(usage.THEMES) <= set(THEMES)
     assert usage.PLOT_FORMATS == PLOT_FORMATS

@@ -207,7 +207,8 @@ def test_projected_guidance_with_momentum_ends_where_diffusers_does():
     guidance = case["guidance"]
     net = Net(schedule_of(case), "v")
     arguments = (guidance["eta"], guidance["norm_threshold"], guidance["momentum"])
-    model, total = spent_on(projected(net, case["labels"], guidance["scale"], *arguments))
+    chosen = projected(net, case["labels"], guidance["scale"], *arguments, onto="unconditional")
+    model, total = spent_on(chosen)
     grid = make_grid(net.schedule, spacing=case["timesteps"])
     end = sample(model, get_sampler("ddim"), grid, array(f"{name}_xT"), None)
     assert float((end - array(f"{name}_final")).abs().max()) < case["tolerance"]
@@ -218,9 +219,30 @@ def test_projected_guidance_that_keeps_all_is_guidance():
     net, x, t = Net(NoiseSchedule.linear()), array("apg_ddim_v_S10_w6_xT"), torch.tensor([500, 500])
     plain, whole = guided(net, [2, 5], 3.0)(x, t), projected(net, [2, 5], 3.0, along=1.0)(x, t)
     assert float((plain.eps - whole.eps).abs().max()) < 1e-12
-    short = projected(net, [2, 5], 3.0, along=1.0, greatest=1e-9)(x, t)
-    nothing = guided(net, [2, 5], 0.0)(x, t)
-    assert float((short.eps - nothing.eps).abs().max()) < 1e-8
+    for onto, scale in (("conditional", 1.0), ("unconditional", 0.0)):
+        short = projected(net, [2, 5], 3.0, along=1.0, greatest=1e-9, onto=onto)(x, t)
+        assert float((short.eps - guided(net, [2, 5], scale)(x, t).eps).abs().max()) < 1e-8
+
+
+def test_projected_guidance_of_scale_one_is_the_conditional_answer():
+    net, x, t = Net(NoiseSchedule.linear()), array("apg_ddim_v_S10_w6_xT"), torch.tensor([500, 500])
+    one = projected(net, [2, 5], 1.0, along=0.0, greatest=0.1)(x, t)
+    assert float((one.eps - guided(net, [2, 5], 1.0)(x, t).eps).abs().max()) < 1e-12
+
+
+def test_projected_guidance_takes_the_part_along_the_conditional_answer_out():
+    """c + (w - 1) d' with d' at a right angle to c, by the formula written out."""
+    net, x, t = Net(NoiseSchedule.linear()), array("apg_ddim_v_S10_w6_xT"), torch.tensor([500, 500])
+    c, u = (guided(net, [2, 5], scale)(x, t).eps.flatten(1) for scale in (1.0, 0.0))
+    d = (c - u) - ((c - u) * c).sum(1, keepdim=True) / (c * c).sum(1, keepdim=True) * c
+    found = projected(net, [2, 5], 4.0)(x, t).eps.flatten(1)
+    assert float((found - (c + 3 * d)).abs().max()) < 1e-10
+
+
+def test_projected_guidance_refuses_what_it_cannot_do():
+    net = Net(NoiseSchedule.linear())
+    with pytest.raises(UsageError, match="onto conditional or unconditional, got 'both'"):
+        projected(net, [2, 5], 3.0, onto="both")
     with pytest.raises(UsageError, match="greatest > 0"):
         projected(net, [2, 5], 3.0, greatest=0.0)
 

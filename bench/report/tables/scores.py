@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -31,6 +32,9 @@ FLAGS = {
 """What the flags of built-in scores mean, in a line below the table."""
 
 ERRORS = "± one standard error"
+
+_FRAME = 3
+"""What a column of a table on a console takes beside its text: a line, and a space on both sides."""
 
 
 def score_sheet(table: Table) -> Sheet:
@@ -91,24 +95,52 @@ def score_sheet(table: Table) -> Sheet:
 def show(table: Table, console: Console) -> None:
     """Print the table; on a terminal the best of each column is bold and its ties are green.
 
-    Without colours, as ``NO_COLOR`` asks for, signs stand in their place.
+    Without colours, as ``NO_COLOR`` asks for, signs stand in their place. Columns for which there is no room
+    follow below, behind the samplers again.
     """
     sheet, live = score_sheet(table), console.is_terminal and not console.no_color
     styles = {"best": "bold green", "tie": "green", "unjudged": "bright_black"}
     signs = {"best": "*", "tie": "~"}
-    shown = RichTable()
-    shown.add_column(sheet.columns[0])
-    for name in sheet.columns[1:]:
-        shown.add_column(name if live else f"{name} ", justify="right", no_wrap=True)
-    for down, (first, *rest) in enumerate(sheet.rows):
-        cells = []
-        for across, cell in enumerate(rest, start=1):
-            mark = sheet.marks.get((down, across), "")
-            cells.append(Text(cell, styles.get(mark, "")) if live else Text(cell + signs.get(mark, " ")))
-        shown.add_row(Text(first), *cells)
+    heads = [name if live else f"{name} " for name in sheet.columns[1:]]
+    labels = [Text(first) for first, *_ in sheet.rows]
+    columns: list[list[Text]] = [[] for _ in heads]
+    for down, (_, *rest) in enumerate(sheet.rows):
+        for across, cell in enumerate(rest):
+            mark = sheet.marks.get((down, across + 1), "")
+            text = Text(cell, styles.get(mark, "")) if live else Text(cell + signs.get(mark, " "))
+            columns[across].append(text)
+    console.print(Text(sheet.title, "bold"))
+    widths = [
+        max(map(cell_len, (head, *map(str, cells)))) for head, cells in zip(heads, columns, strict=True)
+    ]
+    first = max(map(cell_len, (sheet.columns[0], *map(str, labels))))
+    for part in _that_fit(widths, console.width - first - _FRAME - 1):
+        shown = RichTable()
+        shown.add_column(sheet.columns[0], overflow="fold")
+        for across in part:
+            shown.add_column(heads[across], justify="right", no_wrap=True)
+        for label, *cells in zip(labels, *(columns[across] for across in part), strict=True):
+            shown.add_row(label, *cells)
+        console.print(shown)
     notes = sheet.paragraphs("bold:", "green:") if live else sheet.paragraphs("*", "~")
-    console.print(Text(sheet.title, "bold"), shown, sep="\n")
     console.print(*map(Text, notes), sep="\n")
+
+
+def _width(head: str, cells: Iterable[Text]) -> int:
+    return max(cell_len(head), *(cell.cell_len for cell in cells))
+
+
+def _that_fit(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Return the places of columns in groups that a room has space for, each of one at least."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for place, width in enumerate(widths):
+        left -= width + _FRAME
+        if left < 0 and parts[-1]:
+            parts.append([])
+            left = room - width - _FRAME
+        parts[-1].append(place)
+    return parts
 
 
 def step_notes(table: Table) -> list[str]:
