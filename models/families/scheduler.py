@@ -35,6 +35,12 @@ OF_BETAS = frozenset(
 )
 """Classes whose noise levels are those of a table of betas, unless they are told to walk a flow's."""
 
+LATER_BETAS = frozenset(
+    {"HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"}
+    | {"DPMSolverSDEScheduler"}
+)
+"""Classes whose betas go from 0.00085 to 0.012 where a file leaves them out; the others' are DDPM's."""
+
 PREDICTIONS: Mapping[str, Predicts] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 MOST_STEPS = 1_000_000
@@ -101,6 +107,8 @@ def read_scheduler(config: Mapping[str, Any]) -> tuple[Schedule, Predicts]:
             f"diffusers' {name} tells the network log sigma in the place of a time step (timestep_type):"
             f" {FROM_A_FILE}, with bench.from_denoiser"
         )
+    if name in LATER_BETAS:
+        config = {"beta_start": 0.00085, "beta_end": 0.012, **config}
     prediction = config.get("prediction_type", "flow_prediction" if name in FLOWS else "epsilon")
     if prediction not in ("flow_prediction", *PREDICTIONS):
         raise CheckpointError(

@@ -13,7 +13,7 @@ import torch
 import models
 from bench import ConditionalModel
 from bench.diffusion.prediction import from_network, to_network
-from models.families.scheduler import FLOWS, OF_BETAS, SAMPLERS, USED, read_scheduler
+from models.families.scheduler import FLOWS, OF_BETAS, PREDICTIONS, SAMPLERS, USED, read_scheduler
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -126,6 +126,16 @@ def test_betas_are_those_of_diffusers(kind: str) -> None:
     ours, _ = read_scheduler(dict(theirs.config))
     gap = ours.alphas_cumprod - theirs.alphas_cumprod.double()
     assert float(gap.abs().max()) < 1e-5  # theirs are of float32
+
+
+@pytest.mark.parametrize("name", sorted(OF_BETAS))
+def test_betas_that_a_file_leaves_out_are_those_of_its_class(name: str) -> None:
+    if name == "DPMSolverSDEScheduler":
+        pytest.importorskip("torchsde")
+    theirs = getattr(diffusers, name)()
+    ours, predicts = read_scheduler({"_class_name": name})
+    assert float((ours.alphas_cumprod - theirs.alphas_cumprod.double()).abs().max()) < 1e-5
+    assert predicts == PREDICTIONS[theirs.config.get("prediction_type", "epsilon")]
 
 
 def test_zero_terminal_snr_is_honoured() -> None:
