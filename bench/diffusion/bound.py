@@ -126,7 +126,7 @@ def variational_bounds(
         after_level: told t after each network call.
 
     Raises:
-        NotApplicable: if a variance is to be learned and the model predicts none.
+        NotApplicable: if a variance is to be learned and the model predicts none, or nothing tells x_0.
     """
     if model.variance == "fixed" and any(chain.variance == "learned" for chain in chains):
         raise NotApplicable("the model predicts no variance")
@@ -176,13 +176,13 @@ class _Seen(NamedTuple):
 
     @classmethod
     def of(cls, model: EpsilonModel, x0: Tensor, x: Tensor, step: Step, clip: BoundClip) -> _Seen:
-        prediction: Prediction = model(x, step.times(x))
-        x, eps = x.double(), prediction.eps.double()
+        eps, raw, own = model(x, step.times(x))
+        x, eps = x.double(), eps.double()
+        raw, own = (None if part is None else part.double() for part in (raw, own))
         # Only x_0 is wanted; which eps would go with the clamped one does not matter.
-        predicted, _ = predict_x0(x, eps, step.alpha_bar, "none" if clip == "none" else "x0-raw-eps")
+        told = Prediction(eps, raw, own)
+        predicted, _ = predict_x0(x, told, step.alpha_bar, "none" if clip == "none" else "x0-raw-eps")
         square = (x0 - predicted).square()
-        raw = prediction.raw_variance
-        raw = None if raw is None else raw.double()
         return cls(x0, x, predicted, square, square.flatten(1).mean(1), raw, model.variance)
 
 

@@ -26,7 +26,7 @@ from bench.diffusion.prediction import (
     to_network,
 )
 from bench.diffusion.schedule import Schedule
-from bench.errors import UsageError
+from bench.errors import NotApplicable, UsageError
 
 
 @runtime_checkable
@@ -221,6 +221,11 @@ class _Wrapper(Around):
     def _x0(self, x: Tensor, predicted: Prediction, alpha_bar: Tensor) -> Tensor:
         if predicted.x0 is not None:
             return predicted.x0
+        if not bool(alpha_bar.all()):
+            raise NotApplicable(
+                "at alpha_bar = 0 eps does not tell the x_0 that is to be clipped: put a model that predicts"
+                " v, x_0 or a velocity inside, or let the grid begin at a later time"
+            )
         return (x - broadcast((1 - alpha_bar).sqrt(), x) * predicted.eps) / broadcast(alpha_bar.sqrt(), x)
 
     def _eps(self, x: Tensor, x0: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -250,14 +255,20 @@ class ClassifierGuidedModel(_Wrapper):
         return self.model(x, t)
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        """Predict eps - sqrt(1 - abar) times the gradient, x_0 clipped before where that was asked for."""
+        """Predict eps - sqrt(1 - abar) times the gradient, x_0 clipped before where that was asked for.
+
+        An x_0 that the model inside tells moves by (1 - abar) / sqrt(abar) times the gradient; at abar = 0
+        the gradient does not tell it.
+        """
         predicted, alpha_bar = self.model(x, t), self.schedule.alpha_bars(t)
-        eps = predicted.eps
+        eps, raw, x0 = predicted
         if self.clip == "x0":
-            eps = self._eps(x, self._x0(x, predicted, alpha_bar).clamp(-1, 1), alpha_bar)
-        return Prediction(
-            eps - broadcast((1 - alpha_bar).sqrt(), x) * self.gradient(x, t), predicted.raw_variance
-        )
+            clipped = self._x0(x, predicted, alpha_bar).clamp(-1, 1)
+            eps, x0 = self._eps(x, clipped, alpha_bar), None if x0 is None else clipped
+        slope, noise = self.gradient(x, t), 1 - alpha_bar
+        if x0 is not None:
+            x0 = x0 + broadcast(noise / alpha_bar.sqrt(), x) * slope if bool(alpha_bar.all()) else None
+        return Prediction(eps - broadcast(noise.sqrt(), x) * slope, raw, x0)
 
 
 def classifier_guided(

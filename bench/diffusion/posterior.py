@@ -86,7 +86,8 @@ def predict_x0(
         if alpha_bar == 0:
             raise NotApplicable(
                 "at alpha_bar = 0 eps does not tell x_0: the model must predict v, x_0 or a velocity (wrap it"
-                " with bench.from_prediction or bench.from_flow), or the grid begin at a later time"
+                " with bench.from_prediction or bench.from_flow) without a classifier's guidance, or the grid"
+                " begin at a later time"
             )
         x0 = torch.sub(x, eps, alpha=sqrt(1 - alpha_bar)).div_(sqrt(alpha_bar))
     if clip in ("none", "state"):

@@ -11,7 +11,15 @@ from scipy.integrate import quad
 from scipy.special import log_ndtr
 from torch.distributions import Normal, kl_divergence
 
-from bench import NoiseSchedule, Prediction, load_images, make_grid
+from bench import (
+    NoiseSchedule,
+    NotApplicable,
+    Prediction,
+    from_prediction,
+    load_images,
+    make_grid,
+    zero_terminal_snr,
+)
 from bench.diffusion.bound import NOISE_DRAW, Chain, bound_noise, variational_bounds
 from bench.diffusion.noise import normal_noise
 from bench.diffusion.posterior import learned_log_variance, learned_variance
@@ -61,7 +69,9 @@ def straightforward(model, x0, levels, z, variance, clip):
         before, after = abar[k], abar[k + 1]
         x = math.sqrt(after) * x0 + math.sqrt(1 - after) * z(levels[k])
         prediction = model(x, torch.full((len(x0),), levels[k]))
-        guess = (x - math.sqrt(1 - after) * prediction.eps) / math.sqrt(after)
+        guess = prediction.x0
+        if guess is None:
+            guess = (x - math.sqrt(1 - after) * prediction.eps) / math.sqrt(after)
         guess = guess.clamp(-1, 1) if clip == "x0" else guess
 
         def mean(of, x=x, k=k, before=before, after=after):
@@ -135,6 +145,26 @@ def test_terms_equal_the_formulas_in_float64(name, variance, kind, clip):
         torch.stack([found.prior, *found.kl, found.decoder]), torch.stack(wanted), rtol=1e-8, atol=1e-9
     )
     torch.testing.assert_close(found.total, torch.stack(wanted).sum(0), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("clip", ["x0", "none"])
+@pytest.mark.parametrize("predicts", ["v", "x0"])
+@pytest.mark.parametrize("steps", [None, 6, 1])
+def test_at_zero_terminal_snr_the_network_s_own_image_is_taken(steps, predicts, clip):
+    schedule = zero_terminal_snr(NoiseSchedule.linear(20, 0.002, 0.4))
+    model = from_prediction(lambda x, t: 0.3 * x - 0.1, schedule, (1, 2, 3), predicts)
+    grid = make_grid(schedule, steps, "trailing" if steps else "all")
+    x0 = torch.linspace(-0.3, 0, 12, dtype=torch.float64).view(2, 1, 2, 3)
+    x0 = ((x0 + 1) * 127.5).round() / 127.5 - 1
+
+    def z(t):
+        return normal_noise(3, range(2), t, model.shape).double()
+
+    found = variational_bounds(model, x0, [Chain.of(grid, "fixedlarge")], z, clip)[0]
+    wanted = straightforward(model, x0, sorted(grid.timesteps), z, "fixedlarge", clip)
+    torch.testing.assert_close(found.total, torch.stack(wanted).sum(0), rtol=1e-9, atol=0)
+    with pytest.raises(NotApplicable, match="eps does not tell x_0"):
+        variational_bounds(Scripted("fixed", schedule), x0, [Chain.of(grid, "fixedlarge")], z, clip)
 
 
 PUBLISHED = {

@@ -12,10 +12,13 @@ from bench import (
     NotApplicable,
     Prediction,
     UsageError,
+    classifier_guided,
     from_flow,
+    from_prediction,
     get_sampler,
     make_grid,
     sample,
+    thresholded,
     zero_terminal_snr,
 )
 from bench.diffusion.spacing import AYS, SPACINGS
@@ -219,6 +222,27 @@ def test_where_nothing_is_left_of_x_0_eps_alone_is_refused(spec):
     model = from_flow(lambda z, s: 0.5 * z, (1, 2, 2))
     end = sample(model, get_sampler(spec), make_grid(model.schedule, 5), x, lambda index: torch.zeros_like(x))
     assert bool(torch.isfinite(end).all())
+
+
+@pytest.mark.parametrize("clip", ["none", "x0"])
+def test_a_classifier_moves_an_x_0_that_is_told_while_something_is_left_of_it(clip):
+    schedule, x = Eps.schedule, torch.linspace(-2, 2, 12, dtype=torch.float64).view(3, 1, 2, 2)
+    inside = from_prediction(lambda x, t: 0.5 * x, schedule, (1, 2, 2), "v")
+    model = classifier_guided(inside, lambda x, t: 1 - x, 2.0, clip)
+    told = model(x, torch.full((3,), 400))
+    abar = schedule.alpha_bar(400)
+    follows = (x - math.sqrt(1 - abar) * told.eps) / math.sqrt(abar)
+    torch.testing.assert_close(told.x0, follows, rtol=1e-10, atol=1e-10)
+    assert model(x, torch.full((3,), 999)).x0 is None
+    grid = make_grid(schedule, 5, "trailing")
+    end = sample(model, get_sampler("ddpm:guide=mean"), grid, x, lambda index: torch.zeros_like(x))
+    assert bool(torch.isfinite(end).all())
+
+
+@pytest.mark.parametrize("wrap", [thresholded, lambda model: classifier_guided(model, None, clip="x0")])
+def test_an_x_0_that_nothing_tells_is_not_clipped(wrap):
+    with pytest.raises(NotApplicable, match="does not tell the x_0 that is to be clipped"):
+        wrap(Eps())(torch.ones(1, 1, 2, 2), torch.tensor([999]))
 
 
 def test_straight_flow_is_drawn_exactly_in_one_step():
