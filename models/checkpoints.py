@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import ConditionalModel, ContinuousSchedule, NoiseSchedule, Schedule, Variance
+from bench import ConditionalModel, NoiseSchedule, Variance
 from bench.diffusion.prediction import Predicts
 from bench.files.tensors import write_tensors
 from models.cards import CheckpointCard
@@ -29,6 +28,7 @@ from models.files import Checkpoint, check_digest, first_line, read_checkpoint
 from models.hub import resolve
 from models.options import check_options, check_source
 from models.others import is_other, load_other
+from models.process import check_process, decide, steps_of
 from models.spec import split_spec
 from models.unet import UNet
 
@@ -124,7 +124,7 @@ def load_checkpoint(
     size = image_size or unet.image_size
     if predicts not in (None, "eps", "x0", "v", "flow"):
         raise CheckpointError(f"predicts must be eps, x0, v or flow, got {predicts!r}")
-    process = _decide(stored, kind, T, schedule, variance, rescale_timesteps, predicts)
+    process = decide(stored, kind, T, schedule, variance, rescale_timesteps, predicts)
     missing = []
     if size is None:
         missing.append("the size of an image (give image_size=32, say)")
@@ -133,7 +133,7 @@ def load_checkpoint(
             "the diffusion (give T=1000 and schedule=linear, or T=4000, schedule=cosine and"
             " rescale_timesteps=true, say)"
         )
-    elif process.rescale_timesteps is None and _steps(process.schedule) != 1000:
+    elif process.rescale_timesteps is None and steps_of(process.schedule) != 1000:
         missing.append(
             "whether time steps are rescaled (give rescale_timesteps=true for improved-diffusion's default)"
         )
@@ -151,10 +151,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{name} takes images whose side is a multiple of {unet.divisor}, got image_size={size}"
         )
-    _check_flow(name, process)
-    if process.assumed:
-        taken = process.assumed.format(predicts="" if predicts else ", epsilon")
-        warnings.warn(f"{name}: {taken}", stacklevel=2)
+    check_process(name, process, predicts)
     shape = (unet.in_channels, size, size)
     given = (network, process.schedule, shape, process.variance, bool(process.rescale_timesteps))
     if not unet.classes:
@@ -184,22 +181,6 @@ def _refuse_unused(name: str, given: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{name} is an EDM network or a diffusion transformer, whose weights tell {', '.join(unused)}:"
             " leave it out"
-        )
-
-
-def _check_flow(name: str, process: Process) -> None:
-    """Refuse the velocity of rectified flow on other levels, and other predictions on a flow's.
-
-    Raises:
-        CheckpointError: naming both.
-    """
-    schedule = process.schedule
-    flows = isinstance(schedule, ContinuousSchedule) and schedule.name.startswith("flow")
-    if schedule is not None and flows != (process.predicts == "flow"):
-        raise CheckpointError(
-            f"{name} would predict {process.predicts} on the schedule {schedule.name}, and a flow goes with a"
-            " flow's alone: put its scheduler_config.json beside it, or wrap it with bench.from_flow in a"
-            " file, --model FILE.py:FUNCTION"
         )
 
 
@@ -292,41 +273,6 @@ def _interpret(
     if card is not None and card.family == kind.name and not card.hub:
         stored = Process(kind.schedule(card.T, card.schedule), card.variance, card.rescale_timesteps)
     return unet, kind.modernise(checkpoint.state), stored
-
-
-def _decide(
-    stored: Process,
-    kind: Family,
-    T: int | None,
-    schedule: NoiseSchedule | str | None,
-    variance: Variance | None,
-    rescale_timesteps: bool | None,
-    predicts: Predicts | None,
-) -> Process:
-    """Let what the caller gives take the place of what is stored."""
-    if isinstance(schedule, str):
-        if T is None and stored.schedule is None:
-            raise CheckpointError(f"a {schedule} schedule needs its number of time steps: give T=1000, say")
-        schedule = kind.schedule(T or _steps(stored.schedule) or 1000, schedule)
-    decided = schedule or stored.schedule
-    steps = _steps(decided)
-    if T is not None and decided is not None and steps != T:
-        raise CheckpointError(
-            f"T={T} contradicts the schedule, which has {steps or 'no'} steps: give schedule= as well"
-        )
-    return replace(
-        stored,
-        schedule=decided,
-        variance=variance or stored.variance,
-        rescale_timesteps=stored.rescale_timesteps if rescale_timesteps is None else rescale_timesteps,
-        predicts=predicts or stored.predicts,
-        assumed="" if schedule is not None or T is not None else stored.assumed,
-    )
-
-
-def _steps(schedule: Schedule | None) -> int | None:
-    """Return T of a schedule of time steps, None of another one."""
-    return schedule.T if isinstance(schedule, NoiseSchedule) else None
 
 
 __all__ = [

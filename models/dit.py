@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from models.config import is_whole
 from models.errors import CheckpointError
-from models.families.base import count
+from models.families.base import State, count, size, whole
 from models.layers import sinusoidal_embedding
 from models.named import NamedLayers
 
@@ -19,22 +19,23 @@ HEADS = {1152: 16, 1024: 16, 768: 12, 384: 6}
 """Attention heads of the published sizes XL, L, B and S, by the width of a token."""
 
 _BLOCK = {
-    "norm1.linear": "adaLN_modulation.1",
-    "attn1.to_out.0": "attn.proj",
-    "ff.net.0.proj": "mlp.fc1",
-    "ff.net.2": "mlp.fc2",
+    "adaLN_modulation.1": ("norm1.linear",),
+    "attn.qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+    "attn.proj": ("attn1.to_out.0",),
+    "mlp.fc1": ("ff.net.0.proj",),
+    "mlp.fc2": ("ff.net.2",),
 }
 
 _STEM = {
-    "pos_embed.proj": "x_embedder.proj",
-    "proj_out_1": "final_layer.adaLN_modulation.1",
-    "proj_out_2": "final_layer.linear",
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.adaLN_modulation.1": "proj_out_1",
+    "final_layer.linear": "proj_out_2",
 }
 
 _SHARED = {
-    "timestep_embedder.linear_1": "t_embedder.mlp.0",
-    "timestep_embedder.linear_2": "t_embedder.mlp.2",
-    "class_embedder.embedding_table": "y_embedder.embedding_table",
+    "t_embedder.mlp.0": "timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "timestep_embedder.linear_2",
+    "y_embedder.embedding_table": "class_embedder.embedding_table",
 }
 
 
@@ -42,7 +43,7 @@ class DiT(NamedLayers):
     """Tokens of patches through blocks whose norms are scaled, shifted and gated by time and label.
 
     Args:
-        state: weights under the published names.
+        state: weights under the published names, whole: see `published_weights` and `diffusers_weights`.
         heads: attention heads; None for those of the published sizes.
         inner_eps: epsilon of the norm before the perceptron; diffusers' class has one of its own.
         embedding_shift: the frequencies of the embedding of t are 10000^(-i / (128 - shift)): 0 as published,
@@ -55,7 +56,7 @@ class DiT(NamedLayers):
         labels: rows of the table of labels; the last one is "none".
 
     Raises:
-        CheckpointError: if the weights do not fit together, or do not tell the heads.
+        CheckpointError: if the weights do not tell the heads, or those that are given do not fit.
     """
 
     def __init__(
@@ -67,19 +68,16 @@ class DiT(NamedLayers):
     ) -> None:
         super().__init__(state)
         self.inner_eps, self.embedding_shift = inner_eps, embedding_shift
-        try:
-            width, self.channels, self.patch, _ = self.need("x_embedder.proj.weight").shape
-            tokens = self.need("pos_embed").shape[1]
-            self.labels = len(self.need("y_embedder.embedding_table.weight"))
-            self.outputs = len(self.need("final_layer.linear.bias")) // self.patch**2
-        except KeyError as error:
-            raise CheckpointError(f"this DiT checkpoint lacks {error.args[0]}: get it again") from None
-        self.size = round(tokens**0.5) * self.patch
-        self.depth = len({name.split("/")[1] for name in self._buffers if name.startswith("blocks/")})
-        found = heads or HEADS.get(width)
-        if found is None or width % found:
+        width, self.channels, self.patch, _ = self.need("x_embedder.proj.weight").shape
+        self.size = round(self.need("pos_embed").shape[1] ** 0.5) * self.patch
+        self.labels = len(self.need("y_embedder.embedding_table.weight"))
+        self.outputs = len(self.need("final_layer.linear.bias")) // self.patch**2
+        self.depth = count(state, "blocks.*.")
+        found = HEADS.get(width, 0) if heads is None else heads
+        if not is_whole(found) or found < 1 or width % found:
             raise CheckpointError(
-                f"tokens of {width} numbers do not tell the number of heads: give num_heads="
+                f"tokens of {width} numbers do not split into {found or 'an unknown number of'} heads: give"
+                " num_heads="
             )
         self.heads = found
 
@@ -127,44 +125,100 @@ def is_dit(state: Mapping[str, Any]) -> bool:
     )
 
 
-def published_names(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+def published_weights(state: State) -> dict[str, Tensor]:
+    """Return the weights of a DiT under its published names, if they are whole.
+
+    Raises:
+        CheckpointError: see `whole`.
+    """
+    width, channels, patch = (size(state, "x_embedder.proj.weight", dim) for dim in range(3))
+    wanted = _shapes(
+        width,
+        size(state, "blocks.0.mlp.fc1.weight"),
+        count(state, "blocks.*."),
+        channels,
+        size(state, "final_layer.linear.weight") // patch**2,
+        patch,
+        size(state, "y_embedder.embedding_table.weight"),
+    )
+    side = round(size(state, "pos_embed", 1) ** 0.5)
+    return whole("DiT", state, {**wanted, "pos_embed": (1, side**2, width)}, configured=False)
+
+
+def diffusers_weights(state: State, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights of diffusers' ``DiTTransformer2DModel`` under the published names.
 
     There every block has its own embedding of time and label; in the published network it is one.
 
     Args:
-        state: under diffusers' names; published ones are returned as they are.
-        config: its config.json: grids of other sizes have no other weights.
+        state: under diffusers' names.
+        config: its config.json, every word with its default; grids of other sizes have no other weights.
 
     Raises:
-        CheckpointError: if the blocks' embeddings differ.
+        CheckpointError: see `whole`; also if the blocks' embeddings differ.
     """
-    if "final_layer.linear.weight" in state:
-        return dict(state)
+    width, patch = config["num_attention_heads"] * config["attention_head_dim"], config["patch_size"]
+    shapes = _shapes(
+        width,
+        4 * width,
+        config["num_layers"],
+        config["in_channels"],
+        config["out_channels"],
+        patch,
+        config["num_embeds_ada_norm"] + 1,
+    )
+    sources = {name: _sources(name, config["num_layers"]) for name in shapes}
+    wanted = {
+        source: (shape[0] // 3, *shape[1:]) if ".qkv." in name else shape
+        for name, shape in shapes.items()
+        for source in sources[name]
+    }
+    held = whole("diffusers", state, wanted)
     found: dict[str, Tensor] = {}
-    for name, weight in state.items():
-        module, _, kind = name.rpartition(".")
-        block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", module)
-        if block is None:
-            found[f"{_STEM.get(module, module)}.{kind}"] = weight
-        elif (shared := block[2].removeprefix("norm1.emb.")) in _SHARED:
-            place = f"{_SHARED[shared]}.{kind}"
-            if not bool((found.setdefault(place, weight) == weight).all()):
-                raise CheckpointError(
-                    f"the blocks of this DiT embed time and label differently ({name}), which is not"
-                    " supported: sample it as a pipeline, --model diffusers:PATH"
-                )
-        elif block[2] in ("attn1.to_q", "attn1.to_k", "attn1.to_v"):
-            continue
-        else:
-            found[f"blocks.{block[1]}.{_BLOCK.get(block[2], block[2])}.{kind}"] = weight
-    for number in range(count(state, "transformer_blocks.*.")):
-        for kind in ("weight", "bias"):
-            parts = [state[f"transformer_blocks.{number}.attn1.to_{part}.{kind}"] for part in "qkv"]
-            found[f"blocks.{number}.attn.qkv.{kind}"] = torch.cat(parts)
-    width, _, patch, _ = found["x_embedder.proj.weight"].shape
-    found["pos_embed"] = position_table(width, int(config["sample_size"]) // patch)
-    return found
+    for name, theirs in sources.items():
+        pieces, fused = [held[source] for source in theirs], ".qkv." in name
+        found[name] = torch.cat(pieces) if fused else pieces[0]
+        if not fused and not all(torch.equal(piece, pieces[0]) for piece in pieces):
+            raise CheckpointError(
+                f"the blocks of this DiT embed time and label differently ({theirs[0]}), which is not"
+                " supported: sample it as a pipeline, --model diffusers:PATH"
+            )
+    return {**found, "pos_embed": position_table(width, config["sample_size"] // patch)}
+
+
+def _shapes(
+    width: int, hidden: int, depth: int, channels: int, outputs: int, patch: int, labels: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight under its published name, the table of positions left out."""
+    layers: dict[str, tuple[int, ...]] = {
+        "x_embedder.proj": (width, channels, patch, patch),
+        "t_embedder.mlp.0": (width, 256),
+        "t_embedder.mlp.2": (width, width),
+        "final_layer.linear": (patch**2 * outputs, width),
+        "final_layer.adaLN_modulation.1": (2 * width, width),
+    }
+    for number in range(depth):
+        layers |= {
+            f"blocks.{number}.attn.qkv": (3 * width, width),
+            f"blocks.{number}.attn.proj": (width, width),
+            f"blocks.{number}.mlp.fc1": (hidden, width),
+            f"blocks.{number}.mlp.fc2": (width, hidden),
+            f"blocks.{number}.adaLN_modulation.1": (6 * width, width),
+        }
+    weights = {f"{layer}.weight": shape for layer, shape in layers.items()}
+    biases = {f"{layer}.bias": shape[:1] for layer, shape in layers.items()}
+    return {**weights, **biases, "y_embedder.embedding_table.weight": (labels, width)}
+
+
+def _sources(name: str, depth: int) -> list[str]:
+    """Return diffusers' names of what makes up a weight of the published network, or of its copies."""
+    layer, _, kind = name.rpartition(".")
+    if layer in _STEM:
+        return [f"{_STEM[layer]}.{kind}"]
+    if layer in _SHARED:
+        return [f"transformer_blocks.{number}.norm1.emb.{_SHARED[layer]}.{kind}" for number in range(depth)]
+    _, number, leaf = layer.split(".", 2)
+    return [f"transformer_blocks.{number}.{theirs}.{kind}" for theirs in _BLOCK[leaf]]
 
 
 def position_table(width: int, side: int) -> Tensor:

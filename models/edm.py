@@ -6,6 +6,8 @@ What stands where is read off the names of the weights: levels, blocks, attentio
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +16,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from models.errors import CheckpointError
+from models.families.base import size, whole
 from models.layers import sinusoidal_embedding
 from models.named import NamedLayers
+
+_MODULE = re.compile(r"(enc|dec)\.([1-9]\d*)x\2_\w+\.")
+_BESIDE = re.compile(r"_aux_(up|skip|down)$")
 
 
 class EDMNetwork(NamedLayers):
@@ -34,19 +40,14 @@ class EDMNetwork(NamedLayers):
         classes: K, 0 for an unconditional network; label K is none, a vector of zeros.
 
     Raises:
-        CheckpointError: if the weights are not those of such a network.
+        CheckpointError: if the weights are not exactly those of such a network.
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__(state)
-        self.song = self.weight("out_conv.weight") is None
-        self.encoder, self.decoder = _modules(state, "enc"), _modules(state, "dec")
-        if not self.encoder or not self.decoder:
-            raise CheckpointError("these are not the weights of an EDM network: it has blocks enc. and dec.")
-        self.size = int(self.encoder[0].split("x")[0])
-        self.channels = self.need(f"enc.{self.encoder[0]}.weight").shape[1]
-        label = self.weight("map_label.weight")
-        self.classes = 0 if label is None else label.shape[1]
+        plan = _Plan(state)
+        super().__init__(whole("EDM", state, plan.weights, configured=False))
+        self.song, self.encoder, self.decoder = plan.song, plan.encoder, plan.decoder
+        self.size, self.channels, self.classes = plan.sizes[0], plan.channels, plan.classes
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Return F for scaled images x (B, C, H, W), c_noise (B,) and labels (B,)."""
@@ -152,20 +153,124 @@ def _filtered(x: Tensor, kernel: Tensor, *, up: bool, padding: int) -> Tensor:
     return F.conv2d(x, each, stride=2, padding=padding, groups=channels)
 
 
-def _modules(state: Mapping[str, Tensor], part: str) -> list[str]:
-    """Return the names of the modules of a part in the order in which they act, ``aux_conv`` left out."""
-    names = {name.split(".")[1] for name in state if name.startswith(f"{part}.")}
-    if odd := sorted(name for name in names if "aux_up" in name or "aux_skip" in name or "aux_down" in name):
-        raise CheckpointError(f"EDM networks with images beside the blocks ({odd[0]}) are not supported")
+class _Plan:
+    """What the names and widths of some weights tell: the modules, and the shape of every weight.
 
-    def place(name: str) -> tuple[int, int, int]:
-        size, _, kind = name.partition("_")
-        side = int(size.split("x")[0])
-        first = {"conv": 0, "down": 0, "up": 0, "in0": 0, "in1": 1, "aux_residual": 1, "aux_norm": 1000}
-        number = first[kind] if kind in first else 2 + int(kind.removeprefix("block"))
-        return (-side if part == "enc" else side), number, 0
+    Args:
+        state: weights under EDM's names.
 
-    return sorted((name for name in names if not name.endswith("aux_conv")), key=place)
+    Attributes:
+        song: whether it is DDPM++ or NCSN++, not ADM.
+        sizes: the resolutions, the highest first.
+        channels: C of the images.
+        classes: K.
+        encoder: names of modules in the order in which they act.
+        decoder: those of the way up, without the convolution behind ``aux_norm``.
+        weights: the shape of every weight.
+
+    Raises:
+        CheckpointError: if these are not the weights of such a network, or lack what tells others' shapes.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = state
+        modules = {tuple(name.split(".")[:2]) for name in state if _MODULE.match(name)}
+        if {part for part, _ in modules} != {"enc", "dec"}:
+            raise CheckpointError("these are not the weights of an EDM network: it has blocks enc. and dec.")
+        if odd := sorted(name for _, name in modules if _BESIDE.search(name)):
+            raise CheckpointError(f"EDM networks with images beside the blocks ({odd[0]}) are not supported")
+        self.song = not self._has("out_")
+        sides = {int(name.split("x")[0]) for _, name in modules}
+        self.sizes = [max(sides)]
+        while self.sizes[-1] // 2 >= min(sides):
+            self.sizes.append(self.sizes[-1] // 2)
+        found = Counter((part, name.split("_")[0]) for part, name in modules if "_block" in name)
+        blocks = max((number - (part == "dec") for (part, _), number in found.items()), default=0)
+        # NCSN++ has Fourier features and a residual encoder; EDM's files have neither without the other.
+        self._ncsn = self._has("map_noise.") or any(name.endswith("aux_residual") for _, name in modules)
+        numbers = [f"block{number}" for number in range(blocks + 1)]
+        self.encoder, self.decoder = [], []
+        for side in self.sizes:
+            first = ["conv"] if side == self.sizes[0] else ["down", "aux_residual"][: 1 + self._ncsn]
+            self.encoder += [f"{side}x{side}_{name}" for name in (*first, *numbers[:-1])]
+        for side in reversed(self.sizes):
+            first = ["in0", "in1"] if side == self.sizes[-1] else ["up"]
+            self.decoder += [f"{side}x{side}_{name}" for name in (*first, *numbers)]
+        self.decoder += [f"{self.sizes[0]}x{self.sizes[0]}_aux_norm"] * self.song
+        self.weights: dict[str, tuple[int, ...]] = {}
+        self.channels = size(state, f"enc.{self.encoder[0]}.weight", 1)
+        self._embed()
+        last = f"dec.{self.decoder[-1]}" if self.song else "out_norm"
+        self._follow(last, last.replace("norm", "conv"))
+
+    def _has(self, prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in self._state)
+
+    def _layer(self, name: str, *shape: int, bias: bool = True) -> None:
+        self.weights[f"{name}.weight"] = shape
+        if bias:
+            self.weights[f"{name}.bias"] = shape[:1]
+
+    def _embed(self) -> None:
+        """Take down the layers that embed noise and label."""
+        self._told, width = (size(self._state, "map_layer0.weight", dim) for dim in (0, 1))
+        self._layer("map_layer0", self._told, width)
+        self._layer("map_layer1", self._told, self._told)
+        self.classes = size(self._state, "map_label.weight", 1) if self._has("map_label.") else 0
+        if self.classes:
+            self._layer("map_label", width if self.song else self._told, self.classes, bias=self.song)
+        if self._has("map_augment."):  # of training alone
+            self._layer("map_augment", width, size(self._state, "map_augment.weight", 1), bias=False)
+        if self._ncsn:
+            self.weights["map_noise.freqs"] = (width // 2,)
+
+    def _follow(self, last_norm: str, last_conv: str) -> None:
+        """Take down the layers on the way of an image, whose number of channels each hands to the next."""
+        width, skips = self.channels, list[int]()
+        aside = width
+        for name in (f"enc.{name}" for name in self.encoder):
+            if name.endswith("conv"):
+                width = self._conv(name, width, 3)
+            elif name.endswith("aux_residual"):
+                aside = self._conv(name, aside, 3, resampled=True)
+                continue
+            else:
+                width = self._block(name, width)
+            skips.append(width)
+        for name in (f"dec.{name}" for name in self.decoder):
+            if "_aux_" not in name:
+                width = self._block(name, width + (skips.pop() if "_block" in name else 0))
+        self._layer(last_norm, width)
+        doubled = size(self._state, f"{last_conv}.weight") == 2 * self.channels  # iDDPM's variance
+        self._layer(last_conv, (1 + doubled) * self.channels, width, 3, 3)
+
+    def _conv(self, name: str, width: int, kernel: int, *, resampled: bool = False) -> int:
+        out = size(self._state, f"{name}.weight")
+        self._layer(name, out, width, kernel, kernel)
+        if resampled:
+            self._filter(name)
+        return out
+
+    def _filter(self, name: str) -> None:
+        taps = size(self._state, f"{name}.resample_filter", 3)
+        self.weights[f"{name}.resample_filter"] = (1, 1, taps, taps)
+
+    def _block(self, name: str, width: int) -> int:
+        resampled = name.endswith(("_up", "_down"))
+        self._layer(f"{name}.norm0", width)
+        out = self._conv(f"{name}.conv0", width, 3, resampled=resampled)
+        self._layer(f"{name}.affine", out if self.song else 2 * out, self._told)
+        self._layer(f"{name}.norm1", out)
+        self._layer(f"{name}.conv1", out, out, 3, 3)
+        if width != out or (resampled and self.song):
+            self._layer(f"{name}.skip", out, width, 1, 1)
+        if resampled:
+            self._filter(f"{name}.skip")
+        if any(self._has(f"{name}.{layer}.") for layer in ("norm2", "qkv", "proj")):
+            self._layer(f"{name}.norm2", out)
+            self._layer(f"{name}.qkv", 3 * out, out, 1, 1)
+            self._layer(f"{name}.proj", out, out, 1, 1)
+        return out
 
 
 def is_edm(state: Mapping[str, Any]) -> bool:

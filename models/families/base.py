@@ -192,34 +192,59 @@ def convert(family: Family, state: State, config: UNetConfig) -> UNet:
     Every weight is checked before the first is taken: nothing is ever half-loaded.
 
     Raises:
-        CheckpointError: if a key is missing, left over, of another shape, no real number, NaN or infinite.
+        CheckpointError: see `whole`.
     """
     with torch.device("meta"):
         network = UNet(config)
     sources = {key: family.sources(key, config) for key in network.state_dict()}
-    wanted = {name for names in sources.values() for name in names}
-    _refuse(family, "lacks", wanted - state.keys())
-    _refuse(family, "has, beyond what its configuration asks for,", state.keys() - wanted)
-    weights = {}
-    for key, meta in network.state_dict().items():
-        names = sources[key]
-        pieces = [_weight(family, name, state[name]) for name in names]
-        expected = (meta.shape[0] // len(names), *meta.shape[1:])
-        for name, piece in zip(names, pieces, strict=True):
-            if _squeeze(piece.shape, len(expected)) != expected:
-                raise CheckpointError(
-                    f"{name} of this {family.name} checkpoint has shape {tuple(piece.shape)} where its "
-                    f"configuration asks for {expected}: give the configuration it was made with"
-                )
-            if not bool(torch.isfinite(piece).all()):
-                raise CheckpointError(
-                    f"{name} of this {family.name} checkpoint holds NaN or infinity: get it again"
-                )
-        weights[key] = torch.cat(
-            [piece.reshape(expected) for piece in pieces]
-        )  # a copy: the caller keeps his own
-    network.load_state_dict(weights, assign=True)
+    wanted = {
+        name: (meta.shape[0] // len(sources[key]), *meta.shape[1:])
+        for key, meta in network.state_dict().items()
+        for name in sources[key]
+    }
+    held = whole(family.name, state, wanted)
+    weights = {key: torch.cat([held[name] for name in names]) for key, names in sources.items()}
+    network.load_state_dict(weights, assign=True)  # copies: the caller keeps his own
     return network
+
+
+def whole(
+    kind: str, state: State, wanted: Mapping[str, tuple[int, ...]], *, configured: bool = True
+) -> dict[str, Tensor]:
+    """Return the weights that a network has, in float32, if they are exactly these.
+
+    Args:
+        kind: the family, for messages.
+        state: what a checkpoint holds.
+        wanted: the shape of every weight; dimensions of 1 may trail in the checkpoint.
+        configured: whether a configuration tells the shapes; else the weights told them themselves.
+
+    Raises:
+        CheckpointError: if a key is missing, left over, of another shape, no real number, NaN or infinite.
+    """
+    asks, remedy = "its other weights ask", "get it again"
+    if configured:
+        asks, remedy = "its configuration asks", "give the configuration it was made with"
+    for verb, keys in (("lacks", wanted.keys() - state.keys()), ("has", state.keys() - wanted.keys())):
+        if names := sorted(keys):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            beyond = f", beyond what {asks} for," if verb == "has" else ""
+            raise CheckpointError(
+                f"this {kind} checkpoint {verb}{beyond} {', '.join(names[:3])}{more}: it is damaged,"
+                f" {'or ' * configured}{remedy}"
+            )
+    held = {}
+    for name, expected in wanted.items():
+        piece = _weight(kind, name, state[name])
+        if _squeeze(piece.shape, len(expected)) != tuple(expected):
+            raise CheckpointError(
+                f"{name} of this {kind} checkpoint has shape {tuple(piece.shape)} where {asks} for"
+                f" {tuple(expected)}: {remedy}"
+            )
+        if not bool(torch.isfinite(piece).all()):
+            raise CheckpointError(f"{name} of this {kind} checkpoint holds NaN or infinity: get it again")
+        held[name] = piece.reshape(expected)
+    return held
 
 
 def count(keys: Iterable[str], pattern: str) -> int:
@@ -249,10 +274,10 @@ def ratio(width: int, channels: int) -> int | float:
     return width // channels if width % channels == 0 else width / channels
 
 
-def _weight(family: Family, name: str, weight: Tensor) -> Tensor:
+def _weight(kind: str, name: str, weight: Tensor) -> Tensor:
     if not weight.is_floating_point() or weight.layout is not torch.strided or weight.is_meta:
         raise CheckpointError(
-            f"{name} of this {family.name} checkpoint is no plain tensor of real numbers: save its weights in"
+            f"{name} of this {kind} checkpoint is no plain tensor of real numbers: save its weights in"
             " float32"
         )
     return weight.detach().to("cpu", torch.float32)
@@ -261,13 +286,3 @@ def _weight(family: Family, name: str, weight: Tensor) -> Tensor:
 def _squeeze(shape: torch.Size, dims: int) -> tuple[int, ...]:
     trailing = tuple(shape[dims:])
     return tuple(shape[:dims]) if all(size == 1 for size in trailing) else tuple(shape)
-
-
-def _refuse(family: Family, verb: str, keys: Iterable[str]) -> None:
-    names = sorted(keys)
-    if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        raise CheckpointError(
-            f"this {family.name} checkpoint {verb} {shown}: "
-            "it is damaged, or give the configuration it was made with"
-        )

@@ -180,13 +180,25 @@ class Diffusers(Family):
 
     def process(self, state: State, config: Config, unet: UNetConfig) -> Process:
         """What ``scheduler_config.json`` says; without one, DDPMScheduler's defaults."""
-        scheduler: Mapping[str, Any] | None = config.get("_scheduler")
-        assumed = ASSUMED if scheduler is None else "" if "_class_name" in scheduler else UNNAMED
-        scheduler = scheduler or {}
-        fixed = unet.out_channels == unet.in_channels
-        variance = "fixed" if fixed else VARIANCES.get(scheduler.get("variance_type", ""))
-        schedule, predicts = read_scheduler(scheduler)
-        return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)
+        return scheduled(config, doubled=unet.out_channels != unet.in_channels)
+
+
+def scheduled(config: Config, *, doubled: bool) -> Process:
+    """Return the diffusion that a folder's ``scheduler_config.json`` tells, or DDPMScheduler's defaults.
+
+    Args:
+        config: its config.json, with the scheduler's words at ``_scheduler``.
+        doubled: whether its network has more channels out than in.
+
+    Raises:
+        CheckpointError: see `read_scheduler`.
+    """
+    scheduler: Mapping[str, Any] | None = config.get("_scheduler")
+    assumed = ASSUMED if scheduler is None else "" if "_class_name" in scheduler else UNNAMED
+    scheduler = scheduler or {}
+    variance = VARIANCES.get(scheduler.get("variance_type", "")) if doubled else "fixed"
+    schedule, predicts = read_scheduler(scheduler)
+    return Process(schedule, variance, isinstance(schedule, ContinuousSchedule), predicts, assumed)
 
 
 def _check_lists(config: Config) -> None:

@@ -111,6 +111,13 @@ def test_dit_under_its_published_names(tmp_path: Path) -> None:
         loaded("dit", tmp_path)
     with pytest.raises(models.CheckpointError, match="takes no 'depth'; known: num_heads"):
         loaded("dit", tmp_path, config={"depth": 2})
+    with pytest.raises(models.CheckpointError, match="do not split into 7 heads"):
+        loaded("dit", tmp_path, config={"num_heads": 7})
+    with pytest.raises(models.CheckpointError, match="T=500 contradicts the schedule"):
+        loaded("dit", tmp_path, config={"num_heads": 4}, T=500)
+    (tmp_path / "config.json").write_text('{"_class_name": "DiTTransformer2DModel", "num_layers": 2}')
+    with pytest.raises(models.CheckpointError, match=r"config\.json beside it is of diffusers' class"):
+        loaded("dit", tmp_path, config={"num_heads": 4})
 
 
 @pytest.mark.parametrize("name", ["edm_ddpmpp", "edm_ncsnpp", "edm_adm"])
@@ -128,8 +135,36 @@ def test_networks_of_edm(name: str, tmp_path: Path) -> None:
     assert torch.isfinite(end).all()
     with pytest.raises(models.CheckpointError, match="levels sigma and no T"):
         loaded(name, tmp_path, T=1000)
+    with pytest.raises(models.CheckpointError, match="sigma_data must be a positive number, got 'half'"):
+        loaded(name, tmp_path, config={"sigma_data": "half"})
     with pytest.raises(models.CheckpointError, match="precond must be one of"):
         loaded(name, tmp_path, config={"precond": "vpx"})
+
+
+OPTIONAL = {"map_augment.weight", "edm_adm map_label.weight"}
+"""Weights without which the others are those of another network of the paper."""
+
+
+@pytest.mark.parametrize("name", ["dit", "edm_ddpmpp", "edm_ncsnpp", "edm_adm"])
+def test_nothing_is_half_loaded(name: str) -> None:
+    whole = weights(name)
+    options: dict[str, Any] = {"config": {"num_heads": 4}} if name == "dit" else {}
+
+    def says(state: dict[str, Tensor]) -> str:
+        with pytest.raises(models.CheckpointError) as told:
+            models.load_checkpoint(state, **options)
+        return str(told.value)
+
+    for key in whole:
+        if not {key, f"{name} {key}"} & OPTIONAL:
+            said = says({other: weight for other, weight in whole.items() if other != key})
+            assert f"lacks {key}:" in said or "not the weights of a known network" in said
+    for module in {".".join(key.split(".")[:2]) for key in whole if key.startswith(("enc.", "dec."))}:
+        assert "lacks " in says({key: w for key, w in whole.items() if not key.startswith(f"{module}.")})
+    key = "blocks.1.mlp.fc2.bias" if name == "dit" else "enc.4x4_block0.affine.bias"
+    assert f"{key} of this" in says({**whole, key: whole[key] * math.nan})
+    assert f"{key} of this" in says({**whole, key: whole[key][1:]})
+    assert "beyond what its other weights ask for, more.weight:" in says({**whole, "more.weight": whole[key]})
 
 
 def test_the_variance_of_iddpm_is_left_out(tmp_path: Path) -> None:
