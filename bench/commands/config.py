@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands.parser import Parser, nearest
+from bench.commands.usage import batch_size
 from bench.errors import BenchError, UsageError
 from bench.files.atomic import temporary
 from bench.files.toml import read_toml
@@ -31,6 +32,7 @@ KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     Path: ((str,), "a path in quotes"),
+    batch_size: ((int, str), 'a whole number or "auto"'),
     None: ((str, int, float), "text in quotes or a number"),
 }
 """What TOML may hold for an option of a type, and how a message says so."""
@@ -173,9 +175,14 @@ def _made(action: argparse.Action, value: Any) -> Any:
 
 def _one(action: argparse.Action, value: Any) -> Any:
     kind: Any = action.type
-    if isinstance(value, bool) or not isinstance(value, KINDS[kind][0]):
+    if isinstance(value, bool) or not isinstance(value, KINDS[kind][0]) or "\0" in str(value):
         raise UsageError(f"must be {_words(action)}, got {value!r}")
-    made = kind(value) if kind is not None else str(value)
+    if isinstance(value, str) and not value.strip():
+        raise UsageError("is given nothing; leave it out or give a value")
+    try:
+        made = kind(value) if kind is not None else str(value)
+    except (argparse.ArgumentTypeError, OverflowError):
+        raise UsageError(f"must be {_words(action)}, got {value!r}") from None
     if action.choices is not None and made not in action.choices:
         near = nearest(str(made), map(str, action.choices))
         hint = f"did you mean {near}?" if near else f"known: {', '.join(map(str, action.choices))}"

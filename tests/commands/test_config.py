@@ -1,14 +1,16 @@
 """Options in a file: the command line wins, and a mistake is one sentence."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from support.commands import bench as run_bench
 
 import bench
-from bench.commands.config import chosen_arguments, parse_options, read_values, save_config
+from bench.commands.config import APART, chosen_arguments, parse_options, read_values, save_config
 from bench.commands.main import main
 from bench.commands.parser import command_parser
+from bench.commands.usage import VERBS
 
 ALL = """
 samplers = ["ddim:eta=0.5", "dpmpp-2m"]
@@ -70,6 +72,16 @@ def test_an_option_that_excludes_the_files_takes_its_place(parser, tmp_path):
     ("text", "sentence"),
     [
         ("step = [10]", "unknown key 'step'; did you mean steps?"),
+        ("batch = 'x'", "batch must be a whole number or \"auto\", got 'x'"),
+        ("batch = [1]", 'batch must be a whole number or "auto", got [1]'),
+        ("batch = 1.5", 'batch must be a whole number or "auto", got 1.5'),
+        (f"until-tie = 1{'0' * 400}", "until-tie must be a number, got 1000"),
+        (f"n = 1{'0' * 5000}", "is not TOML"),
+        (f"n = {'[' * 5000}", "is not TOML"),
+        ("results = ''", "results is given nothing; leave it out or give a value"),
+        ('results = "a\\u0000b"', "results must be a path in quotes, got 'a\\x00b'"),
+        ("model = ' '", "model is given nothing"),
+        ("samplers = ['ddim', '']", "samplers is given nothing"),
         ("zzz = 1", "unknown key 'zzz'; see `sampler-bench run --help`"),
         ("config = 'b.toml'", "unknown key 'config'"),
         ("n = '20'", "n must be a whole number, got '20'"),
@@ -123,6 +135,35 @@ def test_what_is_saved_is_read_again(parser, tmp_path):
     assert {**vars(again), "config": None} == vars(options)
     told = parser.parse_args([*chosen_arguments(parser, options), "--dry-run"])
     assert vars(told) == vars(options)
+
+
+def one_value(action):
+    """A value on the command line that an option takes, and is not its default."""
+    if action.nargs == 0:
+        return []
+    if action.choices:
+        return [str(next(one for one in action.choices if one != action.default))]
+    return ["a=b" if action.type in (None, Path) else "12345"]
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if "config" in command_parser(verb).named()])
+def test_every_option_of_every_verb_is_read_as_it_was_saved(verb, tmp_path):
+    parser = command_parser(verb)
+    for place, action in enumerate(parser._actions):
+        if action.dest in APART or not action.option_strings:
+            continue
+        options = parser.parse_args([action.option_strings[-1], *one_value(action)])
+        saved = tmp_path / f"{place}.toml"
+        save_config(parser, options, saved)
+        assert saved.read_text(encoding="utf-8")
+        assert vars(parse_options(parser, ["--config", str(saved)])) == {**vars(options), "config": saved}
+
+
+@pytest.mark.parametrize("given", ["auto", "10"])
+def test_a_batch_is_a_number_or_left_to_the_program(parser, tmp_path, given):
+    saved = tmp_path / "saved.toml"
+    save_config(parser, parser.parse_args(["--batch", given]), saved)
+    assert read_values(parser, saved) == {"batch": parser.parse_args(["--batch", given]).batch}
 
 
 def test_what_is_there_is_not_written_over(parser, tmp_path):
