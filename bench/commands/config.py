@@ -22,7 +22,7 @@ from typing import Any
 from bench.commands.parser import Parser, nearest
 from bench.commands.usage import batch_size
 from bench.errors import BenchError, UsageError
-from bench.files.atomic import temporary
+from bench.files.atomic import readable, temporary
 from bench.files.toml import read_toml
 
 APART = ("help", "config", "save_config", "verbose", "quiet", "json", "dry_run")
@@ -94,10 +94,14 @@ def save_config(parser: Parser, options: argparse.Namespace, path: Path) -> None
     """Write the options that are not the defaults as TOML; :func:`read_values` gives them back.
 
     Raises:
-        UsageError: if a file of another content is there.
+        UsageError: if a file of another content is there, or an option is no text that TOML can hold.
         BenchError: if it cannot be written.
     """
-    text = "".join(f"{key} = {_toml(value)}\n" for key, value in chosen_options(parser, options))
+    lines = {key: f"{key} = {_toml(value)}\n" for key, value in chosen_options(parser, options)}
+    for key, line in lines.items():
+        if readable(line) != line:
+            raise UsageError(f"--{key} holds bytes that are no UTF-8, as TOML is: leave --save-config out")
+    text = "".join(lines.values())
     try:
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UsageError(f"{path} is there and holds other options; give --save-config another name")

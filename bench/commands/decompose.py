@@ -36,7 +36,7 @@ from bench.diffusion.schedule import NoiseSchedule
 from bench.diffusion.stages import CascadeModel
 from bench.drawing.style import LIGHT
 from bench.errors import NotApplicable, UsageError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import write_text
 from bench.metrics.frechet_score import FrechetMetric
 from bench.metrics.groups import GROUPS
 from bench.metrics.pairs import Gap, gap
@@ -252,7 +252,7 @@ class Study:
         from bench.report.plots.local import local_error_plot
 
         path = self.store.folder / f"{slug}-steps.csv"
-        write_atomically(path, steps_frame(stepped).to_csv(index=False, lineterminator="\n").encode())
+        write_text(path, steps_frame(stepped).to_csv(index=False, lineterminator="\n"))
         yield path
         for steps, alike in _by_steps(stepped).items():
             figure = local_error_plot(self._steps_title(steps), alike, LIGHT)
@@ -260,7 +260,7 @@ class Study:
 
     def _csv(self, name: str, sheet: Sheet) -> Path:
         path = self.store.folder / name
-        write_atomically(path, comma_separated(sheet).encode())
+        write_text(path, comma_separated(sheet))
         return path
 
 

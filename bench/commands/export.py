@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.commands.options import escaped, is_shown, read_records, refuse_unknown_metric, warn
 from bench.errors import UsageError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import as_asked, encoded, write_atomically
 from bench.records.frame import frame
 from bench.report.tables import sheets
 from bench.report.tables.scores import score_sheet
@@ -27,9 +27,9 @@ def execute(options: argparse.Namespace) -> int:
     records, whole = read_records(options.results, options.model)
     refuse_unknown_metric(records, options.metric)
     if form == "latex":
-        content = "\n".join(
-            sheets.latex(score_sheet(table)) for table in tables_of(records, options.metric)
-        ).encode()
+        content = encoded(
+            "\n".join(sheets.latex(score_sheet(table)) for table in tables_of(records, options.metric))
+        )
     else:
         content = FORMATS[form](frame(records))
     if options.out is None:
@@ -43,10 +43,8 @@ def execute(options: argparse.Namespace) -> int:
             )
         sys.stdout.write(text)
     else:
-        try:
+        with as_asked(options.out):
             write_atomically(options.out, content)
-        except OSError as error:
-            raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
         print(f"{len(records)} records in {options.out}")
     return 0 if whole else 1
 
@@ -61,7 +59,7 @@ def _format_of(out: Path | None) -> str:
 
 
 def _csv(rows: pd.DataFrame) -> bytes:
-    return rows.to_csv(index=False, lineterminator="\n").encode()
+    return encoded(rows.to_csv(index=False, lineterminator="\n"))
 
 
 def _json(rows: pd.DataFrame) -> bytes:

@@ -16,6 +16,9 @@ from bench.commands.options import (
 from bench.commands.usage import KINDS
 from bench.plugins.loading import Registry
 
+NARROW = 120
+"""Letters of a terminal below which the other columns make room for parameters that stand whole."""
+
 
 def execute(options: argparse.Namespace) -> int:
     """Print the lists."""
@@ -57,11 +60,14 @@ def _facts(kind: str, entry: Any) -> dict[str, Any]:
 
 
 def _print(kind: str, entries: list[dict[str, Any]]) -> None:
+    shown = console()
     table = Table(title=kind, title_justify="left", title_style="bold")
     for name in [key for key in entries[0] if key != "version"] if entries else ["none"]:
-        table.add_column(name, overflow="fold")
+        told = [] if name != "parameters" else " ".join(entry[name] for entry in entries).split()
+        longest = max(map(len, told), default=None) if shown.width < NARROW else None
+        table.add_column(name, overflow="fold", width=longest)
     for entry in entries:
         plugin = f"{entry['plugin']} {entry['version']}".strip()
         cells = [str(value) for key, value in entry.items() if key not in ("plugin", "version")]
         table.add_row(*cells, plugin)
-    console().print(table)
+    shown.print(table)

@@ -16,7 +16,7 @@ from bench.diffusion.grid import grid_for
 from bench.diffusion.moments import NoiseMoments, noise_moment, read_moments
 from bench.diffusion.stages import latents_of
 from bench.errors import UsageError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import as_asked, refuse_unwritable, write_atomically
 from bench.plugins.cards import LoadedModel
 from bench.plugins.lookup import load_model
 
@@ -37,6 +37,7 @@ def execute(options: argparse.Namespace) -> int:
     }
     missing = sorted(times - set(known.values), reverse=True)
     if missing:
+        refuse_unwritable(options.out)
         x0 = _data(loaded, options.n).to(device)
         if known.values and known.images != len(x0):
             raise UsageError(
@@ -48,20 +49,14 @@ def execute(options: argparse.Namespace) -> int:
             value = noise_moment(loaded.model, x0, t if loaded.model.schedule.continuous else _step(t))
             spent = known.evaluations + len(x0)
             known = replace(known, values={**known.values, t: value}, evaluations=spent)
-            _write(options.out, known)
+            with as_asked(options.out):
+                write_atomically(options.out, known.text().encode())
             print(f"t = {t:<8g} {value:.6f}")
     print(
         f"{options.out}: {len(known.values)} times, {known.evaluations:,} network evaluations in all;"
         f" use it as --samplers analytic-ddpm:moments={options.out}"
     )
     return 0
-
-
-def _write(path: Path, known: NoiseMoments) -> None:
-    try:
-        write_atomically(path, known.text().encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from None
 
 
 def _step(t: float) -> float:

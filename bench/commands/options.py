@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.diffusion.learned import is_learned
 from bench.diffusion.sampling import Sampler, get_sampler
 from bench.diffusion.spacing import check_spacing, count_listed
 from bench.errors import UnknownNameError, UsageError, one_line
+from bench.files.atomic import readable
 from bench.plugins.loading import PluginFailure, Registry, registry
 from bench.records.record import Record
 from bench.records.store import Store
@@ -230,8 +232,18 @@ def say_remarks(remarks: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print(escaped(json.dumps(value, indent=1, ensure_ascii=False, default=str)))
+    """Print a value as JSON, which has no NaN and no infinity: they become null."""
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    print(escaped(text))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None in the place of every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def escaped(text: str) -> str:
@@ -290,7 +302,8 @@ def read_choice(options: argparse.Namespace, tables: Iterable[Table]) -> Choice:
 
 def title_of(options: argparse.Namespace) -> str | None:
     """Return the title that was asked for, empty for none; None where nothing was said of it."""
-    return "" if options.no_title else options.title
+    title: str | None = "" if options.no_title else options.title
+    return title if title is None else readable(title)
 
 
 def refuse_unknown_metric(records: Iterable[Record], metric: str | None) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.commands.options import read_choice, read_records, refuse_unknown_metric, title_of, warn
+from bench.files.atomic import as_asked
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.tables.choice import parse_labels
@@ -30,8 +32,9 @@ def execute(options: argparse.Namespace) -> int:
     tables = choice.of(tables)
     look = _look(options, tables)
     store = Store(options.results)
-    for path in draw(tables, store, options.out, options.format, options.theme, look):
-        print(path)
+    with as_asked(options.out) if options.out is not None else nullcontext():
+        for path in draw(tables, store, options.out, options.format, options.theme, look):
+            print(path)
     if options.out is None:
         everything = store.read()[0]
         keep_names(store, everything, tables_of(everything))

@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.commands.options import load_plugins
 from bench.commands.verify import draw_again
 from bench.errors import UsageError
+from bench.files.atomic import as_asked, refuse_unwritable
 from bench.records.pack import Manifest, is_pack, unpack
 from bench.records.record import Record
 from bench.records.store import Store, file_slug
@@ -56,6 +57,9 @@ def execute(options: argparse.Namespace) -> int:
     if options.no_redo and (options.redo is not None or options.seed is not None or options.trust):
         raise UsageError("--no-redo draws nothing again: leave out --redo, --seed and --trust")
     refuse_others(options.out)
+    with as_asked(options.out):
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(options.out)
     load_plugins(options.plugin)
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     with _opened([*options.results, *options.trust], options.trust) as given:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.commands.options import read_records, warn
-from bench.errors import BenchError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import as_asked, write_text
 from bench.published.presets import get_preset
 from bench.records.record import Record
 from bench.records.store import Store
@@ -39,9 +38,7 @@ def write_report(path: Path, store: Store, records: Sequence[Record], presets: S
     from bench.report.page.html import report  # matplotlib takes a second that other verbs need not wait
 
     text = report(store, records, presets)
-    try:
+    with as_asked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise BenchError(f"cannot write {path}: {error.strerror}; choose another --out") from None
+        write_text(path, text)
     return len(text)

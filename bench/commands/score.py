@@ -49,7 +49,7 @@ def execute(options: argparse.Namespace) -> int:
         )
     say_remarks(found.remarks)
     if options.json:
-        print_json([vars(score) for score in found.scores.values()])
+        print_json([score.to_json() for score in found.scores.values()])
     else:
         print("\n".join(_lines(found)))
     for failure in found.failures:

@@ -15,7 +15,7 @@ from bench.commands.options import load_plugins, parse_devices, print_json, say_
 from bench.commands.progress import Measuring
 from bench.data.sets import load_images
 from bench.errors import UsageError
-from bench.files.atomic import writing
+from bench.files.atomic import as_asked, refuse_unwritable, writing
 from bench.metrics.imports import import_npz, is_statistics
 from bench.metrics.measuring import reference_statistics
 from bench.metrics.metric import check_offered
@@ -28,6 +28,8 @@ _SHAPE = "3,32,32"
 def execute(options: argparse.Namespace) -> int:
     """Measure or import, and print what identifies the result."""
     metric = load_plugins(options.plugin).metrics.get(options.metric)
+    if options.out is not None:
+        refuse_unwritable(options.out)
     if is_statistics(options.data):
         space = get_space(metric.space, _shape(options.shape or _SHAPE))
         check_offered(metric, space)
@@ -53,11 +55,8 @@ def execute(options: argparse.Namespace) -> int:
             )
         n = found.n
     if options.out is not None:
-        try:
-            with writing(options.out) as file:  # a path without .npz would get it appended
-                np.savez(file, mu=found.mean, sigma=found.cov)
-        except OSError as error:
-            raise UsageError(f"cannot write {options.out}: {error.strerror}; choose another --out") from None
+        with as_asked(options.out), writing(options.out) as file:  # given a path, savez would append .npz
+            np.savez(file, mu=found.mean, sigma=found.cov)
     _show(found, n, as_json=options.json)
     return 0
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bench.errors import BenchError, UsageError
-from bench.files.atomic import write_atomically, writing
+from bench.files.atomic import as_asked, write_atomically, writing
 from bench.files.digests import file_digest
 
 FORMAT = 1
@@ -36,6 +36,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 LARGEST = 2**32
 """Most bytes that a pack may hold, unpacked."""
+
+LONGEST = 255
+"""Most bytes of the name of a file or folder, as most file systems have it."""
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a pack: the first that a zip can tell."""
@@ -82,6 +85,8 @@ class Manifest:
             raise BenchError("it was packed by a newer sampler-bench; upgrade to read it")
         files = {str(path): str(digest) for path, digest in fields["files"].items()}
         made = cls(str(fields["name"]), files)
+        if len(made.name.encode(errors="replace")) > LONGEST:
+            raise BenchError(f"its name is longer than {LONGEST} letters, the most that a folder can have")
         if made.digest != fields["digest"]:
             raise BenchError("the manifest's digest is not that of its list of files")
         return made
@@ -96,7 +101,8 @@ def is_packed(path: str) -> bool:
     if path == "report.html":
         return True
     plain = len(parts) == 2 and "/".join(parts) == path and not re.search(r"[\\:\0]|^\.", parts[1])
-    return plain and PurePosixPath(path).suffix in KINDS.get(parts[0], ())
+    fits = len(PurePosixPath(path).name.encode(errors="replace")) <= LONGEST
+    return plain and fits and PurePosixPath(path).suffix in KINDS.get(parts[0], ())
 
 
 def pack(folder: Path, out: Path) -> Manifest:
@@ -110,14 +116,12 @@ def pack(folder: Path, out: Path) -> Manifest:
     if not any(path.startswith("records/") for path in manifest.files):
         raise UsageError(f"no records in {folder}; name a folder that --results was given")
     text = json.dumps(manifest.to_json(), indent=1, sort_keys=True) + "\n"
-    try:
+    with as_asked(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with writing(out) as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr(_entry(MANIFEST), text)
             for path in sorted(manifest.files):
                 archive.writestr(_entry(path), (folder / path).read_bytes())
-    except OSError as error:
-        raise BenchError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     return manifest
 
 
@@ -171,10 +175,15 @@ def _manifest_of(archive: zipfile.ZipFile) -> Manifest:
         raise BenchError(f"its {MANIFEST} is not a manifest") from None
     if sorted(names) != sorted([MANIFEST, *manifest.files]):
         strange = sorted(set(names) ^ {MANIFEST, *manifest.files}) or ["a name that is there twice"]
-        raise BenchError(f"its files are not those of its manifest: {', '.join(map(repr, strange[:3]))}")
+        raise BenchError(f"its files are not those of its manifest: {', '.join(map(shortened, strange[:3]))}")
     if strange := [name for name in manifest.files if not is_packed(name)]:
-        raise BenchError(f"no results folder has a file {strange[0]!r}")
+        raise BenchError(f"no results folder has a file {shortened(strange[0])}")
     return manifest
+
+
+def shortened(name: str) -> str:
+    """Return a stranger's name as a sentence shows it."""
+    return repr(name if len(name) <= 80 else f"{name[:80]}...")
 
 
 def _checked(archive: zipfile.ZipFile, manifest: Manifest) -> Iterator[tuple[str, bytes]]:

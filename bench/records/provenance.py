@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from bench.diffusion.grid import Grid
+from bench.files.atomic import readable
 from bench.files.source import ROOT
 from bench.records.record import Environment
 
@@ -53,7 +54,7 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         commit=commit,
         dirty=dirty,
-        command=_asked_by.get() or shlex.join(["sampler-bench", *(_arguments or sys.argv[1:])]),
+        command=readable(_asked_by.get() or shlex.join(["sampler-bench", *(_arguments or sys.argv[1:])])),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from bench.errors import BenchError, sentence_of
-from bench.files.atomic import uninterrupted, write_atomically, writing
+from bench.files.atomic import uninterrupted, write_atomically, write_text, writing
 from bench.metrics.reference import UNREADABLE
 from bench.records.blocks import drop_blocks
 from bench.records.record import Record, sealed
@@ -42,8 +42,25 @@ class Unreadable:
     path: Path
     reason: str
 
+    @property
+    def finding(self) -> str:
+        """What is wrong with the file, to follow its path."""
+        return f"cannot be read: {self.reason}"
+
     def __str__(self) -> str:
         return f"record {self.path} cannot be read ({self.reason}); the next run computes it anew"
+
+
+class Twin(Unreadable):
+    """A record file of a trial that another file holds too; the reason is the other file's name."""
+
+    @property
+    def finding(self) -> str:
+        """What is wrong with the file, to follow its path."""
+        return f"holds the trial of {self.reason} a second time"
+
+    def __str__(self) -> str:
+        return f"record {self.path} {self.finding} and is not counted; delete it"
 
 
 def _refuse(constant: str) -> None:
@@ -88,9 +105,20 @@ class Store:
             ) from error
 
     def read(self) -> tuple[list[Record], list[Unreadable]]:
-        """Return every record, and the files that could not be read."""
-        read = [read_record(path) for path in sorted(self.records.glob("*.json"))]
-        return [r for r in read if isinstance(r, Record)], [r for r in read if isinstance(r, Unreadable)]
+        """Return every record, and the files that could not be read.
+
+        Of several files of one trial, as copies are, the one under the trial's own name counts.
+        """
+        read = {path: read_record(path) for path in sorted(self.records.glob("*.json"))}
+        paths: dict[str, Path] = {}
+        for path, one in read.items():
+            if isinstance(one, Record) and (one.key not in paths or path.stem == one.name):
+                paths[one.key] = path
+        for path, one in read.items():
+            if isinstance(one, Record) and paths[one.key] != path:
+                read[path] = Twin(path, paths[one.key].name)
+        found = list(read.values())
+        return [r for r in found if isinstance(r, Record)], [r for r in found if isinstance(r, Unreadable)]
 
     def write(self, record: Record, previews: Tensor | None = None, film: Tensor | None = None) -> Path:
         """Write a record, its first images and its film, and drop its blocks; return the record's path."""
@@ -102,7 +130,7 @@ class Store:
             if images is not None and len(images):
                 write_strip(self.records / f"{record.name}{suffix}", images)
         text = json.dumps(sealed(record.to_json()), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(path, (text + "\n").encode(), lasting=True)  # its blocks are dropped
+        write_text(path, text + "\n", lasting=True)  # its blocks are dropped
         if record.status == "done":
             drop_blocks(self.blocks, record.key)
         return path

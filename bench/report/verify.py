@@ -15,8 +15,10 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from bench.errors import BenchError, UsageError
+from bench.files.atomic import readable
 from bench.metrics.levels import Levels
 from bench.published.presets import PRESETS
+from bench.records.pack import KINDS
 from bench.records.record import FORMAT, ImagesInfo, Record, is_broken
 from bench.records.store import Store
 from bench.records.trial import BlockImages
@@ -89,7 +91,7 @@ def verify(folder: Path) -> Checked:
     """
     store = Store(folder)
     records, unreadable = store.read()
-    findings = [Mismatch(damage.path, f"cannot be read: {damage.reason}") for damage in unreadable]
+    findings = [Mismatch(damage.path, damage.finding) for damage in unreadable]
     findings += [found for record in records for found in _check_record(store, record)]
     findings += [
         Mismatch(store.training_table(one.model), f"is damaged: {one.damage}")
@@ -98,9 +100,7 @@ def verify(folder: Path) -> Checked:
     ]
     if torn := list(_damaged_pictures(store, records)):  # no plot or report can be made of them
         return Checked(folder, 0, len(records), (*findings, *torn))
-    here = sorted(
-        path for name in ("tables", "plots") for path in (folder / name).glob("*") if path.is_file()
-    )
+    here = sorted(path for name in ("tables", "plots") for path in _files_in(folder / name))
     presets = sorted({name for name in PRESETS for path in here if path.stem == f"{BESIDE}{name}"})
     texts = {folder / "tables" / name: text for name, text in table_files(records, presets).items()}
     page = folder / "report.html"
@@ -110,19 +110,40 @@ def verify(folder: Path) -> Checked:
     for path, text in texts.items():
         findings += _compare_text(path, text)
     with tempfile.TemporaryDirectory() as scratch:
-        kinds = {
-            (path.suffix[1:], path.stem.endswith("-dark")) for path in here if path.parent.name == "plots"
-        }
-        drawn = {}
-        for suffix, dark in sorted(kinds):
+        drawn: dict[Path, Path] = {}
+        for suffix, dark in _forms(path for path in here if path.parent.name == "plots"):
             theme = "dark" if dark else "light"
-            for path in draw_files(tables_of(records), store, Path(scratch), suffix, theme):
-                drawn[folder / "plots" / path.name] = path
+            anew = {
+                folder / "plots" / path.name: path
+                for path in draw_files(tables_of(records), store, Path(scratch), suffix, theme)
+            }
+            if any(path in here and _form(path) == (suffix, dark) for path in anew):
+                drawn |= anew  # else what has that ending is others' alone
         for path, made in drawn.items():
             findings += _compare_picture(path, made)
     made_again = set(texts) | set(drawn)
     findings += [Mismatch(path, "is made by no record") for path in here if path not in made_again]
     return Checked(folder, len(made_again), len(records), tuple(findings))
+
+
+SYSTEMS = ("Thumbs.db", "desktop.ini")
+"""Files that a system leaves in a folder; others, and files half written, begin with a dot."""
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder that somebody may have put there for others to read."""
+    for path in folder.glob("*"):
+        if path.is_file() and not path.name.startswith(".") and path.name not in SYSTEMS:
+            yield path
+
+
+def _forms(plots: Iterable[Path]) -> list[tuple[str, bool]]:
+    """Return the forms in which plots are drawn that some files have: (suffix, whether on dark paper)."""
+    return sorted({_form(path) for path in plots if path.suffix in KINDS["plots"]})
+
+
+def _form(path: Path) -> tuple[str, bool]:
+    return path.suffix[1:], path.stem.endswith("-dark")
 
 
 def _damaged_pictures(store: Store, records: Iterable[Record]) -> Iterator[Mismatch]:
@@ -196,7 +217,7 @@ def _compare_text(path: Path, text: str) -> Iterator[Mismatch]:
     if not path.is_file():
         yield Mismatch(path, "is missing")
         return
-    there = path.read_bytes().decode(errors="replace")
+    there, text = path.read_bytes().decode(errors="replace"), readable(text)
     if path.suffix == ".html":
         there, text = _without_drawings(there), _without_drawings(text)
     if there != text:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.device.ranks import count_of_ranks
 from bench.errors import UsageError
 
 
@@ -81,7 +82,7 @@ def without_exchange(network: nn.Module) -> AbstractContextManager[None]:
 
 def started_by_torchrun() -> bool:
     """Return whether this is one of several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return count_of_ranks() > 1
 
 
 @contextmanager
@@ -90,6 +91,11 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if not started_by_torchrun():
         yield Processes()
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UsageError(
+            f"the variable WORLD_SIZE asks for several processes and {missing[0]} is not set: start them with"
+            " torchrun, or unset WORLD_SIZE"
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")

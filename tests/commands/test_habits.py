@@ -1,18 +1,21 @@
 """Habits of command lines: how much is said, how wide and in which colours, and from which folder."""
 
+import json
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.commands import bench as run_bench
 
 import bench
 from bench.commands import paths
 from bench.commands.main import main
-from bench.commands.options import console
+from bench.commands.options import console, print_json
 from bench.commands.verbosity import Verbosity, is_quiet, set_verbosity
 from bench.report.tables.scores import score_sheet, show
 from bench.report.tables.table import tables_of
@@ -89,6 +92,39 @@ def test_every_name_and_score_stands_whole_on_a_console_of_any_width(width, monk
         shown = [cell.strip(" *~") for part in range(parts) for cell in rows[part * len(names) + place][1:]]
         assert shown == scores
     assert (parts == 1) == (width == 300)
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_parameters_of_samplers_stand_whole_with_their_values(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["list", "samplers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("variance=fixedsmall" in line for line in lines)
+
+
+def test_json_has_no_number_that_is_none(capsys):
+    print_json({"a": [math.nan, (math.inf, np.float64(-math.inf))], "b": 1.5, "c": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, [None, None]], "b": 1.5, "c": "x"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "variable", "given"),
+    [("run", "RANK", ""), ("run", "RANK", "x"), ("run", "LOCAL_RANK", "-1"), ("train", "WORLD_SIZE", "two")],
+)
+def test_a_variable_of_torchrun_that_is_no_number_is_named(
+    verb, variable, given, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, given)
+    asked = {
+        "run": ["--model", "exact-gaussian", "--samplers", "ddim", "--steps", "2", "--n", "20"],
+        "train": ["digits", "--steps", "1", "--device", "cpu"],
+    }
+    assert main([verb, *asked[verb]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: the variable {variable} must be a whole number") and repr(given) in line
+    assert not (tmp_path / "results").exists()
 
 
 def test_without_colours_signs_say_what_colours_would(monkeypatch, capsys):

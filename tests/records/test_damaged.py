@@ -62,6 +62,25 @@ def test_no_value_of_a_record_ends_what_reads_it(tmp_path):
     assert tried > 900 and 0.1 * tried < read < 0.6 * tried
 
 
+@pytest.mark.parametrize("copied", ["a copy.json", "zz-conflict.json"])
+def test_a_copy_of_a_record_counts_once_and_is_named(copied, tmp_path, capsys):
+    store = results(tmp_path)
+    before = store.read()[0]
+    path = store.records / f"{before[3].name}.json"
+    (store.records / copied).write_bytes(path.read_bytes())
+    records, (twin,) = store.read()
+    assert [one.name for one in records] == [one.name for one in before]
+    assert str(twin) == (
+        f"record {store.records / copied} holds the trial of {path.name} a second time and is not counted;"
+        " delete it"
+    )
+    assert [str(found) for found in verify(tmp_path).findings if found.path.name == copied] == [
+        f"{store.records / copied} holds the trial of {path.name} a second time"
+    ]
+    assert main(["status", "--results", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count(copied) == 1
+
+
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", '"1"'])
 def test_numbers_are_numbers(text, tmp_path):
     store = Store(tmp_path)

@@ -107,6 +107,15 @@ def hide(files):
     retold(files)
 
 
+def long_file(files):
+    files[f"records/{'x' * 300}.json"] = b"{}"
+    retold(files)
+
+
+def long_name(files):
+    files[MANIFEST] = files[MANIFEST].replace(b'"mine"', b'"%s"' % (b"x" * 5000))
+
+
 def drop(files):
     files.pop(next(name for name in files if name.endswith(".md")))
 
@@ -138,6 +147,8 @@ def newer(files):
         (absolute, "no results folder has a file '/tmp/x.json'"),
         (code, "no results folder has a file 'records/mine.py'"),
         (hide, "no results folder has a file 'records/.x.json'"),
+        (long_file, "no results folder has a file 'records/x{72}...'"),
+        (long_name, "its name is longer than 255 letters"),
         (forget, "it has no manifest.json; make a pack with"),
         (garble, "its manifest.json is not a manifest"),
         (relabel, "the manifest's digest is not that of its list of files"),

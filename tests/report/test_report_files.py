@@ -73,12 +73,37 @@ def test_export_parquet_or_the_sentence_that_says_what_it_needs(store, tmp_path,
     [
         (["--out", "rows.xlsx"], "rows.xlsx has no known ending; use .csv, .parquet, .json, .tex"),
         (["--format", "parquet"], "Parquet is no text; give --out FILE.parquet"),
-        (["--out", "nowhere/rows.csv"], "cannot write nowhere/rows.csv: No such file or directory"),
     ],
 )
 def test_export_that_cannot_be(store, arguments, sentence, capsys):
     assert main(["export", "--results", str(store.folder), *arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "out"),
+    [
+        ("export", [], "no/rows.csv"),
+        ("plot", [], "file/plots"),
+        ("report", [], "file/report.html"),
+        ("submit", [], "file/pack.zip"),
+        ("publish", [], "file/site"),
+        ("moments", ["--model", "exact-gaussian", "--steps", "2", "--n", "20"], "no/m.json"),
+        ("stats", ["file", "--metric", "fd_pixels"], "no/s.npz"),
+    ],
+)
+def test_an_out_that_cannot_be_written_is_failed_work(
+    store, verb, arguments, out, tmp_path, monkeypatch, capsys
+):
+    """Whoever computes for long finds out before: `publish` would verify and draw, `stats` read images."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    folder = {"export": ["--results"], "plot": ["--results"], "report": ["--results"]}.get(verb, [])
+    given = [] if verb in ("moments", "stats") else [*folder, str(store.folder)]
+    write_tables(store.folder, store.read()[0])
+    assert main([verb, *given, *arguments, "--out", out]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: cannot write {out}: ") and line.endswith("; choose another --out")
 
 
 def test_export_latex(store, tmp_path):
@@ -257,6 +282,14 @@ def test_verify_names_what_is_missing_too_many_or_damaged(copy):
     assert found["plots/mine.png"] == "is made by no record"
     assert found["plots/digits-fd_digits-heat.png"] == "cannot be read as a picture"
     assert any(reason == "cannot be read: it is truncated or not a record" for reason in found.values())
+
+
+def test_verify_names_the_files_of_others_alone_and_not_those_of_systems(copy):
+    named = ("plots/x.txt", "plots/README", "plots/a.jpg", "plots/a.PNG", "plots/a.svg", "tables/a-dark.png")
+    passed = ("plots/.DS_Store", "plots/Thumbs.db", "tables/.a.md.0123abcd-1-01234567.tmp")
+    for name in (*named, *passed):
+        (copy.folder / name).write_bytes(b"")
+    assert _reasons(copy) == dict.fromkeys(named, "is made by no record")
 
 
 def test_a_picture_moved_by_a_hair_passes_and_a_marker_moved_does_not(whole, tmp_path):

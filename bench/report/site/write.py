@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import BenchError, UsageError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import as_asked, write_text
 from bench.report.page.details import safe
 from bench.report.page.html import rendered_page
 from bench.report.site.boards import Board, boards_of
@@ -44,20 +44,18 @@ def write_site(sources: Sequence[Source], out: Path, title: str = "Leaderboard")
     if not boards:
         raise BenchError("no trial of these folders has a score: there is nothing to publish")
     page = rendered_page("leaderboard", site_page(sources, boards, title), GENERATOR, STYLES)
-    try:
+    with as_asked(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
             made = Path(scratch) / "new"
             made.mkdir()
-            write_atomically(made / PAGE, page.encode())
-            write_atomically(made / "leaderboard.csv", _csv(boards).encode())
+            write_text(made / PAGE, page)
+            write_text(made / "leaderboard.csv", _csv(boards))
             for source in sources:
                 _copy_records(source, made / "records" / source.name)
             if out.exists():
                 out.rename(Path(scratch) / "old")
             made.rename(out)
-    except OSError as error:
-        raise BenchError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     return boards
 
 

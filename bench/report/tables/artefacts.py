@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench.files.atomic import write_atomically
+from bench.files.atomic import write_text
 from bench.published.presets import get_preset
 from bench.records.record import Record
 from bench.report.tables import sheets
@@ -93,6 +93,6 @@ def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
     for name, text in files.items():
         path = folder / "tables" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        write_text(path, text)
         paths.append(path)
     return paths

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from bench.diffusion.sampling import get_sampler
 from bench.errors import UnknownNameError, UsageError
+from bench.files.atomic import readable
 from bench.report.tables.table import Table, short_spacing
 
 
@@ -130,5 +131,5 @@ def parse_labels(given: Iterable[str], tables: Iterable[Table]) -> dict[str, str
         ends = [place for place, letter in enumerate(text) if letter == "="]
         named = [end for end in ends if _found(text[:end], tables) is not None]
         end = max(named, default=len(text.rpartition("=")[0] or text))
-        found[_meant(text[:end], tables)] = text[end + 1 :]
+        found[_meant(text[:end], tables)] = readable(text[end + 1 :])
     return found

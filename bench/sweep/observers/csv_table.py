@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.files.atomic import write_atomically
+from bench.files.atomic import write_text
 from bench.hooks import hookimpl
 from bench.plugins.observer import ObserverMaker
 from bench.records.frame import frame
@@ -43,7 +43,7 @@ class CsvTable:
             row = pd.concat([before[before["key"] != record.key], row]).fillna("")
         self._rows = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, row.to_csv(index=False, lineterminator="\n").encode())
+        write_text(self.path, row.to_csv(index=False, lineterminator="\n"))
 
     def close(self) -> None:
         """Do nothing: every row is written."""
