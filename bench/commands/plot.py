@@ -43,8 +43,11 @@ def execute(options: argparse.Namespace) -> int:
 
 def _look(options: argparse.Namespace, tables: Iterable[Table]) -> Look:
     """Return the look that was asked for."""
-    from bench.drawing.look import Look, read_style
+    from bench.drawing.look import Look, read_style, refuse_formula
 
+    for text in options.label:
+        refuse_formula("--label", text)
+    refuse_formula("--title", options.title or "")
     style = read_style(options.style) if options.style else {}
     return Look(style, parse_labels(options.colour, tables), options.width, title_of(options))
 

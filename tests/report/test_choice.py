@@ -149,8 +149,33 @@ def test_the_command_draws_as_wide_as_asked(folder, tmp_path, capsys):
         (["--colour", "ddim eta=0=blu"], "'blu' for ddim eta=0 is no colour"),
         (["--colour", "heun=blue"], "unknown row 'heun'"),
         (["--width", "500"], "a plot is 1 to 100 inches wide, got 500"),
+        (["--title", r"a $\foo$"], r"--title a $\foo$ has a formula that cannot be drawn (Unknown symbol"),
+        (
+            ["--label", r"ddim eta=0=$\frac$"],
+            r"--label ddim eta=0=$\frac$ has a formula that cannot be drawn (Expected",
+        ),
     ],
 )
 def test_a_look_that_cannot_be_is_refused(folder, asked, told, capsys):
     assert main(["plot", "--results", folder, *asked]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("figure.dpi: abc", "Could not convert 'abc' to float"),
+        ("axes.foo: 1", "Bad key axes.foo"),
+        ("nonsense", "Missing colon"),
+        ("savefig.dpi: 100000", "savefig.dpi must be 1 to 600, got 100000"),
+        ('axes.prop_cycle: cycler("color", [])', "no plot can be drawn"),
+        ("text.usetex: True", "no plot can be drawn"),
+    ],
+)
+def test_a_style_that_cannot_be_drawn_with_is_named(folder, line, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")  # without TeX
+    style = tmp_path / "mine.mplstyle"
+    style.write_text(f"{line}\n")
+    assert main(["plot", "--results", folder, "--style", str(style)]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"style file {style}" in sentence and told in sentence
