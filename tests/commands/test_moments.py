@@ -64,5 +64,5 @@ def test_moments_need_data_without_labels(capsys, tmp_path):
     status, _, err = run(capsys, *asked, "--n", 0)
     assert (status, "--n must be at least 1" in err) == (2, True)
     status, _, err = run(capsys, "moments", "--out", tmp_path / "none" / "m.json", "--steps", 2, "--n", 5)
-    assert status == 2
+    assert status == 1
     assert "cannot write" in err
