@@ -108,9 +108,9 @@ def run(
     chosen, words = options_of("run", arguments)
     _stay_here(chosen, bool(card or objects))
     with ExitStack() as stack:
+        worker.cache_clear()  # a worker of a file or an object that was changed since, under the same name
+        stack.callback(worker.cache_clear)
         if card or objects:
-            worker.cache_clear()  # a worker of an object that was changed since, under the same name
-            stack.callback(worker.cache_clear)
             stack.enter_context(offered([card] if card else [], objects))
             told = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
             stack.enter_context(asked_by(f"bench.run({told})"))

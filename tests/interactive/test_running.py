@@ -247,6 +247,43 @@ def test_a_file_that_was_changed_since_it_was_imported_is_refused(small, tmp_pat
         bench.run("ddim:eta=0", **asked)
 
 
+def test_weights_that_were_changed_on_the_disk_are_read_anew(small, tmp_path, capsys):
+    """A model is told from itself by its weights, so that those of now must be what is drawn with."""
+    (tmp_path / "mine.py").write_text(READS_WEIGHTS)
+    asked = {**small, "model": f"{tmp_path}/mine.py:make", "reference": "digits", "progress": True}
+    scores = []
+    for scale in (1.0, 1.5):
+        torch.save(torch.tensor(scale), tmp_path / "w.pt")
+        scores.append(bench.run("ddim:eta=0", **asked).frame().score[0])
+    assert "weights changed since" in capsys.readouterr().err
+    assert scores[0] != scores[1]
+
+
+READS_WEIGHTS = """
+from pathlib import Path
+
+import torch
+
+import bench
+
+
+class Net:
+    variance = "fixed"
+
+    def __init__(self):
+        self.inside = bench.load_model("digits").model
+        self.schedule, self.shape = self.inside.schedule, self.inside.shape
+        self.scale = torch.load(Path(__file__).with_name("w.pt"))
+
+    def __call__(self, x, t):
+        return bench.Prediction(self.scale * self.inside(x, t).eps)
+
+
+def make():
+    return Net()
+"""
+
+
 def test_a_trial_that_fails_is_told_and_costs_no_other(small):
     @bench.sampler
     def broken(model, x, grid, noise):
