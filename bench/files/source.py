@@ -13,32 +13,20 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import sys
-import sysconfig
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from bench.files.live import is_filled, is_live, read_live
+from bench.files.live import HOOKS, attributes, code_parts, held_by, is_live, is_users, named_by, read_live
 from bench.files.neighbours import folder_of, used_files
+from bench.files.whose import TENSORS, is_own, may_be_users, module_of, users_file
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder that holds the project's import packages."""
-
-
-PROJECT = frozenset({"bench", "samplers", "models"})
-"""The project's import packages: their code counts definition by definition."""
-
-
-ENTRY_POINTS = "sampler_bench"
-"""Entry-point group of installed plugins: their packages count whole, those of libraries by their version."""
-
-
-TENSORS = frozenset({"torch", "numpy"})
-"""Libraries whose objects are data; a record names their versions."""
 
 
 Address = tuple[str, str]
@@ -99,8 +87,8 @@ def closure(*objects: object) -> tuple[set[str], set[Address]]:
     waiting: list[Address] = []
     others: set[str] = set()
     for part in _with_live_code(_parts(objects), digests):
-        module = _module_of(part)
-        if _is_own(module):
+        module = module_of(part)
+        if is_own(module):
             waiting.append(_address_of(part))
         elif module not in others:
             others.add(module)  # it counts whole, whatever part of it was found
@@ -139,7 +127,7 @@ def _visit(address: Address) -> tuple[frozenset[str], tuple[Address, ...]]:
     module = _read(file, name)
     if attribute == "*":
         imported = [_followed(*target, []) for target in module.imports.values()]
-        own = [one for one in imported if _is_own(one[0])]
+        own = [one for one in imported if is_own(one[0])]
         return frozenset(), (*((name, one) for one in module.definitions), *own)
     if attribute not in module.definitions:
         target = module.imports.get(attribute)
@@ -149,7 +137,7 @@ def _visit(address: Address) -> tuple[frozenset[str], tuple[Address, ...]]:
     for statement in (*module.definitions[attribute], *module.effects):
         digests.add(_digest(statement))
         for reference in _references(statement, name, module):
-            if _is_own(reference[0]):
+            if is_own(reference[0]):
                 named.append(reference)
             else:
                 digests.add(".".join(reference))
@@ -181,7 +169,7 @@ def _references(statement: ast.stmt, name: str, module: Module) -> Iterator[Addr
 def _followed(module: str, attribute: str | None, chain: list[str]) -> Address:
     """Return what a chain of attributes of an import leads to: ``import a.b`` and ``a.b.c`` to c of a.b."""
     names = ([attribute] if attribute else []) + chain
-    if not _is_own(module):
+    if not is_own(module):
         return module, ".".join(names)
     while names and not _binds(module, names[0]) and _file_of(f"{module}.{names[0]}") is not None:
         module = f"{module}.{names.pop(0)}"
@@ -197,11 +185,17 @@ def _binds(module: str, name: str) -> bool:
 
 def _parts(objects: Iterable[object]) -> list[Any]:
     """Return the functions, classes and modules that some objects are made of."""
-    return [one for one in walk(objects) if isinstance(one, FunctionType | type | ModuleType)]
+    return [one for one in walk(objects, code=False) if isinstance(one, FunctionType | type | ModuleType)]
 
 
-def walk(objects: Iterable[object]) -> Iterator[object]:
-    """Yield some objects and all that they hold: attributes, items, layers, what closures keep; each once."""
+def walk(objects: Iterable[object], *, code: bool = True) -> Iterator[object]:
+    """Yield some objects and all that they hold: attributes, items, layers, what closures keep; each once.
+
+    Args:
+        objects: where to begin.
+        code: whether what users' classes and functions hold and name counts too: attributes of classes and
+            globals, such as a network that a method calls.
+    """
     seen: dict[int, object] = {}
     waiting = list(objects)
     while waiting:
@@ -210,53 +204,49 @@ def walk(objects: Iterable[object]) -> Iterator[object]:
             continue
         seen[id(one)] = one  # kept alive, so that no other object gets its id
         yield one
-        if isinstance(one, functools.partial):
-            waiting += [one.func, *one.args, *one.keywords.values()]
-        elif isinstance(one, MethodType):
-            waiting += [one.__func__, one.__self__]
-        elif isinstance(one, FunctionType):
-            cells = (cell for cell in one.__closure__ or () if is_filled(cell))
-            waiting += [
-                *(cell.cell_contents for cell in cells),
-                *(one.__defaults__ or ()),
-                *vars(one).values(),
-            ]
-        elif isinstance(one, type | ModuleType):
-            continue
-        elif isinstance(one, Mapping):
-            waiting += one.values()
-        elif isinstance(one, list | tuple | set | frozenset):
-            waiting += one
-        elif type(one).__module__.partition(".")[0] in TENSORS:
-            # Of a library's layer the weights and the layers inside, which may be the project's.
-            for held in ("_modules", "_parameters", "_buffers"):
-                waiting += getattr(one, held, {}).values()
-        elif hasattr(one, "__dict__"):
-            waiting += [type(one), *vars(one).values()]
+        waiting += _held_by(one)
+        if code and isinstance(one, FunctionType | type) and is_users(one):
+            waiting += (held for held in named_by(one) if not _is_anothers(held))
+
+
+def _held_by(one: Any) -> list[object]:
+    """Return what an object holds."""
+    if isinstance(one, functools.partial):
+        return [one.func, *one.args, *one.keywords.values()]
+    if isinstance(one, MethodType):
+        return [one.__func__, one.__self__]
+    if isinstance(one, FunctionType):
+        return list(held_by(one))
+    if isinstance(one, type | ModuleType):
+        return []
+    if parts := code_parts(one):
+        return list(parts)
+    if isinstance(one, Mapping | list | tuple | set | frozenset | deque):
+        whose = [type(one)] if is_users(type(one)) else []
+        return [*whose, *(one.values() if isinstance(one, Mapping) else one), *attributes(one).values()]
+    if type(one).__module__.partition(".")[0] in TENSORS:
+        # Of a library's layer the weights and the layers inside, which may be the project's, and the hooks.
+        held = (getattr(one, name, None) or {} for name in ("_modules", "_parameters", "_buffers", *HOOKS))
+        return [each for some in held for each in some.values()]
+    found = attributes(one)
+    return [type(one), *found.values()] if found or hasattr(one, "__dict__") else []
+
+
+def _is_anothers(part: object) -> bool:
+    """Return whether a part is code that no user wrote: its own globals are nobody's weights."""
+    if not isinstance(part, FunctionType | type):
+        return isinstance(part, ModuleType)
+    return not is_users(part)
 
 
 def users_parts(objects: Iterable[object]) -> tuple[object, ...]:
     """Return the functions, classes and modules of users' files and plugins that some objects are made of."""
-    parts = ((one, _module_of(one)) for one in _parts(objects))
-    return tuple(
-        one for one, name in parts if _is_users(name) and not is_live(one) and _foreign_files(name, one)
-    )
-
-
-def _is_users(module: str) -> bool:
-    """Return whether a module may be a user's: not the project's, nor Python's, nor one of tensors."""
-    top = module.partition(".")[0]
-    return bool(top) and not _is_own(module) and top not in sys.stdlib_module_names and top not in TENSORS
-
-
-def _module_of(part: Any) -> str:
-    """Return the dotted name of the module that a part comes from, empty where it is unknown."""
-    return str(part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None) or "")
+    return tuple(one for one in _parts(objects) if not is_live(one) and users_file(one))
 
 
 def _address_of(part: Any) -> Address:
     """Return the project's definition that a function, class or module is, or that it is written in."""
-    module = _module_of(part)
+    module = module_of(part)
     file = _file_of(module)
     if file is None or isinstance(part, ModuleType):
         return module, "*"
@@ -273,9 +263,9 @@ def _address_of(part: Any) -> Address:
 
 def _foreign(part: Any) -> tuple[set[str], list[Address]]:
     """Return (digests, definitions of the project that are used) of code that is not the project's."""
-    module = _module_of(part)
+    module = module_of(part)
     top = module.partition(".")[0]
-    if not _is_users(module):
+    if not may_be_users(module):
         return set(), []
     files = _foreign_files(module, part)
     digests = set() if files else {_version_of(top)}
@@ -289,7 +279,7 @@ def _foreign(part: Any) -> tuple[set[str], list[Address]]:
             continue
         digests.add(_digest(*body, whole=True))
         parsed = Module.parse(source, module)
-        used += [one for line in body for one in _references(line, module, parsed) if _is_own(one[0])]
+        used += [one for line in body for one in _references(line, module, parsed) if is_own(one[0])]
     return digests, used
 
 
@@ -298,35 +288,14 @@ def _foreign_files(module: str, part: Any) -> list[Path]:
 
     None of a library.
     """
-    top = sys.modules.get(module.partition(".")[0])
-    own = getattr(sys.modules.get(module), "__file__", None)
-    if own is None:
-        try:
-            own = inspect.getsourcefile(part)
-        except TypeError:
-            own = None
+    own = users_file(part)
     if own is None:
         return []
-    library = any(Path(own).is_relative_to(folder) for folder in _library_folders())
-    if library and module.partition(".")[0] not in _plugin_packages():
-        return []
-    file, folder = Path(own).resolve(), folder_of(module)  # of a link, what lies beside the file itself
-    folders = getattr(top, "__path__", None)
+    file, folder = own.resolve(), folder_of(module)  # of a link, what lies beside the file itself
+    folders = getattr(sys.modules.get(module.partition(".")[0]), "__path__", None)
     if folder is not None or folders is None:
         return used_files(file, folder or file.parent)
     return sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
-
-
-@functools.cache
-def _library_folders() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-@functools.cache
-def _plugin_packages() -> frozenset[str]:
-    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return frozenset(point.value.partition(":")[0].partition(".")[0] for point in points)
 
 
 @functools.cache
@@ -334,10 +303,6 @@ def _version_of(package: str) -> str:
     for distribution in importlib.metadata.packages_distributions().get(package, ()):
         return f"{distribution} {importlib.metadata.version(distribution)}"
     return package
-
-
-def _is_own(module: str) -> bool:
-    return module.partition(".")[0] in PROJECT
 
 
 @functools.cache

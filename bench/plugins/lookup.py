@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
 from bench.errors import BenchError, UsageError, sentence_of, users_code
+from bench.files.live import is_users
 from bench.files.source import users_parts, walk
 from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
@@ -108,7 +111,7 @@ def load_model(
     if floor is None:
         floor = _floor(card, model, reference)
     images = _reference(card, model, reference)
-    weights = values_of(model) if is_object(split_spec(card.name)[0]) else weights_hash(model)
+    weights = values_of(model) if is_object(card.name) else weights_hash(model)
     return LoadedModel(card, model, weights, images, floor, users_parts([card.load]))
 
 
@@ -116,19 +119,28 @@ def weights_hash(model: object) -> str:
     """Return a hash of the numbers that a model predicts with, 16 hex digits.
 
     It is made of the model's ``fingerprint`` where it has one, of a network's weights by name, else of every
-    tensor found in the model's attributes.
+    tensor found in the model's attributes. Of a user's model the tensors that lie beside the weights count
+    too, and all arrays: a network that a function of its file names, or a table that is no buffer.
     """
     given = getattr(model, "fingerprint", None)
     if isinstance(given, str) and given:
         return hashlib.sha256(given.encode()).hexdigest()[:16]
+    held = list(walk([model]))
+    users = any(isinstance(one, FunctionType | type) and is_users(one) for one in held)
+    tensors, counted = [], set[int]()
     if isinstance(model, nn.Module):
         tensors = sorted(model.state_dict().items())
-    else:
-        found = (one for one in walk([model]) if isinstance(one, Tensor))
-        tensors = [(str(place), tensor) for place, tensor in enumerate(found)]
+        within = (*model.parameters(), *model.buffers(), *walk([getattr(model, "schedule", None)]))
+        counted = {id(one) for one in within}
+    if users or not isinstance(model, nn.Module):
+        found = (one for one in held if isinstance(one, Tensor) and id(one) not in counted)
+        tensors += [(str(place), tensor) for place, tensor in enumerate(found)]
     digest = hashlib.sha256()
     for part in tensor_bytes(tensors):
         digest.update(part)
+    for array in held if users else ():
+        if isinstance(array, np.ndarray) and array.dtype != object:
+            digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -21,14 +21,16 @@ from bench.files.live import values_hash
 from bench.files.source import walk
 from bench.plugins.cards import ModelCard
 from bench.plugins.loading import registry
+from bench.spec import split_spec
 
 GIVEN = Origin("an object in Python", "")
 """Where models and samplers come from that were given as objects."""
 
 
 def is_object(model: str) -> bool:
-    """Return whether a model of this name was given as an object."""
-    return registry().models.origins.get(model) == GIVEN
+    """Return whether a model of this name, with options or without, was given as an object."""
+    origins = registry().models.origins  # a name may itself look like one with options
+    return origins.get(model if model in origins else split_spec(model)[0]) == GIVEN
 
 
 def card_of(model: Any) -> ModelCard:

@@ -214,10 +214,31 @@ def test_a_network_is_left_as_it_was(small):
     assert all(p.requires_grad for p in kept)
 
 
+def test_a_network_that_a_function_names_is_run_in_evaluation_and_left_as_it_was(small):
+    """Statistics of a batch would depend on which samples are drawn together, and change with every call."""
+    normed = torch.nn.BatchNorm2d(1)
+    inside = bench.load_model("digits").model
+    space = {"inside": inside, "normed": normed}
+    exec("def network(x, t): return inside(x, t).eps + 0.1 * normed(x)", space)
+    model = bench.from_prediction(space["network"], inside.schedule, inside.shape, predicts="eps")
+    before = {name: value.clone() for name, value in normed.state_dict().items()}
+    bench.run("ddim:eta=0", model=model, reference="digits", **small)
+    assert normed.training
+    assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
+
+
 def test_a_card_names_an_object_and_what_it_should_resemble(small):
     card = bench.ModelCard("mine", lambda: Scaled(), "scaled", data="digits")
     results = bench.run(own_rule, model=card, **small)
     assert results.frame().model.unique().tolist() == ["mine"]
+
+
+def test_a_card_whose_name_looks_like_one_with_options_is_still_an_object(small):
+    model = Scaled()
+    card = bench.ModelCard("net:lr=1e-4", lambda: model, "scaled", data="digits")
+    first = bench.run("ddim:eta=0", model=card, **small).frame().score[0]
+    model.scale = 1.5
+    assert bench.run("ddim:eta=0", model=card, **small).frame().score[0] != first
 
 
 def test_a_taken_name_is_refused_and_nothing_stays_behind(small):
