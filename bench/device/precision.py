@@ -63,6 +63,36 @@ def tf32_allowed() -> tuple[bool, bool]:
     return _allowed(torch.backends.cuda.matmul), _allowed(torch.backends.cudnn)
 
 
+@contextmanager
+def own_float32() -> Iterator[None]:
+    """What float32 means within is said within: the caller's settings count for nothing, and are put back.
+
+    Torch has them twice, as one precision of products and as switches of backends, and fails where it is
+    asked for the one while the others say something else.
+    """
+    switches = [*_switches(), *([torch.backends] if hasattr(torch.backends, "fp32_precision") else [])]
+    before = [one.fp32_precision for one in switches]
+    common, (_, convolutions) = _common(), tf32_allowed()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        for one in switches:
+            one.fp32_precision = "ieee"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(common)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        for one, value in zip(switches, before, strict=True):
+            one.fp32_precision = value
+
+
+def _common() -> str:
+    """Return the one precision of float32 products; torch's own where its switches say another."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "highest"
+
+
 PRECISIONS = {
     "float32": torch.float32,
     "tf32": torch.float32,

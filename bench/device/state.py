@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -35,6 +36,11 @@ def _set_handlers(handlers: Mapping[int, signal.Handlers]) -> None:
                 signal.signal(number, handler)
 
 
+def _set_filters(filters: list[tuple[object, ...]]) -> None:
+    warnings.resetwarnings()  # it has Python forget what it knows of the filters
+    warnings.filters[:] = filters  # type: ignore[index]
+
+
 STATE: State = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -57,8 +63,19 @@ STATE: State = {
 }
 """What a sampler must leave as it is."""
 
-PROCESS: State = {**STATE, "the signal handlers": (_handlers, _set_handlers)}
-"""What is put back after every block, so that no trial depends on those before it."""
+PROCESS: State = {
+    **STATE,
+    "the signal handlers": (_handlers, _set_handlers),
+    "NumPy's answer to errors": (np.geterr, lambda answers: np.seterr(**answers)),
+    "torch's search for anomalies": (
+        lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+        lambda modes: torch.autograd.set_detect_anomaly(*modes),
+    ),
+}
+"""What no block may leave changed: no trial depends on those before it."""
+
+PUT_BACK: State = {**PROCESS, "the filters of warnings": (lambda: list(warnings.filters), _set_filters)}
+"""What is put back after every block: filters too, for which a library that is imported late is to blame."""
 
 
 def read_state(state: State = STATE) -> dict[str, object]:

@@ -14,6 +14,7 @@ from bench.commands.paths import own_packages_first
 from bench.commands.plot import keep_names
 from bench.commands.run import asked, computed
 from bench.commands.trackers import check_trackers, tracking
+from bench.device.precision import own_float32
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
 from bench.errors import UsageError
@@ -92,7 +93,7 @@ def run(
     rows = _each(samplers)
     objects = [one for one in rows if isinstance(one, Sampler)]
     arguments = {
-        "samplers": [_name_of(one) for one in rows] or None,
+        "samplers": None if samplers is None else [_name_of(one) for one in rows],
         "steps": steps,
         "model": card.name if card is not None else model,
         "n": n,
@@ -108,6 +109,7 @@ def run(
     chosen, words = options_of("run", arguments)
     _stay_here(chosen, bool(card or objects))
     with ExitStack() as stack:
+        stack.enter_context(own_float32())
         worker.cache_clear()  # a worker of a file or an object that was changed since, under the same name
         stack.callback(worker.cache_clear)
         if card or objects:

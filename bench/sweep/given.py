@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.data.images import to_uint8
 from bench.data.sets import ImageData, content_hash, load_images
+from bench.device.precision import own_float32
 from bench.diffusion.interfaces import Prediction, Variance
 from bench.diffusion.schedule import NoiseSchedule
 from bench.errors import UsageError
@@ -132,9 +133,10 @@ def scores_of(
     for metric in scoring.metrics:
         check_enough(metric, len(pixels), scoring.references.count)
     blocks = [range(i, min(i + batch, len(pixels))) for i in range(0, len(pixels), batch)]
-    statistics = worker.measure_all(pixels, blocks)
-    levels = Levels.of(pixels)
-    scores, failures = scoring.scores(statistics, levels)
+    with own_float32():
+        statistics = worker.measure_all(pixels, blocks)
+        levels = Levels.of(pixels)
+        scores, failures = scoring.scores(statistics, levels)
     provenance = {**scoring.provenance, "images": content_hash(pixels)}
     given = replace(data, images=pixels)
     remarks = [*data.remarks, *(f"reference: {remark}" for remark in scoring.references.remarks)]

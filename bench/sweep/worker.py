@@ -18,8 +18,8 @@ from bench.device.allocator import keep_freed_memory
 from bench.device.binding import a_core_each
 from bench.device.clock import Clock, free_memory, peak_memory, reset_peak_memory
 from bench.device.modes import EAGER
-from bench.device.precision import PRECISIONS, allow_tf32
-from bench.device.state import PROCESS, changed_since, put_back, read_state, seed_everything
+from bench.device.precision import PRECISIONS, allow_tf32, own_float32
+from bench.device.state import PROCESS, PUT_BACK, changed_since, put_back, read_state, seed_everything
 from bench.diffusion.answers import ModelError, check_function
 from bench.diffusion.conditions import bound, labels_in
 from bench.diffusion.film import Film
@@ -203,7 +203,7 @@ class Worker:
             task: the block.
             told: told the stage whenever one is reached, as in ``step 3``.
         """
-        with put_back(PROCESS):
+        with put_back(PUT_BACK), own_float32():
             ready = self._make_ready(task, told)  # first: a compiler changes the environment, and may dice
             if isinstance(ready, Failure):
                 return ready

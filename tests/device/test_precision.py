@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.device.precision import _switches, allow_tf32, full_float32
+from bench.device.precision import _switches, allow_tf32, full_float32, own_float32
 from bench.metrics import get_space
 
 SEPARATE = hasattr(torch.backends.cuda.matmul, "fp32_precision")
@@ -60,6 +60,24 @@ def test_a_switch_for_all_backends_does_not_reach_a_score():
             assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     finally:
         torch.backends.fp32_precision = before
+
+
+@pytest.mark.parametrize("trial", [True, False])
+@pytest.mark.parametrize("caller", ["highest", "high", "medium"])
+def test_what_the_caller_set_counts_for_nothing_within_and_is_as_before_afterwards(caller, trial):
+    """A CPU rounds the factors of products to bfloat16 where they may be of medium precision."""
+    try:
+        torch.set_float32_matmul_precision(caller)
+        before = [state(), [one.fp32_precision for one in _switches()]]
+        with own_float32():
+            allow_tf32(trial)
+            assert torch.get_float32_matmul_precision() == ("high" if trial else "highest")
+            if SEPARATE:
+                assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert [state(), [one.fp32_precision for one in _switches()]] == before
+        assert torch.get_float32_matmul_precision() == caller
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_an_exception_restores_what_was_allowed():

@@ -204,6 +204,18 @@ def test_a_model_that_counts_its_calls_is_itself_by_its_fingerprint(small, capsy
     assert model.calls > 0
 
 
+def test_the_callers_float32_changes_no_sample_and_is_left_as_it_was(small, tmp_path):
+    """On a CPU, medium precision rounds the factors of products to bfloat16."""
+    expected = bench.run("ddim:eta=0", **small).frame().score[0]
+    try:
+        torch.set_float32_matmul_precision("medium")
+        asked = {**small, "results": tmp_path / "others"}
+        assert bench.run("ddim:eta=0", **asked).frame().score[0] == expected
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_a_network_is_left_as_it_was(small):
     model = Scaled()
     model.inside.train()
