@@ -320,7 +320,8 @@ def _sweep(options: argparse.Namespace, preset: Preset | None) -> Sweep:
     """Return what was asked for: an option given, else the preset's choice, else the default."""
     if options.quick and preset is None:
         raise UsageError("--quick belongs to a --preset; give --n for another number of samples")
-    model = options.model or (preset.model if preset else DEFAULT_MODEL)
+    default_model = preset.model if preset else DEFAULT_MODEL
+    model = default_model if options.model is None else options.model
     own = preset if preset and preset.is_model(model) else None
     default = DEFAULT_N if options.budget is None else AFFORDABLE
     n = default if preset is None else preset.quick_n if options.quick else preset.n

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.commands.parser import command_parser
-from bench.errors import UnknownNameError
+from bench.errors import UnknownNameError, UsageError
 
 NOT_IN_PYTHON = frozenset({"help", "json", "dry_run", "quiet", "verbose", "config", "save_config", "threads"})
 """Options that say what a command prints, where its options are, or how its process is set up."""
@@ -43,13 +43,26 @@ def _words(name: str, action: argparse.Action, value: Any) -> Iterator[str]:
     elif action.nargs == 0:
         yield from [option] if value else []
     elif action.nargs == "+":
+        for one in _each(value):
+            if one.startswith("-"):
+                raise UsageError(f"argument {option}: {one!r} is no name: it begins as an option does")
         yield from (option, *_each(value))
     elif isinstance(action.default, list):  # one that can be given several times
-        yield from (word for one in _each(value) for word in (option, one))
+        yield from (word for one in _each(value) for word in _option(option, one))
     else:
-        yield from (option, ",".join(_each(value)))
+        text = ",".join(_each(value))
+        if not text:
+            raise UsageError(f"argument {option}: it is empty; leave it out for what it is by default")
+        yield from _option(option, text)
+
+
+def _option(option: str, value: str) -> tuple[str, ...]:
+    """Return an option with its value in words, in one word where the value begins as an option does."""
+    return (f"{option}={value}",) if value.startswith("-") else (option, value)
 
 
 def _each(value: Any) -> list[str]:
+    if hasattr(value, "tolist"):  # an array or a tensor, of one number or several
+        value = value.tolist()
     several = isinstance(value, Iterable) and not isinstance(value, str)
     return [str(one) for one in value] if several else [str(value)]

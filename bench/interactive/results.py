@@ -54,9 +54,13 @@ class Results:
         self._store = Store(self.folder)
 
     def __repr__(self) -> str:
+        if not self.records:
+            return f"no records of {self.folder}"
         return "\n".join(map(repr, self.tables())) + "".join(f"{one}\n" for one in self.failures)
 
     def _repr_html_(self) -> str:
+        if not self.records:
+            return f"<p>{html.escape(repr(self))}</p>"
         failures = [f"<p>failed: {html.escape(one)}</p>" for one in self.failures]
         shown = [_embedded(picture) for table in self._tables() if (picture := self._picture(table))]
         return "\n".join([*(sheet._repr_html_() for sheet in self.tables()), *failures, *shown])

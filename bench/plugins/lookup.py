@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.data.images import to_uint8
 from bench.data.sets import ImageData, held_out_of, is_here, load_images
-from bench.diffusion.answers import ModelError, check_contract
+from bench.diffusion.answers import check_contract
 from bench.diffusion.conditions import TakesOptions
 from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.stages import image_shape
@@ -27,7 +27,7 @@ from bench.files.tensors import tensor_bytes
 from bench.plugins.cards import KnownLaw, LoadedModel, ModelCard, ReferenceImages
 from bench.plugins.executor import Configurable, Executor
 from bench.plugins.loading import import_file, registry
-from bench.plugins.objects import is_object, values_of
+from bench.plugins.objects import is_object, made_by, values_of
 from bench.spec import parse_options, refuse_repeated, split_spec
 
 LAW_DRAWS = 50_000
@@ -94,12 +94,7 @@ def load_model(
     if reference is not None and reference != card.data:  # the card's images are of another law
         card = replace(card, held_out=held_out_of(reference))
     card = card if held_out is None else replace(card, held_out=held_out)
-    try:
-        model = card.load()
-    except BenchError:
-        raise
-    except users_code() as error:
-        raise ModelError(f"model {spec!r} could not be made: {sentence_of(error)}") from error
+    model = made_by(card, spec)
     check_contract(model, repr(spec))
     for network in [one for one in walk([model]) if isinstance(one, nn.Module)]:
         network.to(device).eval()

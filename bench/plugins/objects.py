@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.catalog import Catalog, Origin
-from bench.diffusion.answers import name_of
+from bench.diffusion.answers import ModelError, name_of
+from bench.diffusion.interfaces import EpsilonModel
 from bench.diffusion.sampling import Sampler
+from bench.errors import BenchError, sentence_of, users_code
 from bench.files.live import values_hash
 from bench.files.source import walk
 from bench.plugins.cards import ModelCard
@@ -37,13 +39,30 @@ def card_of(model: Any) -> ModelCard:
     """Return the card of a model that is given as an object; of a card, with the model that it loads.
 
     The object is named by its attribute ``name``, else by its class or function.
+
+    Raises:
+        BenchError: if a card's model cannot be made.
     """
     if isinstance(model, ModelCard):
-        made = model.load()
+        made = made_by(model, model.name)
         return replace(model, load=lambda: made)
     called = getattr(model, "__name__", None) or name_of(model)
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(called))
-    return ModelCard(name, lambda: model, "an object in Python")
+    return ModelCard(name.strip("-"), lambda: model, "an object in Python")
+
+
+def made_by(card: ModelCard, name: str) -> EpsilonModel:
+    """Return the model that a card loads.
+
+    Raises:
+        BenchError: if it cannot be made; of whatever a user's code raises, with the model's name.
+    """
+    try:
+        return card.load()
+    except BenchError:
+        raise
+    except users_code() as error:
+        raise ModelError(f"model {name!r} could not be made: {sentence_of(error)}") from error
 
 
 def values_of(model: object) -> str:

@@ -114,6 +114,12 @@ def scores_of(
         n: the first so many images; all if None.
         progress: called with the number of reference images measured and of all.
     """
+    if batch < 1:
+        raise UsageError(f"batch must be at least 1 image, got {batch}")
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from None
     if n is not None and n < 2:
         raise UsageError(f"--n must be at least 2 images, got {n}")
     data = _read(images, "images")
@@ -128,7 +134,7 @@ def scores_of(
     loaded = LoadedModel(card, _NoModel(shape), "", _reference(reference, shape), None)
     spaces = spaces_of(chosen, shape, device)
     kept = frozenset(metric.space for metric in chosen if metric.needs == "features")
-    worker = Worker(loaded, torch.device(device), spaces, kept)
+    worker = Worker(loaded, where, spaces, kept)
     scoring = Scoring(names, worker, progress)
     for metric in scoring.metrics:
         check_enough(metric, len(pixels), scoring.references.count)
@@ -166,6 +172,8 @@ def _read(given: Given, what: str) -> ImageData:
     if isinstance(given, str | Path):
         return load_images(str(given), strict=True)
     pixels = torch.as_tensor(given)
+    if not pixels.numel():
+        raise UsageError(f"the {what} are none: their shape is {tuple(pixels.shape)}")
     if pixels.is_floating_point():
         if not bool(torch.isfinite(pixels).all()):
             raise UsageError(f"the {what} hold values that are not finite")

@@ -160,3 +160,9 @@ def test_several_tables_are_told_apart_by_name(tmp_path):
 def test_what_cannot_be_shown_is_said_in_a_sentence(ask, told, digits):
     with pytest.raises(UsageError, match=told):
         ask(digits)
+
+
+def test_results_without_records_say_so():
+    empty = Results(DIGITS, [])
+    assert repr(empty) == f"no records of {DIGITS}"
+    assert empty._repr_html_() == f"<p>no records of {DIGITS}</p>"

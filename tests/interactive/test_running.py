@@ -5,6 +5,7 @@ import re
 from math import sqrt
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,6 +17,7 @@ from bench.errors import UsageError
 from bench.interactive import showing
 from bench.interactive.arguments import NOT_IN_PYTHON, options_of
 from bench.plugins.loading import registry
+from bench.plugins.objects import card_of
 
 MEASURED = ["sampling_seconds", "model_seconds", "sampler_seconds", "scoring_seconds", "images_per_second"]
 OF_THE_RUN = [*MEASURED, "peak_bytes", "finished", "command"]
@@ -97,6 +99,13 @@ def test_every_option_of_the_command_can_be_given():
         ({"step": [3]}, "unknown argument of run 'step'; did you mean steps"),
         ({"dry_run": True}, "unknown argument of run 'dry_run'"),
         ({"n": 1}, "--n must be at least 2"),
+        ({"samplers": []}, "argument --samplers: expected at least one argument"),
+        ({"samplers": "-x"}, "argument --samplers: '-x' is no name"),
+        ({"model": ""}, "argument --model: it is empty"),
+        ({"model": bench.ModelCard("", lambda: Scaled(), "")}, "argument --model: it is empty"),
+        ({"results": ""}, "argument --results: it is empty"),
+        ({"reference": "-x"}, "unknown image data set '-x'"),
+        ({"model": bench.ModelCard("own", lambda: 1 / 0, "")}, "model 'own' could not be made: ZeroDivision"),
         ({"n": "many"}, "argument --n/--samples: invalid int value: 'many'"),
         ({"samplers": "dim"}, "unknown sampler 'dim'; did you mean ddim"),
         ({"samplers": [len]}, "len is no sampler"),
@@ -108,6 +117,13 @@ def test_bad_input_is_one_sentence(asked, told, small):
     with pytest.raises(bench.BenchError, match=re.escape(told)) as found:
         bench.run(**{**small, **asked})
     assert "\n" not in str(found.value)
+
+
+def test_numbers_are_taken_as_arrays_and_tensors_and_names_as_they_are():
+    for given in (2, np.array(2), torch.tensor(2), np.int64(2), [2], torch.tensor([2])):
+        assert options_of("run", {"steps": given})[0].steps == "2"
+    assert options_of("run", {"model": "-x"})[0].model == "-x"
+    assert card_of(lambda x, t: x).name == "lambda"
 
 
 def test_objects_are_drawn_like_what_they_are(small):

@@ -80,12 +80,21 @@ def test_a_folder_a_file_and_an_array_are_one(tmp_path, drawn):
         ),
         (torch.zeros(10, 1, 12, 12, dtype=torch.int64), "got int64"),
         (torch.zeros(10, 1, 8, 8, dtype=torch.uint8), r"\(1, 12, 12\), and those to score are \(1, 8, 8\)"),
+        (torch.zeros(0, 1, 12, 12), "the images are none"),
         ("nowhere", "unknown image data set 'nowhere'"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence(images, sentence):
     with pytest.raises(UsageError, match=sentence):
         bench.score(images, "digits")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"), [({"device": "nope"}, "unknown device 'nope'"), ({"batch": 0}, "batch must be at")]
+)
+def test_where_and_how_many_at_a_time_must_be_possible(asked, sentence, drawn):
+    with pytest.raises(UsageError, match=sentence):
+        bench.score(drawn, "digits", **asked)
 
 
 def test_a_metric_about_labels_needs_a_model(drawn):
