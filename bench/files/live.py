@@ -88,6 +88,19 @@ def values_hash(*objects: object) -> str:
     return hashlib.sha256("\n".join(map(reader.text, objects)).encode()).hexdigest()[:16]
 
 
+def code_text(code: CodeType) -> str:
+    """Return compiled code as text, the same wherever in its file it stands."""
+    return f"{code.co_name} {_Reader().text(code)}"
+
+
+def codes_in(source: bytes, file: Path) -> set[str]:
+    """Return the code of every function in a source as text; none where it cannot be compiled."""
+    try:
+        return set(map(code_text, _nested(compile(source, str(file), "exec", dont_inherit=True))))
+    except (SyntaxError, ValueError):
+        return set()
+
+
 class _Reader:
     """Turns objects into text that is equal where they are.
 

@@ -17,11 +17,23 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from bench.files.live import HOOKS, attributes, code_parts, held_by, is_live, is_users, named_by, read_live
+from bench.files.live import (
+    HOOKS,
+    attributes,
+    code_parts,
+    code_text,
+    codes_in,
+    held_by,
+    is_live,
+    is_users,
+    named_by,
+    read_live,
+)
 from bench.files.neighbours import folder_of, used_files
 from bench.files.whose import TENSORS, is_own, may_be_users, module_of, users_file
 
@@ -237,6 +249,32 @@ def _is_anothers(part: object) -> bool:
     if not isinstance(part, FunctionType | type):
         return isinstance(part, ModuleType)
     return not is_users(part)
+
+
+def edited_files(objects: Iterable[object]) -> list[Path]:
+    """Return the users' files that functions of some objects came from and that say something else by now.
+
+    The code hash is that of the files, and would name code that does not run.
+    """
+    known: dict[Path, set[str]] = {}
+    found: set[Path] = set()
+    for one in walk(objects):
+        if not isinstance(one, FunctionType) or (file := _compiled_file(one)) is None:
+            continue
+        if file not in known:
+            known[file] = codes_in(file.read_bytes(), file)
+        if code_text(one.__code__) not in known[file]:
+            found.add(file)
+    return sorted(found)
+
+
+def _compiled_file(function: FunctionType) -> Path | None:
+    """Return the user's file that a function is the code of, None where a tool rewrote it on the way."""
+    file = None if is_live(function) else users_file(function)
+    loader = getattr(sys.modules.get(function.__module__), "__loader__", None)
+    if getattr(type(loader), "source_to_code", None) is not SourceFileLoader.source_to_code:
+        return None
+    return file if file and file.is_file() and function.__code__.co_filename == str(file) else None
 
 
 def users_parts(objects: Iterable[object]) -> tuple[object, ...]:

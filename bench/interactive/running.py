@@ -20,6 +20,7 @@ from bench.diffusion.sampling import Sampler
 from bench.errors import UsageError
 from bench.files.digests import file_digest
 from bench.files.neighbours import used_files
+from bench.files.source import edited_files
 from bench.interactive.arguments import options_of
 from bench.interactive.results import Results
 from bench.interactive.showing import shown_here
@@ -120,6 +121,8 @@ def run(
             stack.enter_context(asked_by(shlex.join(["sampler-bench", "run", *words])))
         for file in [*chosen.plugin, *_file_of(chosen.model)]:
             _refuse_changed(file)
+        for file in edited_files([*([card.load] if card else []), *(one.function for one in objects)]):
+            raise _changed(file)
         load_plugins(chosen.plugin)
         check_trackers(chosen.log)
         wanted = asked(chosen)
@@ -188,4 +191,8 @@ def _refuse_changed(file: Path) -> None:
     files = used_files(file.resolve(), file.resolve().parent)
     now = " ".join(file_digest(one, "sha256") for one in files)
     if _used.setdefault(file.resolve(), now) != now:
-        raise UsageError(f"{file} was changed after this process imported it; start Python again")
+        raise _changed(file)
+
+
+def _changed(file: Path) -> UsageError:
+    return UsageError(f"{file} was changed after this process imported it; start Python again")

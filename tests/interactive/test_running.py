@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from math import sqrt
 from types import SimpleNamespace
 
@@ -294,6 +295,22 @@ def test_a_file_that_was_changed_since_it_was_imported_is_refused(small, tmp_pat
     file.write_text(source.replace("def make", "SCALE = 2\n\n\ndef make"))
     with pytest.raises(UsageError, match="was changed after this process imported it; start Python again"):
         bench.run("ddim:eta=0", **asked)
+
+
+def test_an_object_whose_file_was_changed_since_it_was_imported_is_refused(small, tmp_path, monkeypatch):
+    """It would be drawn by the old code, and its record would name the new one."""
+    torch.save(torch.tensor(1.0), tmp_path / "w.pt")
+    file = tmp_path / "object_of_a_file.py"
+    file.write_text(READS_WEIGHTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = __import__(file.stem).make()
+    asked = {**small, "model": model, "reference": "digits"}
+    file.write_text(f"# a comment\n\n{READS_WEIGHTS}")
+    assert len(bench.run("ddim:eta=0", **asked).records) == 2
+    file.write_text(READS_WEIGHTS.replace("self.scale *", "2 * self.scale *"))
+    with pytest.raises(UsageError, match=f"{file.name} was changed after this process imported it"):
+        bench.run("ddim:eta=0", **asked)
+    del sys.modules[file.stem]
 
 
 def test_weights_that_were_changed_on_the_disk_are_read_anew(small, tmp_path, capsys):
