@@ -12,26 +12,29 @@ data x_0 ~ N(0, s^2), whose exact noise predictor is linear:
     eps(x, t) = sqrt(1 - abar_t) / (abar_t s^2 + 1 - abar_t) x
 
 Its output is then linear in x_T and in each draw of noise, so one batch of impulses gives the variance
-without sampling error.
+without sampling error. Noise that moves nothing, asked for and multiplied by 0, makes no rule noisy.
 
 Both are measured at t = 1e-3 of the continuous linear schedule, on times at equal parts of log SNR: at equal
 parts of time the last steps of 320 still lead through one unit of log SNR, and nothing above order 2 shows.
+A rule of several steps that leaves out the ratio of their lengths keeps its order there; on steps that are
+long and short in turn it does not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bench.diffusion.grid import Grid, make_grid
-from bench.diffusion.interfaces import Prediction, Variance
+from bench.diffusion.interfaces import EpsilonModel, Prediction, Variance
 from bench.diffusion.sampling import Sampler, sample, trajectory
 from bench.diffusion.schedule import ContinuousSchedule, Schedule
-from bench.errors import BenchError
+from bench.errors import BenchError, NotApplicable
 
 STEPS = (80, 160, 320)
 """The numbers of steps at which errors are measured; the order is told by the last two."""
@@ -40,6 +43,9 @@ STD = 0.5
 
 IMPULSE = 1e-3
 """So small that no clamp to [-1, 1] is reached, and clipped rules are linear too."""
+
+_LINEAR = 1e-3
+"""How far a rule that is linear in its noise may be from it, as a part of the greatest value: rounding."""
 
 _SCHEDULE = ContinuousSchedule.vp()  # beta from 0.1 to 20
 _END = 1e-3
@@ -69,6 +75,29 @@ class GaussianOracle:
         total = abar * self.std**2 + 1 - abar
         posterior = (self.std**2 * (1 - abar) / total).expand_as(x)
         return Prediction((1 - abar).sqrt() / total * x, posterior)
+
+
+class PixelOracle(GaussianOracle):
+    """The same for pixels x_0 ~ N(m, s^2) that are all unlike: an image turned round has another law."""
+
+    shape = (2, 2, 3)
+
+    means = torch.linspace(-0.3, 0.3, 12, dtype=torch.float64).view(shape)
+    stds = torch.linspace(0.35, 0.6, 12, dtype=torch.float64).view(shape)
+
+    def noise_moment(self, t: float) -> float:
+        """Return E |eps(x_t, t)|^2 / d, the mean over the pixels."""
+        abar = self.schedule.alpha_bar(t)
+        return float(((1 - abar) / (abar * self.stds**2 + 1 - abar)).mean())
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        """Return eps = sqrt(1 - abar) (x - sqrt(abar) m) / (abar s^2 + 1 - abar), and Var[x_0 | x_t]."""
+        self.calls += 1
+        abar = self.schedule.alpha_bars(t).to(x).view(-1, 1, 1, 1)
+        means, variance = self.means.to(x), self.stds.to(x) ** 2
+        total = abar * variance + 1 - abar
+        eps = (1 - abar).sqrt() / total * (x - abar.sqrt() * means)
+        return Prediction(eps, variance * (1 - abar) / total)
 
 
 class MixtureOracle:
@@ -114,19 +143,46 @@ class MixtureOracle:
 
 def even_in_log_snr(steps: int) -> Grid:
     """Return S steps from t = 1 to t = 1e-3 at equal parts of log SNR, and the one to x_0."""
+    return _in_log_snr(steps, range(1, steps))
+
+
+def uneven_in_log_snr(steps: int) -> Grid:
+    """Return the same with steps that are long and short in turn, the long ones twice as long."""
+    return _in_log_snr(steps, [k + k % 2 / 3 for k in range(1, steps)])
+
+
+def _in_log_snr(steps: int, places: Iterable[float]) -> Grid:
     low, high = (math.log(a / (1 - a)) for a in map(_SCHEDULE.alpha_bar, (1.0, _END)))
-    levels = [low + (high - low) * k / steps for k in range(1, steps)]
+    levels = [low + (high - low) * place / steps for place in places]
     between = [_SCHEDULE.time(1 / (1 + math.exp(-level))) for level in levels]
     return make_grid(_SCHEDULE, spacing=[_END, *between, 1.0])
 
 
-def flow_error(sampler: Sampler, steps: int) -> float:
-    """Return the greatest error of 41 end points of the mixture's probability flow after S steps."""
-    model = MixtureOracle()
+class _MovedByNoise(Exception):  # noqa: N818  it is no error
+    """A rule to whose states the noise that it asks for makes a difference."""
+
+
+def flow_error(sampler: Sampler, steps: int, spaced: Callable[[int], Grid] = even_in_log_snr) -> float:
+    """Return the greatest error of 41 end points of the mixture's probability flow after S steps.
+
+    Every start is gone from twice, with noise of 0 and of 1: a rule without noise is moved by neither.
+    """
+    model, size = MixtureOracle(), len(_STARTS)
     noisy, clean = map(_SCHEDULE.alpha_bar, (1.0, _END))
     exact = model.quantiles(model.below(_STARTS, noisy), clean)
-    states = trajectory(model, sampler, even_in_log_snr(steps), _STARTS.clone(), no_noise)
-    return float((_after(steps, states).view(-1) - exact).abs().max())
+    twice = torch.cat([_STARTS, _STARTS])
+    places = torch.arange(2 * size).view(-1, 1, 1, 1) // size
+
+    def noise(index: int, draw: int = 0) -> Tensor:
+        return places.to(twice)
+
+    def still() -> Iterator[Tensor]:
+        for state in trajectory(model, sampler, spaced(steps), twice.clone(), noise):
+            if not torch.equal(state[:size].nan_to_num(), state[size:].nan_to_num()):
+                raise _MovedByNoise
+            yield state[:size]
+
+    return float((_after(steps, still()).view(-1) - exact).abs().max())
 
 
 def _after(steps: int, states: Iterator[Tensor]) -> Tensor:
@@ -137,14 +193,14 @@ def _after(steps: int, states: Iterator[Tensor]) -> Tensor:
     return state
 
 
-def law_error(sampler: Sampler, steps: int) -> float:
+def law_error(sampler: Sampler, steps: int, spaced: Callable[[int], Grid] = even_in_log_snr) -> float:
     """Return the error of the standard deviation of x after S steps, for data N(0, 1/4)."""
 
     def true(t: float) -> float:
         abar = _SCHEDULE.alpha_bar(t)
         return math.sqrt(abar * STD**2 + 1 - abar)
 
-    variance = output_variance(sampler, _SCHEDULE, even_in_log_snr(steps), start=true(1.0), taken=steps)
+    variance = output_variance(sampler, _SCHEDULE, spaced(steps), start=true(1.0), taken=steps)
     return abs(math.sqrt(variance) - true(_END))
 
 
@@ -159,8 +215,7 @@ def output_variance(
 ) -> float:
     """Return the exact variance of a sampler's output for x_T ~ N(0, start^2) and data N(0, std^2).
 
-    Row 0 of one batch starts from an impulse in x_T, every other row receives one as one draw of noise; the
-    sum of their squared outputs is the variance. Exact for rules that are linear in x and noise.
+    Exact for rules that are linear in x and noise, see `laws`.
 
     Args:
         sampler: the rule.
@@ -170,17 +225,67 @@ def output_variance(
         start: the standard deviation of x_T.
         taken: the number of steps after which the variance is told; all of the grid's if None.
     """
-    model = GaussianOracle(schedule, std)
-    places = {asked: 1 + place for place, asked in enumerate(draws(sampler, grid))}
-    rows = len(places) + 1
-    one = torch.eye(rows, dtype=torch.float64).view(rows, rows, 1, 1, 1) * IMPULSE
+    steps = len(grid) if taken is None else taken
+    found = laws(sampler, GaussianOracle(schedule, std), grid, (1, 1, 1), start=start, taken=steps)
+    return float(found[-1].std.square())
+
+
+class Law(NamedTuple):
+    """What is known of a state x_t: mean and standard deviation of every pixel."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def laws(
+    sampler: Sampler,
+    model: EpsilonModel,
+    grid: Grid,
+    shape: tuple[int, int, int] | None = None,
+    *,
+    start: float = 1.0,
+    taken: int | None = None,
+) -> list[Law]:
+    """Return the exact law of x after every step, for x_T ~ N(0, start^2).
+
+    Of one batch row 0 starts at 0 and has no noise, row 1 starts from an impulse in x_T, every further one
+    receives an impulse as one draw of noise, and the last one a mixture of all. Row 0 is the mean, and the
+    sum of squares of what the impulses move is the variance.
+
+    Args:
+        sampler: the rule.
+        model: the exact predictor for a Gaussian law.
+        grid: the time steps.
+        shape: that of a sample; the model's if None.
+        start: the standard deviation of x_T.
+        taken: the number of steps after which it ends; all of the grid's if None.
+
+    Raises:
+        NotApplicable: if the rule is not linear in x_T and its noise: the mixture tells.
+    """
+    shape = shape or model.shape
+    places = {asked: 2 + place for place, asked in enumerate(draws(sampler, grid))}
+    rows = len(places) + 3
+    weights = torch.linspace(1.5, 2.5, rows, dtype=torch.float64)
+    weights[0] = weights[-1] = 0
+    pushes = torch.eye(rows, dtype=torch.float64)
+    pushes[:, -1] = weights
+    pushes = IMPULSE * pushes.view(rows, rows, 1, 1, 1)
 
     def noise(index: int, draw: int = 0) -> Tensor:
-        return one[places[index, draw]]
+        return pushes[places[index, draw]].expand(rows, *shape).clone()
 
-    states = trajectory(model, sampler, grid, start * one[0], noise)
-    end = _after(len(grid) if taken is None else taken, states)
-    return float((end / IMPULSE).square().sum())
+    found: list[Law] = []
+    x_T = start * pushes[1].expand(rows, *shape)
+    for x in islice(trajectory(model, sampler, grid, x_T.clone(), noise), taken):
+        moved = (x - x[0]).double() / IMPULSE
+        found.append(Law(x[0].double().clone(), moved[1:-1].square().sum(0).sqrt()))
+    if taken is not None and len(found) < taken:
+        raise BenchError(f"it yields fewer states than the {taken} steps it is given")
+    gap = (moved[-1] - torch.tensordot(weights, moved, dims=1)).abs().max()
+    if not float(gap) <= _LINEAR * float(moved.abs().max()):
+        raise NotApplicable("the rule is not linear in its noise: its law is not known without drawing")
+    return found
 
 
 def no_noise(index: int, draw: int = 0) -> Tensor:
@@ -201,14 +306,28 @@ def draws(sampler: Sampler, grid: Grid) -> list[tuple[int, int]]:
     return list(asked)
 
 
-def measured_order(sampler: Sampler) -> tuple[float, list[float]]:
+def measured_order(
+    sampler: Sampler, spaced: Callable[[int], Grid] = even_in_log_snr, steps: Sequence[int] = STEPS
+) -> tuple[float, list[float]]:
     """Return (order, errors at 80, 160 and 320 steps) of a sampler.
 
     The error is that of end points for a rule without noise, and of the standard deviation of its law for
     one with noise (its weak order). The order is the slope of log error against log S over the last two.
+
+    Args:
+        sampler: the rule.
+        spaced: the grid of so many steps.
+        steps: the numbers of steps, each twice the one before.
+
+    Raises:
+        NotApplicable: if a rule with noise is not linear in it.
     """
-    error: Callable[[Sampler, int], float] = law_error if draws(sampler, even_in_log_snr(10)) else flow_error
-    errors = [error(sampler, steps) for steps in STEPS]
+    try:
+        errors = [flow_error(sampler, count, spaced) for count in steps]
+    except (_MovedByNoise, NotApplicable) as reason:  # a mixture's model tells no variance, a Gaussian's does
+        if isinstance(reason, NotApplicable) and not draws(sampler, spaced(10)):
+            raise
+        errors = [law_error(sampler, count, spaced) for count in steps]
     if not errors[-1] > 0 or not math.isfinite(errors[-2]):
         return math.inf if errors[-1] == 0 else math.nan, errors
     return math.log2(errors[-2] / errors[-1]), errors

@@ -2,13 +2,21 @@
 
 import os
 from dataclasses import replace
-from math import sqrt
+from math import inf, sqrt
 
 import pytest
 import torch
 from support.plugins import HEUN
 
-from bench import AtLeast, get_sampler, hookimpl, predict_x0, sampler
+from bench import (
+    AtLeast,
+    NotApplicable,
+    get_sampler,
+    hookimpl,
+    posterior_constants,
+    predict_x0,
+    sampler,
+)
 from bench.diffusion.conformance import CLAUSES, badge, check_clause, check_sampler
 from bench.diffusion.orders import measured_order
 
@@ -133,6 +141,63 @@ def swallows(model, x, grid, noise):
         yield x
 
 
+@sampler(name="broken", order=1, source="a test")
+def none_of_one(model, x, grid, noise):
+    if len(grid) > 1:
+        yield from ddim_rule(model, x, grid)
+
+
+@sampler(name="broken", order=1, source="a test")
+def each_time_once(model, x, grid, noise):
+    for step, time in zip(grid, [*grid.timesteps[1:], None], strict=True):
+        x = ddim(model, x, step)
+        if step.t != time:
+            yield x
+
+
+def ddim_rule(model, x, grid):
+    for step in grid:
+        x = ddim(model, x, step)
+        yield x
+
+
+@sampler(name="broken", order=1, source="a test")
+def shows_another(model, x, grid, noise):
+    for step, state in zip(grid, ddim_rule(model, x, grid), strict=True):
+        yield 2 * state if step.index == 2 and not step.last else state
+
+
+@sampler(name="broken", source="a test")
+def thresholds_the_batch(model, x, grid, noise):
+    for step in grid:
+        x0, eps = predict_x0(x, model(x, step.times(x)), step.alpha_bar)
+        most = max(float(x0.abs().quantile(0.995)), 1.0)
+        x = sqrt(step.alpha_bar_next) * x0.clamp(-most, most) / most + sqrt(1 - step.alpha_bar_next) * eps
+        yield x
+
+
+@sampler(name="broken", order=2, source="a test")
+def without_the_ratio(model, x, grid, noise):
+    """DPM-Solver++(2M) for equal steps."""
+    before = None
+    for step in grid:
+        x0, eps = predict_x0(x, model(x, step.times(x)), step.alpha_bar)
+        ahead = x0 if before is None or step.last else 1.5 * x0 - 0.5 * before
+        here, there = (sqrt((1 - a) / a) if a > 0 else inf for a in (step.alpha_bar, step.alpha_bar_next))
+        part = 0.0 if here == inf else there / here
+        scaled = x / sqrt(step.alpha_bar) if part else 0
+        x = sqrt(step.alpha_bar_next) * (part * scaled + (1 - part) * ahead) + (
+            0 if part or step.last else sqrt(1 - step.alpha_bar_next) * eps
+        )
+        before = x0
+        yield x
+
+
+def beside(x):
+    """Every row's neighbour in the pairs (0, 1), (2, 3), ..."""
+    return x[[row ^ 1 if row ^ 1 < len(x) else row for row in range(len(x))]]
+
+
 COUNTER = []
 
 
@@ -161,10 +226,15 @@ BREACHES = [
     (one_time_too_many, "yields x after every step"),
     (one_time_too_few, "yields x after every step"),
     (endless, "yields x after every step"),
+    (none_of_one, "yields x after every step"),
+    (each_time_once, "yields x after every step"),
     (broken(twice), "makes the declared calls a step"),
     (broken(lambda m, b, x, *_: x, calls_per_step=2), "makes the declared calls a step"),
     (broken(unlike_the_last_time), "gives the same for the same noise"),
     (broken(lambda m, b, x, s, *_: x + 1e-3 * x.mean(0) if s.last else x), "treats each sample alone"),
+    (broken(lambda m, b, x, s, *_: x + 1e-3 * x[:1] if s.last else x), "treats each sample alone"),
+    (broken(lambda m, b, x, s, *_: x + 1e-3 * beside(x) if s.last else x), "treats each sample alone"),
+    (thresholds_the_batch, "treats each sample alone"),
     (in_place, "leaves its input alone"),
     (noise_in_place, "leaves its input alone"),
     (broken(draws), "changes nothing global"),
@@ -172,6 +242,13 @@ BREACHES = [
     (
         broken(lambda m, b, x, s, g, noise: x + 1e-3 * noise(s.index) if s.last else x),
         "adds no noise at the last step",
+    ),
+    (shows_another, "yields x_t of the grid's levels"),
+    (broken(lambda m, b, x, s, *_: b if s.last else x), "takes the noise out at the last step"),
+    (broken(lambda m, b, x, s, *_: 1.04 * x if s.last else x), "takes the noise out at the last step"),
+    (
+        broken(lambda m, b, x, s, grid, *_: x if s.last else x + 0 * grid[s.index + 1].t),
+        "stops where the grid stops",
     ),
     (broken(lambda m, b, x, s, *_: x.half() if s.last else x), "keeps dtype and device"),
     (
@@ -184,7 +261,8 @@ BREACHES = [
     (swallows, "lets a failure of the network through"),
     (broken(lambda m, b, x, s, *_: 0.9 * x if s.last else x), "converges as S goes to T"),
     (broken(lambda m, b, x, *_: x, source=""), "states a source"),
-    (broken(lambda m, b, x, *_: x, order=2), "has the declared order"),
+    (without_the_ratio, "keeps its order on uneven steps"),
+    (replace(make(HEUN), declared=1), "has the declared order"),
 ]
 
 
@@ -195,6 +273,73 @@ def test_each_breach_is_found_and_it_alone(rule, clause):
 
 def test_every_clause_has_a_breach():
     assert {clause for _, clause in BREACHES} == set(CLAUSES)
+
+
+def sums(variance, asks=lambda step: True):
+    """DDIM with noise of a variance: (step) -> v."""
+
+    def rule(model, x, grid, noise):
+        for step in grid:
+            v = variance(step)
+            x0, eps = predict_x0(x, model(x, step.times(x)), step.alpha_bar)
+            x = sqrt(step.alpha_bar_next) * x0 + sqrt(max(0, 1 - step.alpha_bar_next - v)) * eps
+            if asks(step):
+                x = x + sqrt(v) * noise(step.index)
+            yield x
+
+    return sampler(name="noisy", order=1, source="a test")(rule)
+
+
+def ancestral(step):
+    return posterior_constants(step).variance
+
+
+def at_times(step):
+    return step.index % 16 == 15
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        sums(ancestral),
+        sums(lambda step: 0.0),
+        sums(lambda step: ancestral(step) * at_times(step), asks=at_times),
+    ],
+    ids=["asked for at the last step too", "asked for and times 0", "at some steps only"],
+)
+def test_noise_is_what_moves_x_and_not_what_is_asked_for(rule):
+    assert [finding for finding in check_sampler(rule) if not finding.kept] == []
+
+
+@sampler(name="corrects", order=1, source="Song et al. 2021, arXiv:2011.13456, algorithm 5", calls_per_step=2)
+def corrects(model, x, grid, noise):
+    """Langevin steps as long as the norms of score and noise say: not linear in the noise."""
+    for step in grid:
+        x = ddim(model, x, step)
+        if not step.last:
+            after = grid.schedule.alpha_bar(step.t_next)
+            eps = model(x, torch.full((len(x),), step.t_next)).eps
+            z = noise(step.index)
+            sizes = [part.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for part in (z, eps / sqrt(1 - after))]
+            length = 2 * (0.05 * sizes[0] / sizes[1]) ** 2
+            x = x - length * eps / sqrt(1 - after) + (2 * length).sqrt() * z
+        yield x
+
+
+def test_of_a_rule_that_is_not_linear_in_its_noise_no_law_is_told():
+    found = findings(corrects)
+    assert [one for one in found.values() if one.kept is False] == []
+    assert "not linear in its noise" in found["converges as S goes to T"].detail
+    assert found["has the declared order"].kept is None
+
+
+def refuses(model, x, grid, noise):
+    raise NotApplicable("for another model")
+    yield x
+
+
+def test_a_sampler_that_runs_nowhere_keeps_nothing():
+    assert "nothing measured" in badge(check_sampler(sampler(source="a test")(refuses)))
 
 
 def elsewhere(model, before, x, step, grid, noise):
@@ -225,9 +370,9 @@ def test_a_rule_keeps_its_order_with_one_wrong_weight_only_if_it_had_none():
 
 def test_the_badge_counts_what_is_kept():
     found = check_sampler(get_sampler("ddim"))
-    assert "16 of 16 clauses kept" in badge(found)
+    assert "20 of 20 clauses kept" in badge(found)
     assert badge(found).endswith("brightgreen)")
-    assert badge([replace(found[0], kept=False), *found[1:]]).endswith("15_of_16_clauses_kept-red)")
+    assert badge([replace(found[0], kept=False), *found[1:]]).endswith("19_of_20_clauses_kept-red)")
 
 
 def test_public_names_for_plugin_authors_exist():

@@ -23,14 +23,14 @@ def run(tmp_path):
 def test_every_clause_is_a_test_beside_the_author_s_own(run):
     done = run("--check-sampler", "mine.py")
     assert done.returncode == 0, done.stdout
-    assert "16 passed, 1 skipped" in done.stdout
+    assert "20 passed, 1 skipped" in done.stdout
 
 
 def test_a_broken_clause_is_a_failed_test_with_its_measurement(run):
     done = run("--check-sampler", "wrong.py")
     assert done.returncode == 1
     assert "declared 3" in done.stdout
-    assert "1 failed, 15 passed, 1 skipped" in done.stdout
+    assert "2 failed, 18 passed, 1 skipped" in done.stdout
 
 
 def test_an_unknown_sampler_is_one_sentence(run):

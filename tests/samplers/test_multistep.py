@@ -30,7 +30,7 @@ from bench import (
 from bench.diffusion.conformance import CLAUSES
 from bench.diffusion.grid import grid_for
 from bench.diffusion.noise import normal_noise
-from bench.diffusion.orders import GaussianOracle
+from bench.diffusion.orders import GaussianOracle, PixelOracle
 from bench.plugins.loading import Registry, registry
 from samplers.deis import _VP, _in_vp, _time_weights
 from samplers.ode import Level, exponential_weights, lagrange, phi, places, planned, sigma_weights
@@ -327,10 +327,10 @@ def test_noise_leaves_a_trained_network_s_samples_in_their_range(spec, digits):
 @pytest.mark.parametrize("spec", RULES)
 def test_the_contract_is_kept(spec):
     """But for the order, which a grid even in time does not tell; it has tests of its own."""
-    sampler, model = get_sampler(spec), GaussianOracle(LINEAR)
+    sampler, model = get_sampler(spec), PixelOracle(LINEAR)
     grid = make_grid(LINEAR, 10)
     for clause, measure in CLAUSES.items():
-        if clause != "has the declared order":
+        if "order" not in clause:
             assert measure(sampler, model, grid)[0] is True, clause
 
 

@@ -3,7 +3,7 @@
 HEUN = '''
 from math import sqrt
 
-from bench import NotApplicable, hookimpl, sampler
+from bench import NotApplicable, hookimpl, sampler, times_like
 
 
 @sampler(order=2, calls_per_step=2, source="Karras et al. 2022, arXiv:2206.00364, algorithm 1")
@@ -19,8 +19,7 @@ def my_heun(model, x, grid, noise):
             x = scaled + (there - here) * slope
         else:
             ahead = sqrt(step.alpha_bar_next) * (scaled + (there - here) * slope)
-            after = grid[step.index + 1]
-            slope = (slope + model(ahead, after.times(x)).eps) / 2
+            slope = (slope + model(ahead, times_like(x, step.t_next)).eps) / 2
             x = sqrt(step.alpha_bar_next) * (scaled + (there - here) * slope)
         yield x
 
