@@ -98,7 +98,8 @@ def walk(sampler: Sampler, steps: int, spacing: str) -> Tensor:
         return source(index, draw).double()
 
     try:
-        states = list(trajectory(model, sampler, grid, source.initial().double(), noise))
+        walked = trajectory(model, sampler, grid, source.initial().double(), noise)
+        states = [state.clone() for state in walked]  # a rule may yield its own memory again
     except BenchError:
         raise
     except users_code() as error:

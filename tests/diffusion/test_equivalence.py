@@ -5,7 +5,7 @@ import json
 import pytest
 from support.commands import bench
 
-from bench import get_sampler
+from bench import get_sampler, sampler
 from bench.diffusion.equivalence import likenesses
 
 
@@ -27,6 +27,18 @@ def test_one_rule_under_two_names(one, other):
     found = verdict(one, other)
     assert found.same
     assert found.verdict.startswith("same to ")
+
+
+def test_a_rule_that_yields_its_own_memory_again_is_the_same_rule():
+    ddim = get_sampler("ddim")
+
+    def rule(model, x, grid, noise):
+        mine = x.clone()
+        for state in ddim(model, x, grid, noise):
+            yield mine.copy_(state)
+
+    (found,) = likenesses([ddim, sampler(name="mine")(rule)], [5], "linspace")
+    assert found.same
 
 
 def test_other_end_rules_differ_at_the_end_alone():
