@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from bench.commands.options import load_plugins, parse_sampler, print_json, report_plugin_failures
-from bench.diffusion.conformance import Clause, badge, check_sampler
+from bench.diffusion.conformance import Clause, badge, check_sampler, nothing_measured
 from bench.diffusion.sampling import Sampler
 from bench.errors import UsageError, one_line
 from bench.plugins.loading import registry
@@ -20,13 +22,16 @@ MARKS = {True: "ok  ", False: "FAIL", None: "-   "}
 def execute(options: argparse.Namespace) -> int:
     """Print the findings; 1 if a clause is broken."""
     told = len(load_plugins(options.plugin).failures)
-    chosen = [sampler for text in options.what for sampler in samplers_of(text)]
-    found = {sampler.label: check_sampler(sampler) for sampler in chosen}
+    with redirect_stdout(sys.stderr):  # what a rule prints is no part of the findings
+        chosen = {one.spec: one for text in options.what for one in samplers_of(text)}
+        measured = [(one, check_sampler(one)) for one in chosen.values()]
+    labels = [one.label for one in chosen.values()]
+    found = {one.spec if labels.count(one.label) > 1 else one.label: findings for one, findings in measured}
     if options.json:
-        print_json({label: [vars(finding) for finding in findings] for label, findings in found.items()})
+        print_json({name: [vars(finding) for finding in findings] for name, findings in found.items()})
     else:
-        for label, findings in found.items():
-            print(badge(findings) if options.badge else "\n".join(_lines(label, findings)))
+        for name, findings in found.items():
+            print(badge(findings) if options.badge else "\n".join(_lines(name, findings)))
     broken = any(finding.kept is False for findings in found.values() for finding in findings)
     report_plugin_failures(registry().failures[told:])
     return int(broken)
@@ -40,18 +45,21 @@ def samplers_of(text: str) -> list[Sampler]:
     """
     if not text.endswith(".py"):
         return [parse_sampler(text)]
-    before = set(registry().default_samplers) | set(registry().samplers)
-    registry().load_file(Path(text))
-    offered = registry().default_samplers.entries | registry().samplers.entries
-    new = list({one.spec: one for name, one in offered.items() if name not in before}.values())
-    if not new and not registry().failures:
+    path = Path(text)
+    registry().load_file(path)
+    found = registry().samplers_of(path)
+    if not found and not registry().failures_of(path):
         raise UsageError(f"{text} registers no sampler; define bench_samplers() with @hookimpl")
-    return new
+    return found
 
 
-def _lines(label: str, findings: list[Clause]) -> list[str]:
-    lines = [label]
+def _lines(name: str, findings: list[Clause]) -> list[str]:
+    lines = [name]
     for finding in findings:
         detail = f": {finding.detail}" if finding.detail else ""
         lines.append(f"  {MARKS[finding.kept]} {one_line(f'{finding.clause}{detail}')}")
+    if reason := nothing_measured(findings):
+        lines.append(
+            one_line(f"  nothing was measured, the sampler does not run on the kit's model: {reason}")
+        )
     return lines

@@ -6,6 +6,7 @@ It is loaded with every pytest where the project is installed, so it imports not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,12 +49,13 @@ class Conformance(pytest.Collector):
         from bench.errors import BenchError
         from bench.plugins.loading import registry
 
+        what = self.name.removeprefix("check ")
         try:
-            chosen = samplers_of(self.name.removeprefix("check "))
+            chosen = samplers_of(what)
         except BenchError as error:
             raise pytest.UsageError(str(error)) from None
-        if registry().failures:
-            raise pytest.UsageError("; ".join(f"{one.plugin}: {one.message}" for one in registry().failures))
+        if failures := registry().failures_of(Path(what)):
+            raise pytest.UsageError("; ".join(f"{one.plugin}: {one.message}" for one in failures))
         for sampler in chosen:
             for clause in CLAUSES:
                 yield ClauseItem.from_parent(self, name=f"{sampler.label}: {clause}", test=(sampler, clause))

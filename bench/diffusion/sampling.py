@@ -299,8 +299,15 @@ def get_sampler(spec: str) -> Sampler:
     first, (head, *_) = _first_text(found), given.partition("?")
     if first and "=" not in head.partition(",")[0]:
         given = f"{first}={given}"
-    parameters = parse_options(given, f"sampler {spec!r}")
-    return found.with_(**{key.replace("-", "_"): value for key, value in parameters.items()})
+    named = {k.replace("-", "_"): v for k, v in parse_options(given, f"sampler {spec!r}").items()}
+    kinds = typing.get_type_hints(found.function)
+    return found.with_(**{key: _choice(kinds.get(key), value) for key, value in named.items()})
+
+
+def _choice(kind: Any, text: str) -> Any:
+    """Return what a text names among the choices of a Literal, which may be numbers; the text otherwise."""
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    return next((choice for choice in choices if str(choice) == text), text)
 
 
 def _first_text(sampler: Sampler) -> str | None:

@@ -14,11 +14,12 @@ import importlib.util
 import inspect
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pluggy
 
@@ -117,7 +118,7 @@ class Registry:
         self.observers: Catalog[ObserverMaker] = Catalog("observer")
         self.downloads: Catalog[Download] = Catalog("file to fetch")
         self.failures: list[PluginFailure] = []
-        self._files: set[Path] = set()
+        self._files: dict[Path, Origin] = {}
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(specs)
         builtin = Origin("sampler-bench", own_version())
@@ -137,7 +138,7 @@ class Registry:
             self._load(plugin, version, point.load)
 
     def load_file(self, path: Path) -> None:
-        """Register a plugin file; a file that was registered already is not read again.
+        """Register a plugin file; one that was registered already, by a package too, is not read again.
 
         Raises:
             UsageError: if the file does not exist.
@@ -148,8 +149,20 @@ class Registry:
             raise UsageError(f"plugin file {path} does not exist")
         if path.resolve() in self._files:
             return
-        self._files.add(path.resolve())
+        self._files[path.resolve()] = Origin(str(path), "")  # its failure to be imported is its own too
         self._load(str(path), "", functools.partial(import_file, path))
+
+    def samplers_of(self, path: Path) -> list[Sampler]:
+        """Return the samplers that a loaded file registered, each once."""
+        origin = self._files.get(path.resolve())
+        catalogs = self.default_samplers, self.samplers
+        offered = [(each.origins[name], one) for each in catalogs for name, one in each.entries.items()]
+        return list({one.spec: one for by, one in offered if by is origin}.values())
+
+    def failures_of(self, path: Path) -> list[PluginFailure]:
+        """Return what a loaded file could not do."""
+        origin = self._files.get(path.resolve())
+        return [one for one in self.failures if origin and one.plugin == origin.plugin]
 
     def _load(self, plugin: str, version: str, load: Callable[[], Any]) -> None:
         try:
@@ -171,6 +184,8 @@ class Registry:
             self._fail(plugin, version, "register", nothing)
             return
         origin = Origin(plugin, version)
+        if file := getattr(module, "__file__", None):
+            self._files[Path(file).resolve()] = origin
         for hook, register in self._hooks():
             self._collect(hook, register, module, origin)
 
@@ -224,6 +239,7 @@ class Registry:
         """Register the rule of a sampler under its own name, and the sampler under its alias."""
         if not isinstance(sampler, Sampler):
             raise UsageError(f"expected @sampler functions, got {type(sampler).__name__}")
+        self._check_spec(sampler)
         known = self.samplers.entries.get(sampler.name)
         if known is None:
             plain = replace(sampler, alias=None, parameters=_defaults(sampler))
@@ -232,6 +248,22 @@ class Registry:
             self.samplers.add(sampler.name, sampler, origin)  # raises: the name is taken
         if sampler.alias is not None:
             self.samplers.add(sampler.alias, sampler, origin)
+
+    def _check_spec(self, sampler: Sampler) -> None:
+        """Raise UsageError for a sampler whose text does not name it again: trials have nothing else."""
+        if not inspect.isroutine(sampler.function):
+            kind = type(sampler.function).__name__
+            raise UsageError(f"sampler {sampler.name!r} is a {kind}; decorate a function that calls it")
+        for name in filter(None, (sampler.name, sampler.alias)):
+            if ":" in name or name.strip() in ("", "all") or name in self.sets.entries:
+                raise UsageError(f"no sampler can be named by {name!r}; choose another name")
+        kinds = _types_of_options(sampler.function)
+        for key, value in sampler.parameters.items():
+            kind = kinds.get(key, type(value))
+            fits = get_origin(kind) is Literal or (kind in (int, float, bool, str) and _is_a(value, kind))
+            if not fits:
+                told = f"option {key} of sampler {sampler.name!r} is no text's: {value!r} of type {kind}"
+                raise UsageError(f"{told}; take int, float, bool, str or a Literal, and a default of it")
 
     def _add_set(self, item: tuple[str, SamplerSet], origin: Origin) -> None:
         name, offered = item
@@ -271,6 +303,24 @@ def registry() -> Registry:
 def _defaults(sampler: Sampler) -> Mapping[str, Any]:
     parameters = inspect.signature(sampler.function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _types_of_options(function: Any) -> Mapping[str, Any]:
+    """Return the types; those of model, x, grid and noise are forgotten where only a checker knows them."""
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        plain = inspect.unwrap(getattr(function, "__func__", function))
+        options = [p for p in inspect.signature(plain).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        plain.__annotations__ = {p.name: p.annotation for p in options if p.annotation is not p.empty}
+    try:
+        return typing.get_type_hints(function)
+    except NameError as error:
+        raise UsageError(f"the type of an option cannot be read: {error}") from None
 
 
 def import_file(path: Path) -> ModuleType:

@@ -75,6 +75,62 @@ def test_check_takes_a_file(tmp_path):
     assert "39 and 79 calls in 20 and 40 steps, 2 a step more, declared 2" in out.stdout
 
 
+def test_a_file_s_samplers_are_its_own_whoever_loaded_it_first(tmp_path):
+    (tmp_path / "mine.py").write_text(HEUN)
+    file = tmp_path / "mine.py"
+    out = bench("check", file, file, "--plugin", file, "--badge")
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.count("clauses kept](") == 1
+
+
+def test_two_samplers_of_one_label_are_both_told_and_what_they_print_is_no_part_of_it(tmp_path):
+    text = HEUN.replace("noise):", 'noise, *, k: int = 1, b: str = "slow", c: str = "slow"):')
+    text = text.replace("[my_heun]", '[my_heun.with_(b="fast"), my_heun.with_(c="fast")]')
+    text = text.replace("yield x", "print('hello')\n        yield 0.9 * x if b == 'fast' else x")
+    (tmp_path / "mine.py").write_text(text)
+    out = bench("check", tmp_path / "mine.py", "--json")
+    assert out.returncode == 1
+    told = ["my-heun:k=1,b=fast,c=slow", "my-heun:k=1,b=slow,c=fast", "my-heun k=1"]  # the plain rule too
+    assert list(json.loads(out.stdout)) == told
+    assert "hello" in out.stderr
+
+
+CHECKER = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Literal
+from bench import get_sampler, hookimpl, sampler
+if TYPE_CHECKING:
+    from torch import Tensor
+    from bench import Grid
+
+class Rule:
+    def __call__(self, model, x, grid, noise):
+        yield from get_sampler("ddim")(model, x, grid, noise)
+
+def rule(model, x: Tensor, grid: Grid, noise, *, order: Literal[1, 2] = 1):
+    assert order in (1, 2)
+    yield from get_sampler("ddim")(model, x, grid, noise)
+
+def loose(model, x, grid, noise, *, rho: float | None = None):
+    yield x
+
+@hookimpl
+def bench_samplers():
+    named = [sampler(name=name)(rule) for name in ("a:b", "fast")]
+    return [sampler(rule), sampler(name="instance")(Rule()), sampler(loose), *named]
+"""
+
+
+def test_a_rule_is_found_by_its_text_or_refused_where_that_cannot_name_it(tmp_path):
+    (tmp_path / "mine.py").write_text(CHECKER)
+    asked = ["--model", "exact-gaussian", "--n", "40", "--steps", "5", "--results", tmp_path / "results"]
+    out = bench("run", "--plugin", tmp_path / "mine.py", "--samplers", "rule:order=2", *asked)
+    assert "Traceback" not in out.stderr
+    assert set(load_results(tmp_path / "results").status) == {"done"}, out.stderr
+    for refused in ("'instance' is a Rule", "rho of sampler 'loose'", "'a:b'", "'fast'"):
+        assert refused in out.stderr
+
+
 def test_named_samplers_are_there_and_no_part_of_all(tmp_path):
     (tmp_path / "mine.py").write_text(
         HEUN.replace("bench_samplers", "bench_named_samplers").replace(
