@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import keyword
 import re
+import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +30,8 @@ def execute(options: argparse.Namespace) -> int:
     kind, name = options.kind, options.name
     if not _NAME.fullmatch(name):
         raise UsageError(f"the name must be small letters, digits and hyphens, as my-rule, got {name!r}")
+    if _taken(kind, name):
+        raise UsageError(f"{name!r} is a name that Python has or the file uses; choose another name")
     if name in getattr(registry(), f"{kind}s").entries:
         raise UsageError(f"there is a {kind} {name!r} already; choose another name")
     texts = _package(kind, name) if options.package else _file(kind, name)
@@ -41,6 +46,19 @@ def execute(options: argparse.Namespace) -> int:
     package = f"cd {folder} && pip install -e .[test] && python -m pytest"
     print(f"next: {package if options.package else _filled(_NEXT[kind], kind, name)}")
     return 0
+
+
+def _taken(kind: str, name: str) -> bool:
+    """Return whether Python has a name, or the file itself uses it: a function so called would hide that."""
+    ident = name.replace("-", "_")
+    if keyword.iskeyword(ident) or ident in sys.stdlib_module_names:
+        return True
+    used = {
+        node.id
+        for node in ast.walk(ast.parse(_made(f"{kind}.py", kind, "a-1")))
+        if isinstance(node, ast.Name)
+    }
+    return ident in used or ident in ("bench", "torch", "numpy")
 
 
 def _filled(text: str, kind: str, name: str) -> str:
@@ -59,8 +77,11 @@ def _filled(text: str, kind: str, name: str) -> str:
 
 
 def _made(template: str, kind: str, name: str) -> str:
-    path = files("bench") / "commands" / "templates" / f"{template}.txt"
-    return _filled(path.read_text(encoding="utf-8"), kind, name)
+    return _filled(_template(template), kind, name)
+
+
+def _template(name: str) -> str:
+    return (files("bench") / "commands" / "templates" / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def _file(kind: str, name: str) -> Mapping[str, str]:

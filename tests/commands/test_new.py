@@ -46,7 +46,13 @@ def test_a_package_passes_its_tests_as_written(tmp_path, kind):
         "README.md",
     }
     found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    installed = folder / "my_own-0.1.0.dist-info"  # as pip install -e leaves it
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-own\nVersion: 0.1.0\n")
+    (installed / "entry_points.txt").write_text("[sampler_bench]\nmy-own = my_own\n")
+    workflow = (folder / ".github" / "workflows" / "tests.yml").read_text()
+    asked = workflow.partition("python -m pytest")[2].split()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *asked]
     done = subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     listed = bench("list", "--plugin", folder / "my_own.py", "--json")
@@ -61,7 +67,9 @@ def test_nothing_is_written_over(tmp_path, capsys):
     assert (tmp_path / "mine.py").read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["Mine", "my_rule", "-x", "1st", "ddim"])
+@pytest.mark.parametrize(
+    "name", ["Mine", "my_rule", "-x", "1st", "ddim", "class", "sqrt", "predict-x0", "random", "torch"]
+)
 def test_a_name_that_cannot_be_one_gets_a_sentence(name, capsys):
     assert main(["new", "sampler", "--", name] if name.startswith("-") else ["new", "sampler", name]) == 2
     assert capsys.readouterr().err
