@@ -341,7 +341,8 @@ def _errors(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:
         sample(_Failing(model.schedule), sampler, grid, _start(), _noise())
     except ArithmeticError as error:
         notes = getattr(error, "__notes__", ())
-        return any("step" in note for note in notes), "; ".join(notes)
+        told = any("step" in note for note in notes)
+        return told, "; ".join(notes) if told else "it failed before its first step: yield x, return no list"
     return False, "a failure of the network was kept from the caller"
 
 

@@ -193,6 +193,10 @@ def without_the_ratio(model, x, grid, noise):
         yield x
 
 
+def returns_a_list(model, x, grid, noise):
+    return list(ddim_rule(model, x, grid))
+
+
 def beside(x):
     """Every row's neighbour in the pairs (0, 1), (2, 3), ..."""
     return x[[row ^ 1 if row ^ 1 < len(x) else row for row in range(len(x))]]
@@ -258,6 +262,10 @@ BREACHES = [
     (broken(lambda m, b, x, s, grid, *_: x + 0 * grid[2].t), "survives one step and two"),
     (whole_times, "tells the network the grid's times"),
     (x0_by_hand, "starts where no signal is left"),
+    (
+        sampler(name="broken", order=1, source="a test")(returns_a_list),
+        "lets a failure of the network through",
+    ),
     (swallows, "lets a failure of the network through"),
     (broken(lambda m, b, x, s, *_: 0.9 * x if s.last else x), "converges as S goes to T"),
     (broken(lambda m, b, x, *_: x, source=""), "states a source"),
