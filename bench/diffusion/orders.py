@@ -93,11 +93,11 @@ class PixelOracle(GaussianOracle):
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """Return eps = sqrt(1 - abar) (x - sqrt(abar) m) / (abar s^2 + 1 - abar), and Var[x_0 | x_t]."""
         self.calls += 1
-        abar = self.schedule.alpha_bars(t).to(x).view(-1, 1, 1, 1)
+        abar = self.schedule.alpha_bars(t[:1]).to(x).view(-1, 1, 1, 1)  # of all rows
         means, variance = self.means.to(x), self.stds.to(x) ** 2
         total = abar * variance + 1 - abar
         eps = (1 - abar).sqrt() / total * (x - abar.sqrt() * means)
-        return Prediction(eps, variance * (1 - abar) / total)
+        return Prediction(eps, (variance * (1 - abar) / total).expand_as(x))
 
 
 class MixtureOracle:
@@ -279,7 +279,7 @@ def laws(
     x_T = start * pushes[1].expand(rows, *shape)
     for x in islice(trajectory(model, sampler, grid, x_T.clone(), noise), taken):
         moved = (x - x[0]).double() / IMPULSE
-        found.append(Law(x[0].double().clone(), moved[1:-1].square().sum(0).sqrt()))
+        found.append(Law(x[0].double().clone(), torch.linalg.vector_norm(moved[1:-1], dim=0)))
     if taken is not None and len(found) < taken:
         raise BenchError(f"it yields fewer states than the {taken} steps it is given")
     gap = (moved[-1] - torch.tensordot(weights, moved, dims=1)).abs().max()
