@@ -170,8 +170,12 @@ def test_words_that_choose_times_leave_them_to_the_scheduler():
 
 @DIFFUSERS
 def test_noise_at_a_last_step_with_t_above_zero_is_found():
-    assert kept("diffusers:DDPM?clip_sample=false", "adds no noise at the last step")
-    assert not kept("diffusers:DDPM?clip_sample=false&steps_offset=1", "adds no noise at the last step")
+    """Of the small variance nothing is left there, whatever noise is asked for; the large one is added."""
+    none = "adds no noise at the last step"
+    assert kept("diffusers:DDPM?clip_sample=false", none)
+    assert kept("diffusers:DDPM?clip_sample=false&steps_offset=1", none)
+    assert kept("diffusers:DDPM?clip_sample=false&variance_type=fixed_large", none)
+    assert not kept("diffusers:DDPM?clip_sample=false&variance_type=fixed_large&steps_offset=1", none)
 
 
 @DIFFUSERS

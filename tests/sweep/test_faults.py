@@ -237,7 +237,7 @@ def kill(*given, **named):
 
 def test_a_kill_between_the_last_block_and_the_record_costs_no_block(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("bench.records.store.write_atomically", kill)
+        patch.setattr("bench.records.store.write_text", kill)
         with pytest.raises(Killed):
             sweep(tmp_path, Silent())
     there = kept(tmp_path)
