@@ -77,11 +77,8 @@ def _filled(text: str, kind: str, name: str) -> str:
 
 
 def _made(template: str, kind: str, name: str) -> str:
-    return _filled(_template(template), kind, name)
-
-
-def _template(name: str) -> str:
-    return (files("bench") / "commands" / "templates" / f"{name}.txt").read_text(encoding="utf-8")
+    path = files("bench") / "commands" / "templates" / f"{template}.txt"
+    return _filled(path.read_text(encoding="utf-8"), kind, name)
 
 
 def _file(kind: str, name: str) -> Mapping[str, str]:

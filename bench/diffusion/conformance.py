@@ -369,10 +369,8 @@ def _std(model: PixelOracle, alpha_bar: float) -> Tensor:
 def _levels(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:
     coarse = make_grid(model.schedule, 20, "trailing")
     found = zip(coarse, _laws(sampler, model, coarse), strict=True)
-    gaps = [_gap(law, model, step.alpha_bar_next) for step, law in found if not step.last]
-    return max(
-        gaps
-    ) < COARSE, f"x is at most {max(gaps):.0%} of its standard deviation off on a grid of 20 steps"
+    gap = max(_gap(law, model, step.alpha_bar_next) for step, law in found if not step.last)
+    return gap < COARSE, f"x is at most {gap:.0%} of its standard deviation off on a grid of 20 steps"
 
 
 def _denoised(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:

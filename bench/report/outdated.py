@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.records.pack import KINDS
 from bench.records.record import Record
 from bench.report.plots.gallery import PLOTS
-from bench.report.tables.artefacts import ENDINGS, TABLE_FORMS
+from bench.report.tables.artefacts import ENDINGS
 from bench.report.tables.table import Table, slugs_of
 
 _PLOTS = tuple(f"-{name}{mark}" for name in (*PLOTS, "pictures", "films") for mark in ("", "-dark"))
-_ENDINGS = {
-    "tables": ([*TABLE_FORMS], ENDINGS),
-    "plots": (["png", "svg", "pdf"], _PLOTS),
-}
+_ENDINGS = {"tables": ENDINGS, "plots": _PLOTS}
 
 
 def drop_old_names(folder: Path, records: Sequence[Record], tables: Iterable[Table]) -> list[Path]:
@@ -34,14 +32,10 @@ def drop_old_names(folder: Path, records: Sequence[Record], tables: Iterable[Tab
     now = {table.slug for table in tables}
     ever = slugs_of(records)
     gone = []
-    for name, (suffixes, endings) in _ENDINGS.items():
-        for path in _with_suffix(folder / name, suffixes):
+    for name, endings in _ENDINGS.items():
+        for path in sorted(one for ending in KINDS[name] for one in (folder / name).glob(f"*{ending}")):
             named = {path.stem.removesuffix(ending) for ending in endings if path.stem.endswith(ending)}
-            if not named & now and any(map(ever.fullmatch, named)):
+            if not named & now and any(map(ever.fullmatch, named)) and path.is_file():
                 path.unlink(missing_ok=True)
                 gone.append(path)
     return gone
-
-
-def _with_suffix(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    return sorted(path for suffix in suffixes for path in folder.glob(f"*.{suffix}") if path.is_file())

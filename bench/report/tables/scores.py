@@ -110,10 +110,7 @@ def show(table: Table, console: Console) -> None:
             text = Text(cell, styles.get(mark, "")) if live else Text(cell + signs.get(mark, " "))
             columns[across].append(text)
     console.print(Text(sheet.title, "bold"))
-    widths = [
-        max(map(cell_len, (head, *map(str, cells)))) for head, cells in zip(heads, columns, strict=True)
-    ]
-    first = max(map(cell_len, (sheet.columns[0], *map(str, labels))))
+    first, *widths = map(_width, (sheet.columns[0], *heads), (labels, *columns))
     for part in _that_fit(widths, console.width - first - _FRAME - 1):
         shown = RichTable()
         shown.add_column(sheet.columns[0], overflow="fold")
@@ -127,7 +124,7 @@ def show(table: Table, console: Console) -> None:
 
 
 def _width(head: str, cells: Iterable[Text]) -> int:
-    return max(cell_len(head), *(cell.cell_len for cell in cells))
+    return max([cell_len(head), *(cell.cell_len for cell in cells)])
 
 
 def _that_fit(widths: Sequence[int], room: int) -> list[list[int]]:
