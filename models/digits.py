@@ -135,15 +135,18 @@ class DigitsNetwork(nn.Module):
             nn.init.normal_(down.weight, std=0.2 / math.sqrt(hidden * blocks))
 
     def condition(self, t: Tensor, label: Tensor | None = None) -> Conditioning:
-        """Return what the layers need to know of the time steps t, int64 (B,), and of labels (B,)."""
+        """Return what the layers need to know of the time steps t, int64 (B,), and of labels (B,).
+
+        In float32 under autocast too: it costs little beside the images, and an error in it is in every one.
+        """
         abar = self.alpha_bar[t].unsqueeze(1)
         spectrum = self.spectrum.double()
         sd = (abar * spectrum + 1 - abar).sqrt()
         told = sinusoidal_embedding(t, self._embedding)
         if self.labels is not None and label is not None:
             told = told + self.labels(label)
-        embedded = self.embed(told)
-        gains, biases = self.modulate(embedded).chunk(2, 1)
+        with torch.autocast(t.device.type, enabled=False):
+            gains, biases = self.modulate(self.embed(told)).chunk(2, 1)
         return Conditioning(
             (abar.sqrt() * self.mean.double()).float(),
             (1 / sd).float(),
@@ -239,7 +242,7 @@ def make_conditional_digits(
 class DigitsModel(nn.Module):
     """The trained network as an epsilon-model with learned_range variance.
 
-    What depends on t alone is computed once for all T time steps: a call with one t pays for the images only.
+    What depends on t alone is computed once where all images have the same t.
 
     Attributes:
         schedule: linear, T = 1000.
@@ -255,11 +258,6 @@ class DigitsModel(nn.Module):
         self.shape = network.shape
         self.variance: Variance = "learned_range" if network.learned_range else "fixed"
         self.fingerprint = fingerprint
-        self._table: Conditioning | None = None
-
-    def _apply(self, fn: Any, recurse: bool = True) -> DigitsModel:
-        self._table = None  # it belongs to the device and dtype of the weights
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return,no-untyped-call]
 
     def forward(self, x: Tensor, t: Tensor) -> Prediction:
         """Predict the noise in x (B, 1, 12, 12) at the time steps t, int64 (B,), and v; float32.
@@ -268,12 +266,9 @@ class DigitsModel(nn.Module):
         time step only, and at the edge of the picture, which never varies, it runs far below.
         """
         with torch.no_grad():
-            if self._table is None:
-                self._table = self.network.condition(torch.arange(self.schedule.T, device=x.device))
-            # A comparison on a GPU would wait for it; gathering rows there costs nothing.
+            # A comparison on a GPU would wait for it; a row for each image costs next to nothing there.
             same = x.device.type == "cpu" and len(t) > 0 and bool((t == t[0]).all())
-            rows = t[:1] if same else t
-            output = self.network.predict(x, Conditioning(*(part[rows] for part in self._table)))
+            output = self.network.predict(x, self.network.condition(t[:1] if same else t))
         channels = self.shape[0]
         v = output[:, channels:].clamp(-1, 1) if self.network.learned_range else None
         return Prediction(output[:, :channels], v)

@@ -87,10 +87,11 @@ def test_one_time_step_for_all_and_one_for_each_are_the_same(model):
         alike = model(x, torch.full((6,), t))
         direct = model.network(x, torch.full((6,), t))
         rows = (torch.tensor([0, 7, 999, 7, 500, 0]) == t).nonzero().squeeze(1)
-        assert torch.allclose(alike.eps[rows], mixed.eps[rows], atol=1e-5)
-        assert torch.allclose(alike.raw_variance[rows], mixed.raw_variance[rows], atol=1e-5)
-        assert torch.allclose(direct[:, :1], alike.eps, atol=1e-5)
-        assert torch.allclose(direct[:, 1:].clamp(-1, 1), alike.raw_variance, atol=1e-5)
+        # Answers go up to 300 here, and what depends on t is rounded in one row unlike in six.
+        assert torch.allclose(alike.eps[rows], mixed.eps[rows], atol=1e-4)
+        assert torch.allclose(alike.raw_variance[rows], mixed.raw_variance[rows], atol=1e-4)
+        assert torch.allclose(direct[:, :1], alike.eps, atol=1e-4)
+        assert torch.allclose(direct[:, 1:].clamp(-1, 1), alike.raw_variance, atol=1e-4)
 
 
 def test_the_input_is_left_alone_and_the_contract_kept(model):
@@ -125,3 +126,26 @@ def test_wrong_files_are_refused_in_a_sentence(shipped, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(UsageError, match="is damaged"):
         load_digits()
+
+
+def scaled(network):
+    with torch.no_grad():
+        network.modulate.weight.mul_(1.5)
+
+
+def loaded(network):
+    weights = network.state_dict()
+    network.load_state_dict(weights | {"modulate.weight": 1.5 * weights["modulate.weight"]})
+
+
+def replaced(network):
+    network.modulate.weight.data = 1.5 * network.modulate.weight.data
+
+
+@pytest.mark.parametrize("change", [scaled, loaded, replaced])
+def test_weights_that_are_changed_after_a_call_count_at_the_next(change):
+    changed, x, t = load_digits(), torch.ones(2, 1, 12, 12), torch.full((2,), 500)
+    before = changed(x, t).eps
+    change(changed.network)
+    assert not torch.allclose(changed(x, t).eps, before)
+    assert torch.allclose(changed(x, t).eps, changed.network(x, t)[:, :1], atol=1e-4)
