@@ -210,19 +210,43 @@ def _independent(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:
 
 
 def _harmless(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:
-    x, source = _start(), _noise()
-    before, given = x.clone(), list[tuple[Tensor, Tensor]]()
+    lent = _Lent()
+    x = lent.of("x_T", _start())
+    answering, source = _Answering(model.schedule, lent), _noise()
+    sample(answering, sampler, grid, x, lambda index, draw=0: lent.of("the noise", source(index, draw)))
+    changed = lent.changed()
+    return not changed, f"{changed} was changed in place; work on a copy" if changed else ""
 
-    def noise(index: int, draw: int = 0) -> Tensor:
-        z = source(index, draw)
-        given.append((z, z.clone()))
-        return z
 
-    sample(model, sampler, grid, x, noise)
-    detail = "" if torch.equal(x, before) else "x_T was changed in place; work on a copy"
-    if any(not torch.equal(z, copy) for z, copy in given):
-        detail = detail or "the noise it was given was changed in place; work on a copy"
-    return not detail, detail
+class _Lent:
+    """Tensors that a sampler is given, each with a copy: whoever gave them may have a use for them yet."""
+
+    def __init__(self) -> None:
+        self._given: list[tuple[str, Tensor, Tensor]] = []
+
+    def of(self, name: str, tensor: Tensor) -> Tensor:
+        """Return a tensor that is looked at again."""
+        self._given.append((name, tensor, tensor.clone()))
+        return tensor
+
+    def changed(self) -> str:
+        """Return the name of the first that is not what it was; empty where none is."""
+        return next((name for name, now, copy in self._given if not torch.equal(now, copy)), "")
+
+
+class _Answering(PixelOracle):
+    """Lends its answers."""
+
+    def __init__(self, schedule: NoiseSchedule, lent: _Lent) -> None:
+        super().__init__(schedule)
+        self.lent = lent
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        eps, raw, _ = super().__call__(x, t)
+        assert raw is not None
+        return Prediction(
+            self.lent.of("the network's eps", eps), self.lent.of("the network's variance", raw.clone())
+        )
 
 
 def _nothing_global(sampler: Sampler, model: PixelOracle, grid: Grid) -> Answer:
