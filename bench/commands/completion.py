@@ -12,7 +12,7 @@ import shtab
 from bench.commands.parser import add_options
 from bench.commands.usage import PROGRAM, SHELLS, VERBS
 from bench.errors import BenchError, UsageError
-from bench.files.atomic import temporary
+from bench.files.atomic import write_text
 
 BASH_COMPLETION = (
     "/usr/share/bash-completion/bash_completion",
@@ -111,9 +111,7 @@ def _own_shell() -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(path) as part:
-            part.write_text(f"{text}\n", encoding="utf-8")
-            part.replace(path)
+        write_text(path, f"{text}\n")
     except OSError as error:
         raise BenchError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -22,7 +22,7 @@ from typing import Any
 from bench.commands.parser import Parser, nearest
 from bench.commands.usage import batch_size
 from bench.errors import BenchError, UsageError
-from bench.files.atomic import readable, temporary
+from bench.files.atomic import readable, write_text
 from bench.files.toml import read_toml
 
 APART = ("help", "config", "save_config", "verbose", "quiet", "json", "dry_run")
@@ -105,9 +105,7 @@ def save_config(parser: Parser, options: argparse.Namespace, path: Path) -> None
     try:
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UsageError(f"{path} is there and holds other options; give --save-config another name")
-        with temporary(path) as part:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+        write_text(path, text)
     except OSError as error:
         raise BenchError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -22,6 +22,7 @@ from bench.errors import UsageError
 from bench.training import RECIPES, Progress, TrainConfig, TrainResult, read_config, train
 from bench.training.autoencoder import train_digits_autoencoder
 from bench.training.classifier import CIFAR, DIGITS, train_cifar_classifier, train_digits_classifier
+from bench.training.disk import prepare_folder
 from bench.training.processes import joined
 
 
@@ -97,7 +98,9 @@ def _apart(options: argparse.Namespace) -> int:
     training, data, _, ended = APART[name]
     if options.data is not None or options.steps is not None:
         raise UsageError(f"{name} has one recipe, on {data}: leave --data and --steps out")
-    path = (options.out or Path("results") / "train" / name) / f"{name}.safetensors"
+    out = options.out or Path("results") / "train" / name
+    prepare_folder(out)
+    path = out / f"{name}.safetensors"
     print(f"{ended.format(training(path, seed=options.seed or 0, report=_told))}; weights {path}")
     return 0
 

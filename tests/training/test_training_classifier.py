@@ -135,3 +135,12 @@ def test_the_list_names_the_recipe(capsys):
     assert main(["train", "--list"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cifar-classifier")]
     assert line.split()[1:4] == ["cifar10", str(CIFAR.epochs), "epochs"]
+
+
+@pytest.mark.parametrize("name", ["digits-classifier", "cifar-classifier", "digits-autoencoder"])
+def test_a_folder_that_cannot_be_made_is_told_before_the_training(tmp_path, capsys, name):
+    (tmp_path / "file").touch()
+    assert main(["train", name, "--out", str(tmp_path / "file" / "within")]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "choose --out DIR" in told.err
