@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.commands.options import load_plugins, print_json
 from bench.errors import UsageError
 from bench.records.store import Store
-from bench.report.verify import Checked, results_below, verify
+from bench.report.verify import FOREIGN, Checked, results_below, verify
 from bench.sweep.redo import Redone, choose_excerpts, redo
 
 
@@ -51,10 +51,13 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _cures(checked: Checked) -> str:
-    """Return how plots and a report that are older than the records are made again; empty if none is."""
+    """Return how what is older than the records is made again; empty if nothing is."""
     verbs = {"plots": "plot", "report.html": "report"}
-    inside = {finding.path.relative_to(checked.folder).parts[0] for finding in checked.findings}
+    places = {one: one.path.relative_to(checked.folder).parts[0] for one in checked.findings}
+    inside = set(places.values())
     told = [f"`sampler-bench {verbs[name]} --results {checked.folder}`" for name in verbs if name in inside]
+    if "tables" in {place for one, place in places.items() if one.reason != FOREIGN}:
+        told.append("for tables the command of the run, which draws nothing that is there")
     return f"to make them again: {' and '.join(told)}" if told else ""
 
 

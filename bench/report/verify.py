@@ -36,6 +36,10 @@ CLOSE = 40.0
 """Largest difference of two squares' means, of 255, that another release of the drawing library may make."""
 
 
+FOREIGN = "is made by no record"
+"""Why a file should not be where it is."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """One file that is not what it should be.
@@ -122,7 +126,7 @@ def verify(folder: Path) -> Checked:
         for path, made in drawn.items():
             findings += _compare_picture(path, made)
     made_again = set(texts) | set(drawn)
-    findings += [Mismatch(path, "is made by no record") for path in here if path not in made_again]
+    findings += [Mismatch(path, FOREIGN) for path in here if path not in made_again]
     return Checked(folder, len(made_again), len(records), tuple(findings))
 
 

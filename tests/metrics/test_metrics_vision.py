@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import http.server
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError, UsageError
+from bench.files.patience import PAUSES
 from bench.metrics import get_space, weights
 from bench.metrics.vision import VisionSpace
 
@@ -177,10 +179,13 @@ def test_an_answer_that_is_no_http_is_one_sentence(published, tmp_path, monkeypa
     def broken(*given, **options):
         raise http.client.IncompleteRead(b"half")
 
+    waited = []
     monkeypatch.setattr("urllib.request.urlopen", broken)
+    monkeypatch.setattr(time, "sleep", waited.append)
     with pytest.raises(BenchError, match="could not be downloaded"):
         published.download(tmp_path / "to")
     assert list((tmp_path / "to").iterdir()) == []
+    assert tuple(waited) == PAUSES
 
 
 def test_fetch_without_a_network_is_one_sentence(published, tmp_path):

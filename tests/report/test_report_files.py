@@ -188,6 +188,14 @@ def _reasons(store):
     return {str(f.path.relative_to(store.folder)): f.reason for f in verify(store.folder).findings}
 
 
+def test_verify_says_what_makes_tables_again(copy, capsys):
+    next((copy.folder / "tables").glob("*.md")).write_text("another release wrote it otherwise")
+    assert main(["verify", str(copy.folder)]) == 1
+    assert capsys.readouterr().err.endswith(
+        "for tables the command of the run, which draws nothing that is there\n"
+    )
+
+
 def test_verify_names_a_changed_digit(copy):
     path = copy.folder / "tables" / "digits-fd_digits.csv"
     path.write_text(path.read_text().replace("uniform,10,fd_digits,2.0,", "uniform,10,fd_digits,1.0,", 1))

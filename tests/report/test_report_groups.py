@@ -168,3 +168,10 @@ def test_two_models_of_one_file_have_two_titles(tmp_path, capsys):
     assert all(table.title in shown for table in found)
     title = page(store, store.read()[0])["title"]
     assert sorted(title.split(", ")) == ["mine.py:a", "mine.py:b", "x/mine.py:a"]
+
+
+def test_a_title_names_time_grids_in_one_order_whatever_records_come_first():
+    records = [record(ETA0, 10, spacing=spacing) for spacing in ("time", "edm", "quadratic")]
+    titles = {tables_of(some)[0].title for some in (records, records[::-1])}
+    assert len(titles) == 1
+    assert "spacing edm and quadratic and time" in titles.pop()

@@ -95,7 +95,7 @@ def _subtitle(trials: Sequence[Mapping[str, Any]], records: Sequence[Record]) ->
     counts = Counter(trial["status"] for trial in trials)
     done = ", ".join(f"{counts[s]} {s}" for s in ("done", "failed", "skipped") if counts[s])
     days = sorted(record.environment.finished[:10] for record in records)
-    machines = dict.fromkeys(record.environment.device_name for record in records)
+    machines = sorted({record.environment.device_name for record in records})
     when = f", finished {days[-1]}" if days[-1] else ""
     where = f", on {listed([name for name in machines if name])}" if any(machines) else ""
     return f"{len(trials)} records: {done}{when}{where}"

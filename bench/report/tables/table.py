@@ -445,7 +445,7 @@ def _group(members: list[Record], floors: list[Record], model: str, name: str, m
         before = cells[place].by_n if place in cells else {}
         cells[place] = Cell(r, r.scores.get(name), {n: s for n, s in before.items() if n < r.trial.n})
     trial = members[0].trial
-    spacings = list(dict.fromkeys(r.trial.spacing for r in members))
+    spacings = sorted({r.trial.spacing for r in members})  # records come in the order of their hashes
     facts = [
         _told_n(cell.record.trial.n for cell in cells.values()),
         f"spacing {' and '.join(map(short_spacing, spacings))}",
