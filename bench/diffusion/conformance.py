@@ -29,7 +29,7 @@ from bench.diffusion.orders import (
     uneven_in_log_snr,
 )
 from bench.diffusion.sampling import Sampler, StepCountError, sample, trajectory
-from bench.diffusion.schedule import NoiseSchedule, zero_terminal_snr
+from bench.diffusion.schedule import NoiseSchedule, Schedule, zero_terminal_snr
 from bench.errors import BenchError, NotApplicable, sentence_of, users_code
 
 BELOW, ABOVE = 0.3, 0.8
@@ -237,7 +237,7 @@ class _Lent:
 class _Answering(PixelOracle):
     """Lends its answers."""
 
-    def __init__(self, schedule: NoiseSchedule, lent: _Lent) -> None:
+    def __init__(self, schedule: Schedule, lent: _Lent) -> None:
         super().__init__(schedule)
         self.lent = lent
 

@@ -37,7 +37,7 @@ def mixed():
 def test_time_grids_are_rows_of_one_table():
     made = table([record("ddim", 10, 4.0, spacing=one) for one in ("edm:rho=7", "logsnr", "1,2,3,4")])
     assert made.rows == ["ddim eta=0 on 1..4 (4 times)", "ddim eta=0 on edm:rho=7", "ddim eta=0 on logsnr"]
-    assert "spacing edm:rho=7 and logsnr and 1..4 (4 times)" in made.title
+    assert "spacing 1..4 (4 times) and edm:rho=7 and logsnr" in made.title
     assert set(score_sheet(made).frame.spacing) == {"edm:rho=7", "logsnr", "1,2,3,4"}
 
 

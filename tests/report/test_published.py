@@ -250,4 +250,4 @@ def _css(page):
 def test_all_steps_join_the_table_of_the_rule_that_chose_fewer():
     made = table([record(steps=10), record(steps=1000, spacing="all"), record("ddim:eta=1", 10)])
     assert list(made.columns) == [10, 1000]
-    assert "quadratic and all" in made.title
+    assert "all and quadratic" in made.title

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 PATIENCE = 300
 """Seconds that a command may take."""
 
-EARLY = ("CUDA_", "GOMP_", "HOME", "LANG", "LC_", "MKL_", "MPL", "OMP_", "PYTHON", "TORCH", "XDG_")
-"""How the variables begin that are read when a command is imported, before it runs."""
+EARLY = ("HOME", "LANG", "LC_", "MPL", "OMP_", "PYTHON", "XDG_")
+"""How the variables begin that are read when a command is imported, before it runs, and set by no import."""
 
 _FORKS = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 if hasattr(os, "fork"):
