@@ -124,7 +124,8 @@ class Store:
         """Write a record, its first images and its film, and drop its blocks; return the record's path."""
         path = self.records / f"{record.name}.json"
         for old in self.records.glob(f"*-{record.key}.*"):
-            if not old.name.startswith(f"{record.name}."):
+            being_written = old.suffix == ".tmp"  # by another run, maybe
+            if not old.name.startswith(f"{record.name}.") and not being_written:
                 old.unlink(missing_ok=True)
         for suffix, images in ((".png", previews), (".film.png", film)):
             if images is not None and len(images):
