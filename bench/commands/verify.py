@@ -53,10 +53,10 @@ def execute(options: argparse.Namespace) -> int:
 def _cures(checked: Checked) -> str:
     """Return how what is older than the records is made again; empty if nothing is."""
     verbs = {"plots": "plot", "report.html": "report"}
-    places = {one: one.path.relative_to(checked.folder).parts[0] for one in checked.findings}
-    inside = set(places.values())
+    found = [(one.path.relative_to(checked.folder).parts[0], one.reason) for one in checked.findings]
+    inside = {place for place, _ in found}
     told = [f"`sampler-bench {verbs[name]} --results {checked.folder}`" for name in verbs if name in inside]
-    if "tables" in {place for one, place in places.items() if one.reason != FOREIGN}:
+    if any(place == "tables" and reason != FOREIGN for place, reason in found):
         told.append("for tables the command of the run, which draws nothing that is there")
     return f"to make them again: {' and '.join(told)}" if told else ""
 

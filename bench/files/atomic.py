@@ -17,6 +17,9 @@ from typing import BinaryIO
 
 from bench.errors import BenchError
 
+TEMPORARY = ".tmp"
+"""How the name of a file ends that is being written, or was when its process was killed."""
+
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
@@ -26,7 +29,7 @@ def temporary(path: Path) -> Iterator[Path]:
     """
     _drop_left(path.parent.resolve())
     mine = f"{_place()}-{os.getpid()}-{secrets.token_hex(4)}"
-    beside = path.with_name(f".{path.name[:60]}.{mine}.tmp")
+    beside = path.with_name(f".{path.name[:60]}.{mine}{TEMPORARY}")
     try:
         yield beside
     finally:
@@ -47,7 +50,7 @@ def _place() -> str:
 def _drop_left(folder: Path) -> None:
     """Remove what processes of this machine that are no more have left in a folder, once a process."""
     with suppress(OSError, ValueError):  # a name that only looks like one of ours
-        for left in folder.glob(f".*.{_place()}-*-*.tmp"):
+        for left in folder.glob(f".*.{_place()}-*-*{TEMPORARY}"):
             if not _is_alive(int(left.name.rsplit("-", 2)[1])):
                 left.unlink(missing_ok=True)
 

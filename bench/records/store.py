@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from bench.errors import BenchError, sentence_of
-from bench.files.atomic import uninterrupted, write_atomically, write_text, writing
+from bench.files.atomic import TEMPORARY, uninterrupted, write_atomically, write_text, writing
 from bench.metrics.reference import UNREADABLE
 from bench.records.blocks import drop_blocks
 from bench.records.record import Record, sealed
@@ -124,8 +124,7 @@ class Store:
         """Write a record, its first images and its film, and drop its blocks; return the record's path."""
         path = self.records / f"{record.name}.json"
         for old in self.records.glob(f"*-{record.key}.*"):
-            being_written = old.suffix == ".tmp"  # by another run, maybe
-            if not old.name.startswith(f"{record.name}.") and not being_written:
+            if not old.name.startswith(f"{record.name}.") and old.suffix != TEMPORARY:
                 old.unlink(missing_ok=True)
         for suffix, images in ((".png", previews), (".film.png", film)):
             if images is not None and len(images):

@@ -15,10 +15,17 @@ PATIENCE = 300
 EARLY = ("HOME", "LANG", "LC_", "MPL", "OMP_", "PYTHON", "XDG_")
 """How the variables begin that are read when a command is imported, before it runs, and set by no import."""
 
-_FORKS = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-if hasattr(os, "fork"):
+
+def _early(environment):
+    """Those variables, but for PYTHONPATH, which the fork sees to."""
+    names = [name for name in environment if name.startswith(EARLY) and name != "PYTHONPATH"]
+    return {name: environment[name] for name in names}
+
+
+_FORKS = multiprocessing.get_context("forkserver") if hasattr(os, "fork") else None
+if _FORKS:
     _FORKS.set_forkserver_preload(["bench.commands.run", "bench.report.plots.gallery"])
-_AT_FIRST = dict(os.environ)
+_AT_FIRST = _early(os.environ)
 
 
 def bench(*arguments, site=None, **variables):
@@ -32,17 +39,12 @@ def bench(*arguments, site=None, **variables):
     paths += filter(None, [os.environ.get("PYTHONPATH")])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
     given = [str(argument) for argument in arguments]
-    if hasattr(os, "fork") and _early(environment) == _early(_AT_FIRST):
+    if _FORKS and _early(environment) == _AT_FIRST:
         return _forked(given, site, environment)
     command = [sys.executable, "-m", "bench", *given]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-
-
-def _early(environment):
-    early = {name: value for name, value in environment.items() if name.startswith(EARLY)}
-    return early | {"PYTHONPATH": None}  # it is seen to in the fork
 
 
 def _forked(arguments, site, environment):

@@ -80,8 +80,8 @@ OVERHEADS = {
 
 def overheads():
     """A trajectory of the shipped networks over its bare calls."""
-    for model, batch, turns in (("digits", "250", "9"), ("cifar10-small", "50", "9")):
-        asked = ["--model", model, "--batch", batch, "--turns", turns, "--samplers", *OVERHEADS]
+    for model, batch in (("digits", "250"), ("cifar10-small", "50")):
+        asked = ["--model", model, "--batch", batch, "--turns", "9", "--samplers", *OVERHEADS]
         found = measured(command_parser("speed").parse_args(asked)).overheads
         for (spec, before), one in zip(OVERHEADS.items(), found, strict=True):
             told = f"`{model}`, `{spec}`: a trajectory over its bare calls"
